@@ -1,0 +1,156 @@
+"""`Config`: every choice that changes a shape or the compiled program. Plain Python, hashable, validated, no jax."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+NetworkName = Literal["auto", "mlp", "minatar-cnn"]
+ActivationName = Literal["relu", "tanh", "gelu", "silu", "elu"]
+InitializerName = Literal["lecun_normal", "he_normal", "he_uniform", "glorot_uniform", "orthogonal"]
+LossName = Literal["huber", "squared"]
+ReductionName = Literal["mean", "sum"]
+OptimizerName = Literal["adam", "rmsprop", "sgd"]
+EpsilonScheduleName = Literal["linear", "exponential", "constant"]
+LearningRateScheduleName = Literal["constant", "linear"]
+
+
+class SettingError(ValueError):
+    """A setting that cannot work. Carries the field, its value and what would work, for one clear sentence."""
+
+    def __init__(self, field: str, value: Any, remedy: str):
+        self.field, self.value, self.remedy = field, value, remedy
+        super().__init__(f"{field}={value!r}: {remedy}")
+
+
+def require(condition: bool, field: str, value: Any, remedy: str) -> None:
+    """Raises `SettingError` unless `condition` holds."""
+    if not condition:
+        raise SettingError(field, value, remedy)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The static half of a run: equal configs share one compiled program; `Hypers` is the traced half."""
+
+    env: str = "CartPole-v1"
+    """Environment id, as gymnax registers it."""
+    env_params: tuple[tuple[str, Any], ...] = ()
+    """Environment parameters that differ from the environment's defaults, as (name, value) pairs."""
+    total_steps: int = 500_000
+    """Length of the run in environment steps, summed over the environments of one seed, prefill included."""
+    num_envs: int = 10
+    """Environments stepped side by side by each seed."""
+    rollout_length: int = 1
+    """Vector steps (one step of every environment) between two learning phases."""
+    updates_per_rollout: int = 1
+    """Gradient updates in each learning phase."""
+    buffer_size: int = 50_000
+    """Capacity of the replay in transitions, over all environments of one seed (rounded up to whole vector steps)."""
+    batch_size: int = 128
+    """Transitions in one gradient update, drawn uniformly with replacement."""
+    learning_starts: int = 1_000
+    """Environment steps taken with uniformly random actions before the first update."""
+    n_step: int = 1
+    """Steps of reward in a target before it bootstraps."""
+    double: bool = True
+    """Whether the online network selects the next action (double DQN) instead of the target network."""
+    network: NetworkName = "auto"
+    """Torso; `auto` takes the CNN for observations of rank 3 and the MLP for all others."""
+    hidden: tuple[int, ...] = (120, 84)
+    """Widths of the dense hidden layers, in units."""
+    activation: ActivationName = "relu"
+    """Activation after each hidden layer."""
+    initializer: InitializerName = "lecun_normal"
+    """Initialiser of the weight matrices; biases start at zero."""
+    layer_norm: bool = True
+    """Whether layer normalisation precedes each activation."""
+    loss: LossName = "squared"
+    """Loss of one TD error; `huber` has its threshold in --huber-delta."""
+    reduction: ReductionName = "mean"
+    """How per-example losses join: `sum` acts like `mean` with a learning rate batch_size times larger (before Adam)."""
+    optimizer: OptimizerName = "adam"
+    """Gradient transformation."""
+    epsilon_schedule: EpsilonScheduleName = "linear"
+    """Shape of the path of ε from --epsilon-start to --epsilon-final; `constant` stays at --epsilon-final."""
+    learning_rate_schedule: LearningRateScheduleName = "linear"
+    """`linear` goes from --learning-rate to --learning-rate-final over the run's updates; `constant` stays."""
+
+    def __post_init__(self) -> None:
+        for name in ("total_steps", "num_envs", "rollout_length", "updates_per_rollout", "buffer_size", "batch_size", "n_step"):
+            value = getattr(self, name)
+            require(isinstance(value, int) and value > 0, name, value, "use a whole number of at least 1")
+        require(self.learning_starts >= 0, "learning_starts", self.learning_starts, "use 0 or a positive number of environment steps")
+        require(
+            self.buffer_size >= self.num_envs,
+            "buffer_size",
+            self.buffer_size,
+            f"the replay must hold a row of every environment: use at least num_envs, {self.num_envs}",
+        )
+        require(
+            self.buffer_size >= self.batch_size,
+            "buffer_size",
+            self.buffer_size,
+            f"the replay must hold a batch: use at least batch_size, {self.batch_size}",
+        )
+        window = self.n_step + self.rollout_length
+        require(
+            self.buffer_rows > window,
+            "buffer_size",
+            self.buffer_size,
+            f"n_step + rollout_length is {window} vector steps of {self.num_envs} environments: "
+            f"use more than {window * self.num_envs}",
+        )
+        require(
+            all(isinstance(width, int) and width > 0 for width in self.hidden),
+            "hidden",
+            self.hidden,
+            "use widths of at least 1",
+        )
+        require(
+            self.num_iterations > 0,
+            "total_steps",
+            self.total_steps,
+            f"the prefill alone takes {self.prefill_steps * self.num_envs} environment steps: use more than that",
+        )
+
+    @property
+    def buffer_rows(self) -> int:
+        """Vector steps that the replay holds."""
+        return -(-self.buffer_size // self.num_envs)
+
+    @property
+    def prefill_steps(self) -> int:
+        """Vector steps of the prefill: enough for --learning-starts and for one n-step window."""
+        return max(-(-self.learning_starts // self.num_envs), self.n_step + 1)
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of one iteration (a rollout and its learning phase)."""
+        return self.rollout_length * self.num_envs
+
+    @property
+    def num_iterations(self) -> int:
+        """Iterations after the prefill that reach `total_steps` without passing it by a whole iteration."""
+        return -(-(self.total_steps - self.prefill_steps * self.num_envs) // self.steps_per_iteration)
+
+    @property
+    def num_updates(self) -> int:
+        """Gradient updates of the whole run."""
+        return self.num_iterations * self.updates_per_rollout
+
+    def replace(self, **changes: Any) -> "Config":
+        """A validated copy with `changes`."""
+        return dataclasses.replace(self, **changes)
+
+
+class EnvSpec(NamedTuple):
+    """What the rest of a run has to know of its environment; it is written into the run folder."""
+
+    env_id: str
+    num_actions: int
+    obs_shape: tuple[int, ...]
+    obs_dtype: str
+    num_obs_values: int | None
+    """Number of values of a discrete observation, which the network is fed as one-hot; None for arrays."""
+    time_limit: int
+    """Environment steps after which an episode is truncated."""

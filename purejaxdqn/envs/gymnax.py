@@ -1,0 +1,136 @@
+"""gymnax environments behind the library's environment contract."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments import spaces
+from jax import Array
+
+from purejaxdqn.config import EnvSpec, SettingError, require
+from purejaxdqn.types import Row
+
+
+class Env(NamedTuple):
+    """An environment stepped in batches: pure functions over a state that holds the current observations."""
+
+    spec: EnvSpec
+    reset: Callable[[Array, int], tuple[Any, Array]]
+    """(key, num_envs E) -> env state, obs [E, ...]."""
+    step: Callable[[Array, Any, Array], tuple[Any, Array, Row]]
+    """(key, env state, actions [E]) -> env state, obs [E, ...] to act on next, row [E]."""
+    observe: Callable[[Any], Array]
+    """(env state) -> obs [E, ...] to act on."""
+    every_row_valid: bool
+    """Whether no step is ever swallowed by a reset."""
+
+
+def env_names() -> list[str]:
+    """Ids of all environments that gymnax has registered, continuous ones included."""
+    return list(gymnax.registered_envs)
+
+
+def unknown_env(env_id: str) -> SettingError:
+    """The error for an id that gymnax does not know, with the nearest names."""
+    folded = {name.lower(): name for name in env_names()}
+    near = [folded[name] for name in difflib.get_close_matches(env_id.lower(), folded, n=3, cutoff=0.4)]
+    hint = f"the nearest names are {', '.join(near)}" if near else f"gymnax has {', '.join(env_names())}"
+    return SettingError("env", env_id, f"no such environment; {hint}")
+
+
+def default_params(env_id: str) -> Any:
+    """The environment's own default parameters, a dataclass.
+
+    Raises:
+      SettingError: for an unknown id, or an environment that cannot be made here.
+    """
+    return make_raw(env_id)[1]
+
+
+def make_raw(env_id: str) -> tuple[Any, Any]:
+    """gymnax's own environment and its default parameters; see `default_params` for the errors."""
+    if env_id not in env_names():
+        raise unknown_env(env_id)
+    try:
+        return gymnax.make(env_id)
+    except OSError as error:
+        # MNISTBandit-bsuite downloads its images when it is made.
+        raise SettingError("env", env_id, f"gymnax could not load what it needs ({error}); try when online") from error
+
+
+def override_params(env_id: str, params: Any, changes: tuple[tuple[str, Any], ...]) -> Any:
+    """`params` with `changes`.
+
+    Raises:
+      SettingError: for a parameter that the environment does not have, or a time limit below 1.
+    """
+    names = [field.name for field in dataclasses.fields(params)]
+    for name, value in changes:
+        remedy = f"{env_id} has no such parameter; it has {', '.join(names)}"
+        require(name in names, f"env_params.{name}", value, remedy)
+    limits = [value for name, value in changes if name == "max_steps_in_episode"]
+    for limit in limits:
+        require(limit >= 1, "env_params.max_steps_in_episode", limit, "use a whole number of at least 1")
+    return params.replace(**dict(changes))
+
+
+def make_env(env_id: str, env_params: tuple[tuple[str, Any], ...] = ()) -> Env:
+    """A gymnax environment with discrete actions.
+
+    gymnax resets in the same step that ends an episode, so every row is a transition, and the true final observation
+    comes in `info`.
+
+    Args:
+      env_id: as gymnax registers it.
+      env_params: parameters that differ from its defaults.
+
+    Raises:
+      SettingError: for an unknown id, continuous actions, or an unknown parameter.
+    """
+    env, params = make_raw(env_id)
+    params = override_params(env_id, params, env_params)
+    action_space = env.action_space(params)
+    require(
+        isinstance(action_space, spaces.Discrete),
+        "env",
+        env_id,
+        "it has continuous actions, and value learning needs discrete ones: use an environment such as CartPole-v1",
+    )
+    obs_space = env.observation_space(params)
+    obs_shape, _ = jax.eval_shape(env.reset, jax.random.key(0), params)
+    spec = EnvSpec(
+        env_id=env_id,
+        num_actions=int(action_space.n),
+        obs_shape=tuple(obs_shape.shape),
+        obs_dtype=str(obs_shape.dtype),
+        num_obs_values=int(obs_space.n) if isinstance(obs_space, spaces.Discrete) else None,
+        time_limit=int(np.asarray(params.max_steps_in_episode)),
+    )
+
+    def reset(key: Array, num_envs: int) -> tuple[Any, Array]:
+        obs, state = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params)
+        return (state, obs), obs
+
+    def step(key: Array, env_state: tuple[Any, Array], action: Array) -> tuple[Any, Array, Row]:
+        state, obs_tm1 = env_state
+        keys = jax.random.split(key, action.shape[0])
+        obs, state, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
+            keys, state, action, params
+        )
+        row = Row(
+            obs=obs_tm1,
+            action=action,
+            reward=reward.astype(jnp.float32),
+            terminated=terminated,
+            truncated=jnp.logical_and(truncated, jnp.logical_not(terminated)),
+            final_obs=info["final_observation"],
+            valid=jnp.ones_like(terminated),
+        )
+        return (state, obs), obs, row
+
+    return Env(spec=spec, reset=reset, step=step, observe=lambda env_state: env_state[1], every_row_valid=True)

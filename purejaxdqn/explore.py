@@ -1,0 +1,39 @@
+"""Action selection, and ε as the configuration has it."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from purejaxdqn.config import Config
+from purejaxdqn.schedules import SCHEDULES
+from purejaxdqn.types import Hypers
+
+
+def epsilon_greedy(key: Array, q_values: Array, epsilon: float | Array) -> Array:
+    """Uniformly random with probability ε, else greedy, with a coin of its own for every environment.
+
+    Args:
+      key: a typed or raw PRNG key.
+      q_values: [E, A] (or [A] for one environment).
+      epsilon: probability of a random action, [] or [E].
+
+    Returns:
+      int32 [E] (or []). Ties of the greedy choice go to the lowest index.
+    """
+    coin_key, action_key = jax.random.split(key)
+    batch_shape, num_actions = q_values.shape[:-1], q_values.shape[-1]
+    explore = jax.random.uniform(coin_key, batch_shape) < epsilon
+    random_action = jax.random.randint(action_key, batch_shape, 0, num_actions)
+    return jnp.where(explore, random_action, jnp.argmax(q_values, axis=-1)).astype(jnp.int32)
+
+
+def epsilon_at(config: Config, h: Hypers, env_steps: Array) -> Array:
+    """ε after a number of environment steps of one run.
+
+    Args:
+      config: names the schedule and the run's length.
+      h: start, end and share of the run over which ε decays.
+      env_steps: environment steps taken, prefill included, [].
+    """
+    duration = h.epsilon_fraction * config.total_steps
+    return SCHEDULES[config.epsilon_schedule](env_steps, h.epsilon_start, h.epsilon_final, duration)

@@ -1,0 +1,234 @@
+"""Many runs at once: lanes (seed × hypers), laid out for the machine that they are on.
+
+On a CPU vmapping over lanes ruins the cache, so each core is a device of its own that runs its lanes one after another.
+On a GPU or TPU the lanes of a device are vmapped. Either way lane i is the solo run with that seed.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from purejaxdqn.config import require
+from purejaxdqn.loops.device import KEY_IMPL, Agent
+from purejaxdqn.types import Hypers, Metrics, State, is_counter, lane_axes
+
+MEMORY_SHARE = 0.8
+"""Share of a device's memory that the lanes' states may take: the rest is for temporaries and evaluation."""
+
+
+class Plan(NamedTuple):
+    """How lanes are laid out."""
+
+    num_lanes: int
+    num_devices: int
+    lanes_per_device: int
+    """Lanes of each device, the padding that makes devices equal included; the padding costs no time."""
+    block: int
+    """Lanes vmapped together; 1 maps them one after another."""
+    platform: str
+    lane_bytes: int
+    """Memory of one lane's state."""
+
+    def describe(self) -> str:
+        """One line for a person."""
+        each = f"{self.lane_bytes / 2**20:.1f} MB"
+        device = "core" if self.platform == "cpu" else self.platform.upper()
+        if self.num_lanes == 1:
+            return f"1 lane on 1 {device}, {each}"
+        how = "one after another on each" if self.block == 1 else f"vmapped in blocks of {self.block}"
+        devices = f"{self.num_devices} {device}{'s' if self.num_devices > 1 else ''}"
+        return f"{self.num_lanes} lanes on {devices}, {how}, {each} a lane"
+
+
+def seed_keys(seeds: list[int]) -> np.ndarray:
+    """Raw threefry keys uint32 [L, 2] of seeds, as `jax.random.key(seed)` makes them."""
+    return np.stack([np.asarray(jax.random.key_data(jax.random.key(seed, impl=KEY_IMPL))) for seed in seeds])
+
+
+def state_bytes(agent: Agent) -> int:
+    """Bytes of one lane's state, without making one."""
+    state = jax.eval_shape(agent.init, jax.random.key(0), Hypers())
+    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
+def make_plan(agent: Agent, num_lanes: int, block: int | None = None) -> Plan:
+    """Lays lanes out over the local devices.
+
+    Args:
+      agent: the run's functions, for the size of a lane.
+      num_lanes: lanes in all.
+      block: lanes vmapped together; by default 1 on a CPU, else all of a device.
+
+    Raises:
+      SettingError: where the lanes' states do not fit the devices' memory; it says how many would.
+    """
+    devices = jax.local_devices()
+    num_devices = min(num_lanes, len(devices))
+    share = -(-num_lanes // num_devices)
+    size = state_bytes(agent)
+    room = int(MEMORY_SHARE * (devices[0].memory_stats() or {}).get("bytes_limit", 0))
+    require(
+        room == 0 or share * size <= room,
+        "seeds",
+        num_lanes,
+        f"a lane takes {size / 2**20:.0f} MB, and {room // size * len(devices)} of them fit: use fewer, or a smaller "
+        "buffer_size",
+    )
+    if block is None:
+        block = 1 if devices[0].platform == "cpu" else share
+    block = min(block, share)
+    return Plan(num_lanes, num_devices, -(-share // block) * block, block, devices[0].platform, size)
+
+
+def map_lane_leaves(fn: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """`fn` on every leaf that has a lane axis; counters stay as `tree` has them."""
+    return jax.tree.map(
+        lambda node, *rest: node if is_counter(node) else fn(node, *rest), tree, *others, is_leaf=is_counter
+    )
+
+
+def only_counters(tree: Any) -> Any:
+    """The tree with None in place of everything but counters."""
+    return map_lane_leaves(lambda _: None, tree)
+
+
+def with_counters(tree: Any, counters: Any) -> Any:
+    """The tree with its counters taken from another (as `only_counters` made it, or a whole one)."""
+    return jax.tree.map(lambda a, b: b if is_counter(a) else a, tree, counters, is_leaf=is_counter)
+
+
+def run_block(fn: Callable[..., Any], block: int, *trees: Any) -> Any:
+    """`fn` of one lane on trees with a lane axis of `block`; counters are shared by the lanes and stay so.
+
+    A block of one is not vmapped: batched matrix products of one would be slower.
+    """
+    if block > 1:
+        one = [map_lane_leaves(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tree) for tree in trees]
+        out_axes = lane_axes(jax.eval_shape(fn, *one))
+        return jax.vmap(fn, in_axes=tuple(lane_axes(tree) for tree in trees), out_axes=out_axes)(*trees)
+    out = fn(*(map_lane_leaves(lambda leaf: leaf[0], tree) for tree in trees))
+    return map_lane_leaves(lambda leaf: leaf[None], out)
+
+
+def take_block(tree: Any, index: Array, block: int) -> Any:
+    """Lanes index × block and following, `block` of them."""
+    return map_lane_leaves(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index * block, block), tree)
+
+
+def map_blocks(fn: Callable[..., Any], plan: Plan, *trees: Any) -> Any:
+    """`fn` of one lane over all lanes of one device, block after block; the results are stacked."""
+
+    def body(_: None, index: Array) -> tuple[None, Any]:
+        return None, run_block(fn, plan.block, *(take_block(tree, index, plan.block) for tree in trees))
+
+    _, out = jax.lax.scan(body, None, jnp.arange(plan.lanes_per_device // plan.block))
+    joined = map_lane_leaves(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), out)
+    return with_counters(joined, last_counters(out))
+
+
+def last_counters(stacked: Any) -> Any:
+    """Counters of the last of stacked blocks: they are the same in all."""
+    return jax.tree.map(lambda leaf: leaf[-1], only_counters(stacked))
+
+
+def iterate_blocks(agent: Agent, plan: Plan, state: State, hypers: Hypers, n: Array) -> tuple[State, Metrics]:
+    """`agent.iterate` over all lanes of one device, block after block; each block is written back in place."""
+
+    def body(lanes: State, index: Array) -> tuple[State, tuple[Metrics, Any]]:
+        # Every block starts from the counters that the chunk started from.
+        before = with_counters(take_block(lanes, index, plan.block), state)
+        one_lane = lambda lane, h: agent.iterate(lane, h, n)  # noqa: E731
+        after, metrics = run_block(one_lane, plan.block, before, take_block(hypers, index, plan.block))
+        write = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, index * plan.block, 0)  # noqa: E731
+        return map_lane_leaves(write, lanes, after), (metrics, only_counters(after))
+
+    blocks = jnp.arange(plan.lanes_per_device // plan.block)
+    lanes, (metrics, counters) = jax.lax.scan(body, state, blocks)
+    metrics = jax.tree.map(lambda leaf: leaf.reshape(-1), metrics)
+    return with_counters(lanes, last_counters(counters)), metrics
+
+
+class Lanes(NamedTuple):
+    """An agent's functions over lanes, jitted. Every array but a counter has a leading axis of lanes, with padding."""
+
+    plan: Plan
+    init: Callable[[Array, Hypers], State]
+    """(keys uint32 [L, 2], hypers [L]) -> state."""
+    iterate: Callable[[State, Hypers, int], tuple[State, Metrics]]
+    """(state, hypers [L], n) -> state, metrics [L]; the state given is donated."""
+    evaluate: Callable[[Any, Array, float], Any]
+    """(params [L], keys uint32 [L, 2], epsilon) -> Evaluation of [L, episodes]."""
+    put: Callable[[Any], Any]
+    """Arrays of num_lanes lanes on the host -> on the devices, padded with copies of lane 0 and on."""
+    get: Callable[[Any], Any]
+    """The reverse: numpy arrays of num_lanes lanes."""
+
+
+def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100) -> Lanes:
+    """An agent's functions over the lanes of a plan.
+
+    Args:
+      agent: the run's functions.
+      plan: from `make_plan`.
+      eval_episodes: episodes of each evaluation of each lane.
+    """
+    mesh = Mesh(np.array(jax.local_devices()[: plan.num_devices]), ("lanes",))
+    state = jax.eval_shape(agent.init, jax.random.key(0), Hypers())
+
+    def specs(tree: Any) -> Any:
+        return jax.tree.map(lambda node: P() if is_counter(node) else P("lanes"), tree, is_leaf=is_counter)
+
+    def over_devices(fn: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+        return jax.shard_map(fn, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+    init = over_devices(
+        lambda keys, hypers: map_blocks(agent.init, plan, keys, hypers), (P("lanes"), P("lanes")), specs(state)
+    )
+    iterate = over_devices(
+        lambda lanes, hypers, n: iterate_blocks(agent, plan, lanes, hypers, n),
+        (specs(state), P("lanes"), P()),
+        (specs(state), P("lanes")),
+    )
+
+    def evaluate_blocks(params: Any, keys: Array, epsilon: Array) -> Any:
+        play = partial(agent.evaluate, episodes=eval_episodes, epsilon=epsilon)
+        return map_blocks(lambda p, k: play(p, jax.random.wrap_key_data(k, impl=KEY_IMPL)), plan, params, keys)
+
+    evaluate = over_devices(evaluate_blocks, (P("lanes"), P("lanes"), P()), P("lanes"))
+    num_padded = plan.num_devices * plan.lanes_per_device
+    pad = np.arange(num_padded) % plan.num_lanes
+    shard, whole = NamedSharding(mesh, P("lanes")), NamedSharding(mesh, P())
+
+    def put(tree: Any) -> Any:
+        return jax.tree.map(
+            lambda node: jax.device_put(node, whole)
+            if is_counter(node)
+            else jax.device_put(np.asarray(node)[pad], shard),
+            tree,
+            is_leaf=is_counter,
+        )
+
+    def get(tree: Any) -> Any:
+        return jax.tree.map(
+            lambda node: jax.device_get(node) if is_counter(node) else np.asarray(node)[: plan.num_lanes],
+            tree,
+            is_leaf=is_counter,
+        )
+
+    jitted = jax.jit(iterate, donate_argnums=0)
+    jitted_evaluate = jax.jit(evaluate)
+    return Lanes(
+        plan=plan,
+        init=jax.jit(init),
+        iterate=lambda lanes, hypers, n: jitted(lanes, hypers, jnp.asarray(n, jnp.int32)),
+        evaluate=lambda params, keys, epsilon: jitted_evaluate(params, keys, jnp.float32(epsilon)),
+        put=put,
+        get=get,
+    )

@@ -1,0 +1,77 @@
+"""The optimiser from Config and Hypers, and target updates."""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from purejaxdqn.config import Config
+from purejaxdqn.schedules import linear_schedule
+from purejaxdqn.types import Hypers
+
+Params = TypeVar("Params")
+
+
+def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientTransformation:
+    """The gradient transformation at one update: clip by global norm, then Adam, RMSProp or plain descent.
+
+    It is rebuilt under the trace from traced hypers, which keeps new hypers from recompiling; its state has the same
+    structure whatever the hypers, so the state of one update serves the next.
+
+    Args:
+      config: names the optimiser and the learning-rate schedule.
+      h: learning rates, Adam's ε, largest gradient norm.
+      updates: gradient updates already made, int [].
+    """
+    scale_by = {
+        "adam": lambda: optax.scale_by_adam(eps=h.adam_epsilon),
+        # Centred, decay .95 and ε inside the root: Mnih et al. 2015's RMSProp as DQN Zoo writes it.
+        "rmsprop": lambda: optax.scale_by_stddev(decay=0.95, eps=h.adam_epsilon),
+        "sgd": optax.identity,
+    }[config.optimizer]
+    learning_rate = {
+        "constant": lambda: h.learning_rate,
+        "linear": lambda: linear_schedule(updates, h.learning_rate, h.learning_rate_final, float(config.num_updates)),
+    }[config.learning_rate_schedule]()
+    return optax.chain(
+        optax.clip_by_global_norm(h.max_grad_norm), scale_by(), optax.scale_by_learning_rate(learning_rate)
+    )
+
+
+def soft_update(params: Params, target_params: Params, tau: float | Array) -> Params:
+    """Polyak averaging, τθ + (1 - τ)θ⁻ (Lillicrap et al. 2016); τ = 1 is a hard copy, τ = 0 changes nothing.
+
+    Args:
+      params: online parameters, any pytree.
+      target_params: target parameters, of the same structure.
+      tau: [] in [0, 1].
+    """
+    return jax.tree.map(lambda online, target: tau * online + (1.0 - tau) * target, params, target_params)
+
+
+def hard_update(params: Params, target_params: Params, updates: Array, period: int | Array) -> Params:
+    """The online parameters after every `period`-th update, else the target's (Mnih et al. 2015).
+
+    Args:
+      params: online parameters, any pytree.
+      target_params: target parameters, of the same structure.
+      updates: gradient updates made, int [].
+      period: gradient updates between two copies, [].
+    """
+    return periodic_update(params, target_params, updates, period, 1.0)
+
+
+def periodic_update(
+    params: Params, target_params: Params, updates: Array, period: int | Array, tau: float | Array
+) -> Params:
+    """`soft_update` with τ after every `period`-th update, without a branch: a `cond` over lanes would run both sides.
+
+    Args:
+      params, target_params: pytrees of one structure.
+      updates: gradient updates made, int [].
+      period: gradient updates between two target updates, [].
+      tau: [] in [0, 1].
+    """
+    return soft_update(params, target_params, jnp.where(updates % period == 0, tau, 0.0))

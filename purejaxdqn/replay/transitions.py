@@ -1,0 +1,159 @@
+"""Environment steps in a ring, each observation stored once, and n-step transitions read back out of them.
+
+The observation after a step is the next row's, save where the episode was truncated: the next row then begins a new
+episode, and the value of the cut one lives on in its true final observation. These are kept in a small side store. An
+environment with a time limit of L truncates each writer at most once in L steps, so blocks of L steps need one place a
+writer each, which is all that the side store has; a limit of 1 makes it as large as the ring.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from purejaxdqn.replay.ring import Ring, add_rows, init_ring, read_rows, sample_starts
+from purejaxdqn.returns import n_step_fold
+from purejaxdqn.types import Row, Transition
+
+
+@struct.dataclass
+class Stored:
+    """A `Row` as it lies in the ring: without its final observation."""
+
+    obs: Array
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    valid: Array
+
+
+@struct.dataclass
+class TransitionStore:
+    """A ring of steps and the final observations of its truncated episodes."""
+
+    ring: Ring
+    """Of `Stored` rows."""
+    final_obs: Array
+    """[places, writers, ...]."""
+    final_time: Array
+    """int32 [places, writers]: the time of the row whose final observation lies there, -1 for none."""
+    time_limit: int = struct.field(pytree_node=False)
+    """Fewest steps between two truncations of one writer."""
+
+    def place(self, times: Array) -> Array:
+        """Where the side store keeps the final observation of a row."""
+        return (times // self.time_limit) % self.final_obs.shape[0]
+
+
+def init_store(row: Row, capacity: int, num_writers: int, time_limit: int = 1) -> TransitionStore:
+    """An empty store.
+
+    Args:
+      row: a `Row` of one environment (or shapes with dtypes).
+      capacity: time steps to hold.
+      num_writers: environments.
+      time_limit: fewest environment steps between two truncations of one environment; 1 where nothing is known. Should
+        an environment truncate sooner, the transitions whose final observation was overwritten get weight 0.
+    """
+    time_limit = max(1, min(time_limit, capacity))
+    stored = Stored(row.obs, row.action, row.reward, row.terminated, row.truncated, row.valid)
+    places = capacity // time_limit + 2
+    obs_shape, obs_dtype = jnp.shape(row.obs), jnp.result_type(row.obs)
+    return TransitionStore(
+        ring=init_ring(stored, capacity, num_writers),
+        final_obs=jnp.zeros((places, num_writers, *obs_shape), obs_dtype),
+        final_time=jnp.full((places, num_writers), -1, jnp.int32),
+        time_limit=time_limit,
+    )
+
+
+def add_steps(store: TransitionStore, rows: Row) -> TransitionStore:
+    """Writes steps over the oldest ones, in place under jit with donation.
+
+    Args:
+      store: the store.
+      rows: [T, writers, ...], in the order of time.
+    """
+    num_steps = rows.action.shape[0]
+    start = store.ring.written.count
+
+    def keep_final(carry: tuple[Array, Array], step: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], None]:
+        final_obs, final_time = carry
+        time, obs, truncated = step
+        place = store.place(time)
+        keep = truncated.reshape(truncated.shape + (1,) * (obs.ndim - 1))
+        final_obs = final_obs.at[place].set(jnp.where(keep, obs, final_obs[place]))
+        final_time = final_time.at[place].set(jnp.where(truncated, time, final_time[place]))
+        return (final_obs, final_time), None
+
+    steps = (start + jnp.arange(num_steps), rows.final_obs.astype(store.final_obs.dtype), rows.truncated)
+    (final_obs, final_time), _ = jax.lax.scan(keep_final, (store.final_obs, store.final_time), steps)
+    stored = Stored(rows.obs, rows.action, rows.reward, rows.terminated, rows.truncated, rows.valid)
+    return store.replace(ring=add_rows(store.ring, stored), final_obs=final_obs, final_time=final_time)
+
+
+def read_transitions(
+    store: TransitionStore, times: Array, writers: Array, n_step: int, gamma: float | Array
+) -> tuple[Transition, Array]:
+    """n-step transitions that start at given rows.
+
+    Args:
+      store: the store.
+      times: int32 [B], each with n_step more time steps after it in the ring.
+      writers: int32 [B].
+      n_step: longest fold; an episode's end shortens it.
+      gamma: discount per step, [].
+
+    Returns:
+      The transitions [B], and weights float32 [B]: 0 where the first row is no transition (or its final observation is
+      no longer held), else 1.
+    """
+    ring = store.ring
+    window = times[:, None] + jnp.arange(n_step)
+
+    def field(stored: Array) -> Array:
+        return stored[window % ring.capacity, writers[:, None]]
+
+    rows: Stored = ring.rows
+    terminated, truncated = field(rows.terminated), field(rows.truncated)
+    r_t, discount_t, last = jax.vmap(n_step_fold, in_axes=(0, 0, 0, None))(
+        field(rows.reward), terminated, truncated, gamma
+    )
+    first: Any = read_rows(ring.replace(rows=(rows.obs, rows.action, rows.valid)), times, writers)
+    obs_tm1, a_tm1, valid = first
+    last_time = times + last
+    cut = jnp.take_along_axis(truncated, last[:, None], axis=1)[:, 0]
+    place = store.place(last_time)
+    held = store.final_time[place, writers] == last_time
+    next_obs = rows.obs[(last_time + 1) % ring.capacity, writers]
+    keep = cut.reshape(cut.shape + (1,) * (next_obs.ndim - 1))
+    obs_t = jnp.where(keep, store.final_obs[place, writers], next_obs)
+    weight = jnp.logical_and(valid, jnp.logical_or(~cut, held)).astype(jnp.float32)
+    return Transition(obs_tm1=obs_tm1, a_tm1=a_tm1, r_t=r_t, discount_t=discount_t, obs_t=obs_t), weight
+
+
+def sample_valid_starts(
+    key: Array, store: TransitionStore, batch_size: int, n_step: int, draws: int
+) -> tuple[Array, Array]:
+    """Starts drawn uniformly from the rows that are transitions.
+
+    Args:
+      key: PRNG key.
+      store: the store.
+      batch_size: starts to draw.
+      n_step: time steps that must follow each.
+      draws: candidates for each start, of which the first valid one is taken: 1 where every row is valid. With a share
+        p of invalid rows, a start is invalid (and gets weight 0) with probability p ** draws.
+
+    Returns:
+      times and writers, int32 [B].
+    """
+    if draws == 1:
+        return sample_starts(key, store.ring, (batch_size,), n_step)
+    times, writers = sample_starts(key, store.ring, (draws, batch_size), n_step)
+    valid = store.ring.rows.valid[times % store.ring.capacity, writers]
+    pick = jnp.argmax(valid, axis=0)[None]
+    return jnp.take_along_axis(times, pick, axis=0)[0], jnp.take_along_axis(writers, pick, axis=0)[0]

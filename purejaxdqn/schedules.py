@@ -1,0 +1,44 @@
+"""Schedules: pure functions of a step, so that they can be traced, vmapped and exchanged."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import Array
+
+Schedule = Callable[[Array, float | Array, float | Array, float | Array], Array]
+
+
+def linear_schedule(step: Array, start: float | Array, end: float | Array, duration: float | Array) -> Array:
+    """`start` at step 0, a straight line to `end` at step `duration`, `end` after (Mnih et al. 2015, for ε).
+
+    Args:
+      step, start, end, duration: scalars or arrays that broadcast; step and duration in the same unit.
+    """
+    progress = jnp.clip(step / duration, 0.0, 1.0)
+    return start + progress * (jnp.asarray(end, jnp.float32) - start)
+
+
+def exponential_schedule(step: Array, start: float | Array, end: float | Array, duration: float | Array) -> Array:
+    """`start` at step 0, multiplied by the same factor at every step, `end` at step `duration` and after.
+
+    Args:
+      step, start, end, duration: scalars or arrays that broadcast; start and end above zero (an end of 0 is taken as
+        1e-8, which no geometric path reaches).
+    """
+    progress = jnp.clip(step / duration, 0.0, 1.0)
+    floor = jnp.maximum(jnp.asarray(end, jnp.float32), 1e-8)
+    top = jnp.maximum(jnp.asarray(start, jnp.float32), 1e-8)
+    return top * (floor / top) ** progress
+
+
+def constant_schedule(step: Array, start: float | Array, end: float | Array, duration: float | Array) -> Array:
+    """`end` at every step; it takes the arguments of the other schedules so that they can be exchanged."""
+    del start, duration
+    return jnp.broadcast_to(jnp.asarray(end, jnp.float32), jnp.shape(step))
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "linear": linear_schedule,
+    "exponential": exponential_schedule,
+    "constant": constant_schedule,
+}

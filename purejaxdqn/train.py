@@ -1,0 +1,6 @@
+def main() -> None:
+    print("train")
+
+
+if __name__ == "__main__":
+    main()

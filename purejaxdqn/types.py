@@ -1,0 +1,194 @@
+"""The pytrees that a run is made of.
+
+Sizes: T time, E environments, B batch, A actions, N atoms. Arrays at a step and the next are `*_tm1` and `*_t` (rlax).
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from purejaxdqn.config import require
+
+
+@struct.dataclass
+class Hypers:
+    """The traced half of a run: scalars that may differ from lane to lane without a recompilation."""
+
+    learning_rate: float | Array = 1e-3
+    """Step size of the optimiser at the start of the run."""
+    learning_rate_final: float | Array = 0.0
+    """Step size at the end of the run, where the schedule is `linear`."""
+    adam_epsilon: float | Array = 1e-8
+    """Added to the denominator of Adam and RMSProp."""
+    max_grad_norm: float | Array = 10.0
+    """Largest global norm of a gradient, beyond which it is scaled down; inf switches clipping off."""
+    gamma: float | Array = 0.99
+    """Discount per environment step, in [0, 1]."""
+    tau: float | Array = 1.0
+    """Share of the online parameters in a target update: 1 is a hard copy, in [0, 1]."""
+    target_period: int | Array = 50
+    """Gradient updates between two target updates."""
+    epsilon_start: float | Array = 1.0
+    """ε, the probability of a random action, at the start of the run."""
+    epsilon_final: float | Array = 0.05
+    """ε at the end of its decay."""
+    epsilon_fraction: float | Array = 0.5
+    """Share of total_steps over which ε decays, in (0, 1]."""
+    huber_delta: float | Array = 1.0
+    """|TD error| beyond which the Huber loss is linear, in units of return."""
+
+    def validate(self) -> "Hypers":
+        """Returns itself; raises `SettingError` where a value (not a tracer) is out of range."""
+        for name in ("gamma", "tau", "epsilon_start", "epsilon_final"):
+            value = float(getattr(self, name))
+            require(0.0 <= value <= 1.0, name, value, "use a number in [0, 1]")
+        for name in ("learning_rate", "learning_rate_final", "adam_epsilon"):
+            value = float(getattr(self, name))
+            require(0.0 <= value < float("inf"), name, value, "use a finite number of at least 0")
+        for name in ("max_grad_norm", "huber_delta"):
+            value = float(getattr(self, name))
+            require(value > 0.0, name, value, "use a number above 0")
+        require(0.0 < float(self.epsilon_fraction) <= 1.0, "epsilon_fraction", self.epsilon_fraction, "use a number in (0, 1]")
+        require(int(self.target_period) >= 1, "target_period", self.target_period, "use a whole number of at least 1")
+        return self
+
+    def as_arrays(self) -> "Hypers":
+        """The same values as strongly typed scalars, so that a Python float and an array share one compilation."""
+        leaves = {
+            field.name: jnp.asarray(
+                getattr(self, field.name), jnp.int32 if field.name == "target_period" else jnp.float32
+            )
+            for field in dataclasses.fields(self)
+        }
+        return Hypers(**leaves)
+
+
+@struct.dataclass
+class Counter:
+    """A counter that every lane shares: it steers control flow, so it never carries a lane axis (see `lane_axes`)."""
+
+    count: Array
+    """int32 []."""
+
+
+def counter(value: int = 0) -> Counter:
+    """A counter that stands at `value`."""
+    return Counter(jnp.asarray(value, jnp.int32))
+
+
+def lane_axes(tree: Any) -> Any:
+    """The `in_axes`/`out_axes` of a tree for `jax.vmap` over lanes: None at every `Counter`, 0 elsewhere."""
+    return jax.tree.map(lambda node: None if is_counter(node) else 0, tree, is_leaf=is_counter)
+
+
+def is_counter(node: Any) -> bool:
+    """Whether a node of a tree is a `Counter`."""
+    return isinstance(node, Counter)
+
+
+@struct.dataclass
+class Row:
+    """One environment step of E environments: what was seen, done and received, and how the episode stood after it."""
+
+    obs: Array
+    """[E, ...] the observation that was acted on, in the environment's own dtype."""
+    action: Array
+    """int32 [E]."""
+    reward: Array
+    """float32 [E], as the environment gave it."""
+    terminated: Array
+    """bool [E]: the episode ended by the environment's rules; nothing is worth anything after it."""
+    truncated: Array
+    """bool [E]: the episode was cut (a time limit) and not terminated; its value goes on."""
+    final_obs: Array
+    """[E, ...] the true observation after the step, before any reset."""
+    valid: Array
+    """bool [E]: False for a row that is no transition (an environment that ignored the action and reset)."""
+
+
+@struct.dataclass
+class Transition:
+    """What a target is made from, after the n-step fold."""
+
+    obs_tm1: Array
+    """[B, ...]."""
+    a_tm1: Array
+    """int32 [B]."""
+    r_t: Array
+    """float32 [B]: the discounted sum of up to n rewards."""
+    discount_t: Array
+    """float32 [B]: γ to the number of steps folded, zero where the episode terminated."""
+    obs_t: Array
+    """[B, ...] the observation to bootstrap from: the true one, never that of a reset."""
+
+
+@struct.dataclass
+class Dist:
+    """Return distributions of every action: atoms or quantiles `x` on a support. A scalar head has N = 1."""
+
+    x: Array
+    """float32 [..., A, N]."""
+    support: Array
+    """float32 [N]."""
+
+
+@struct.dataclass
+class Learner:
+    """What gradient updates change."""
+
+    params: Any
+    target_params: Any
+    opt_state: Any
+    updates: Counter
+
+
+@struct.dataclass
+class Episodes:
+    """Running return and length of the episode that each environment is in."""
+
+    episode_return: Array
+    """float32 [E]: sum of raw rewards so far."""
+    episode_length: Array
+    """int32 [E]: environment steps so far."""
+
+
+@struct.dataclass
+class State:
+    """A run: everything that the next step depends on, and nothing else."""
+
+    vector_steps: Counter
+    learner: Learner
+    memory: Any
+    env: Any
+    episodes: Episodes
+    key_data: Array
+    """uint32 [2]: raw threefry key, which any version of JAX can save and load."""
+
+
+@struct.dataclass
+class Metrics:
+    """Sums over one chunk, reduced on the device; means are taken on the host, where a missing one stays missing."""
+
+    episodes: Array
+    """int32: episodes that ended in this chunk."""
+    return_sum: Array
+    """float32: sum of their raw returns."""
+    length_sum: Array
+    """float32: sum of their lengths in environment steps."""
+    env_steps: Array
+    """int32: valid environment steps."""
+    updates: Array
+    """int32: gradient updates."""
+    loss_sum: Array
+    q_sum: Array
+    """float32: sum over updates of the mean Q-value of the actions in the batch."""
+    td_sum: Array
+    """float32: sum over updates of the mean |TD error|."""
+    grad_norm_sum: Array
+    """float32: sum over updates of the global gradient norm before clipping."""
+    epsilon: Array
+    """float32: ε at the end of the chunk."""
