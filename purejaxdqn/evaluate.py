@@ -1,62 +1,133 @@
-"""Evaluation on fresh episodes."""
+"""`python -m purejaxdqn.evaluate RUN`: plays fresh episodes with a trained run's policies."""
 
-from collections.abc import Callable
-from typing import Any
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-import jax
-import jax.numpy as jnp
-from flax import struct
-from jax import Array
+import tyro
+from rich.console import Console
+from rich.table import Table
 
-from purejaxdqn.build import Parts
-from purejaxdqn.explore import epsilon_greedy
+from purejaxdqn import cli
+from purejaxdqn.config import SettingError, require
+from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
+from purejaxdqn.folder import CHECKPOINTS, Settings, finite, read_config
 
-MAX_STEPS = 27_000
-"""An episode is cut after so many steps whatever the environment says, as the Arcade Learning Environment cuts games."""
-
-
-@struct.dataclass
-class Evaluation:
-    """One entry for each episode, which all count once, however long they are."""
-
-    returns: Array
-    """float32 [episodes], undiscounted sums of raw rewards."""
-    lengths: Array
-    """int32 [episodes], environment steps."""
+COMMAND = "purejaxdqn-evaluate"
 
 
-def make_evaluate(parts: Parts) -> Callable[..., Evaluation]:
-    """The evaluation of one network's parameters, on the device."""
-    limit = min(parts.env.spec.time_limit, MAX_STEPS)
+@dataclasses.dataclass(frozen=True)
+class EvaluateFlags:
+    """The flags of `evaluate`."""
 
-    def evaluate(params: Any, key: Array, *, episodes: int, epsilon: float | Array = 0.0) -> Evaluation:
-        """Plays the first episode of each of `episodes` fresh environments, side by side.
+    run: Annotated[str, tyro.conf.Positional]
+    """Folder of a run."""
+    episodes: int = 100
+    """Fresh episodes for each seed."""
+    epsilon: float = 0.0
+    """Probability of a random action; 0 is greedy."""
+    seed_index: int | None = None
+    """Which of the run's seeds to evaluate, from 0; by default all."""
+    which: Literal["last", "best"] = "best"
+    """Which parameters: the last ones, or the best by the evaluations of training."""
+    key: int = 0
+    """Seed of the episodes; another one gives other episodes."""
+    gif: str | None = None
+    """Also record one episode (of the first seed evaluated) into this file."""
+    json: bool = False
+    """Print JSON and nothing else."""
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """Where to run; auto is JAX's own choice."""
+    compilation_cache: bool = True
+    """Whether compiled programs are kept in the user's cache folder for the next start."""
 
-        Args:
-          params: parameters of the network.
-          key: PRNG key.
-          episodes: episodes, static.
-          epsilon: probability of a random action; 0 is greedy.
-        """
-        reset_key, play_key = jax.random.split(key)
-        env, _ = parts.env.reset(reset_key, episodes)
 
-        def playing(carry: tuple[Any, Array, Array, Array, Array]) -> Array:
-            _, running, _, _, step = carry
-            return jnp.logical_and(jnp.any(running), step < limit)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    return cli.guarded(COMMAND, lambda: evaluate(args))
 
-        def play(carry: tuple[Any, Array, Array, Array, Array]) -> tuple[Any, Array, Array, Array, Array]:
-            env, running, returns, lengths, step = carry
-            network_key, action_key, step_key = jax.random.split(jax.random.fold_in(play_key, step), 3)
-            q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key))
-            env, _, row = parts.env.step(step_key, env, epsilon_greedy(action_key, q_values, epsilon))
-            counts = jnp.logical_and(running, row.valid)
-            returns = returns + jnp.where(counts, row.reward, 0.0)
-            running = jnp.logical_and(running, ~jnp.logical_or(row.terminated, row.truncated))
-            return env, running, returns, lengths + counts, step + 1
 
-        carry = (env, jnp.ones(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.int32(0))
-        _, _, returns, lengths, _ = jax.lax.while_loop(playing, play, carry)
-        return Evaluation(returns=returns, lengths=lengths)
+def evaluate(args: list[str]) -> int:
+    """Parses, plays and prints."""
+    flags: EvaluateFlags = cli.parse(EvaluateFlags, args, COMMAND, str(__doc__))
+    require(flags.episodes >= 1, "episodes", flags.episodes, "use at least 1")
+    require(0.0 <= flags.epsilon <= 1.0, "epsilon", flags.epsilon, "use a number in [0, 1]")
+    folder = Path(flags.run)
+    settings, _, _ = read_config(folder, "run")
+    count = len(settings.seeds)
+    in_range = flags.seed_index is None or 0 <= flags.seed_index < count
+    require(in_range, "seed_index", flags.seed_index, f"the run has {count} seeds: use 0 to {count - 1}")
+    if flags.gif is not None:
+        require(Path(flags.gif).suffix == ".gif", "gif", flags.gif, "name a file that ends in .gif")
+        require(Path(flags.gif).absolute().parent.is_dir(), "gif", flags.gif, "its folder does not exist: make it first")
+    use_platform(flags.device if flags.device in PLATFORMS else "auto")
+    if flags.compilation_cache:
+        use_compilation_cache()
+    cli.check_device(flags.device)
+    indices = range(count) if flags.seed_index is None else [flags.seed_index]
+    results = play(folder, settings, flags, list(indices))
+    if flags.json:
+        print(json.dumps(finite({"seeds": results}), allow_nan=False))
+    else:
+        Console().print(results_table(settings, flags, results))
+    return 0
 
-    return evaluate
+
+def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[int]) -> list[dict[str, Any]]:
+    """Plays the episodes of the seeds at `indices` and returns a record for each."""
+    import jax
+    import numpy as np
+
+    from purejaxdqn.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
+    from purejaxdqn.loops.device import make_agent
+    from purejaxdqn.loops.lanes import make_lanes, make_plan, seed_keys
+    from purejaxdqn.recording import write_gif
+    from purejaxdqn.stats import standard_error
+
+    agent = make_agent(settings.config)
+    lanes = make_lanes(agent, make_plan(agent, len(indices)), flags.episodes)
+    one_lane = jax.eval_shape(agent.parts.network.init, jax.random.key(0))
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(indices), *leaf.shape), leaf.dtype), one_lane)
+    try:
+        flat = load_checkpoint(folder / CHECKPOINTS, with_state=False).policy[flags.which]
+        params = from_flat({name: leaf[indices] for name, leaf in flat.items()}, like)
+    except (DamagedCheckpoint, IndexError) as error:
+        raise SettingError("run", str(folder), f"{error}; train it first, or name a whole run") from error
+    # Episodes of their own: neither those of training's evaluations nor those of its summary.
+    keys = seed_keys([flags.key + 1_000_003 * (settings.seeds[index] + 1) for index in indices])
+    returns = np.asarray(lanes.get(lanes.evaluate(lanes.put(params), lanes.put(keys), flags.epsilon).returns), float)
+    if flags.gif is not None:
+        first = jax.tree.map(lambda leaf: leaf[0], params)
+        try:
+            write_gif(agent.parts, first, jax.random.key(flags.key), Path(flags.gif), flags.epsilon)
+        except OSError as error:
+            raise SettingError("gif", flags.gif, f"it cannot be written ({error.strerror})") from error
+    return [
+        {
+            "seed": settings.seeds[index],
+            "mean_return": float(found.mean()),
+            "stderr": float(standard_error(found)),
+            "episodes": flags.episodes,
+        }
+        for index, found in zip(indices, returns, strict=True)
+    ]
+
+
+def results_table(settings: Settings, flags: EvaluateFlags, results: list[dict[str, Any]]) -> Table:
+    """The results for a person."""
+    how = "greedy" if flags.epsilon == 0.0 else f"ε = {flags.epsilon:g}"
+    table = Table(title=f"{settings.config.env}: {flags.which} parameters, {how}, {flags.episodes} episodes each")
+    for name in ("seed", "mean return", "standard error"):
+        table.add_column(name, justify="right")
+    for result in results:
+        error = "–" if result["stderr"] != result["stderr"] else f"{result['stderr']:.2f}"
+        table.add_row(str(result["seed"]), f"{result['mean_return']:.2f}", error)
+    return table
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from purejaxdqn.stats import bootstrap_interval, fill_missing, iqm, mean
@@ -52,7 +54,7 @@ def learning_curve(
         ValueError: If the file has no return at all.
     """
     steps, training, evaluation = read_returns(csv_path)
-    figure = Figure(figsize=(8.0, 4.5), dpi=150, layout="constrained")
+    figure = Figure(figsize=(8.0, 4.5), dpi=150, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     if np.isnan(training).all() and np.isnan(evaluation).all():
@@ -137,7 +139,7 @@ def _tidy(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if len(steps) <= _MAX_POINTS:
         return steps, curves
     edges = np.linspace(0, len(steps), _MAX_POINTS + 1).astype(int)
-    blocks = [mean(curves[:, a:b], axis=1) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    blocks = [mean(curves[:, a:b], axis=1) for a, b in pairwise(edges)]
     return steps[edges[1:] - 1], np.stack(blocks, axis=1)
 
 

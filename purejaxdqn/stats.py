@@ -65,7 +65,7 @@ def bootstrap_interval(
 
     A whole row is drawn at a time, so the columns of a curve stay together. With few
     seeds the interval is too narrow: of nominal 95 % intervals for the mean of normal
-    scores, about 87 % hold the true mean with 5 seeds, and 91 % with 10.
+    scores, about 84 % hold the true mean with 5 seeds, 90 % with 10 and 93 % with 20.
 
     Args:
         scores: Scores, [N] or [N, T]; NaN where missing.

@@ -1,6 +1,327 @@
-def main() -> None:
-    print("train")
+"""`python -m purejaxdqn.train`: trains one or many seeds and leaves a run folder."""
+
+import dataclasses
+import datetime
+import difflib
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from purejaxdqn import cli
+from purejaxdqn.checkpoint import DamagedCheckpoint
+from purejaxdqn.config import Config, SettingError, require
+from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
+from purejaxdqn.folder import CONFIG, CURVE, GIF, METRICS, Settings, read_config, write_config
+from purejaxdqn.recipes import RECIPES, Recipe, default_recipe, make_settings
+from purejaxdqn.types import Hypers
+
+COMMAND = "purejaxdqn-train"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """The flags of `train` that are neither Config nor Hypers."""
+
+    recipe: str | None = None
+    """Named settings to start from; by default those for the environment. Other flags override them."""
+    seeds: int = 1
+    """Number of seeds trained side by side, each a run of its own."""
+    seed: int = 0
+    """The first seed; --seeds 3 --seed 10 trains 10, 11 and 12."""
+    out: str | None = None
+    """Run folder; by default a new one under runs/."""
+    resume: str | None = None
+    """Folder of a run to go on with, from its newest checkpoint; nothing else need be said."""
+    eval_episodes: int = 100
+    """Episodes of each greedy evaluation."""
+    log_every: int | None = None
+    """Environment steps (per seed) between rows of metrics.csv; by default a hundredth of the run."""
+    eval_every: int | None = None
+    """Environment steps (per seed) between evaluations; by default a tenth of the run. The end is always evaluated."""
+    checkpoint_every: int | None = None
+    """Environment steps (per seed) between checkpoints; by default a tenth of the run. The end is always saved."""
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """Where to run; auto is JAX's own choice."""
+    compilation_cache: bool = True
+    """Whether compiled programs are kept in the user's cache folder for the next start."""
+    wandb: bool = False
+    """Whether to log to Weights & Biases too (needs the extra wandb)."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+def flags_class(config: Config, hypers: Hypers, options: RunOptions) -> type:
+    """The dataclass whose fields are the flags, with defaults from a recipe or a saved run."""
+    from purejaxdqn.envs.gymnax import default_params, override_params
+
+    params = override_params(config.env, default_params(config.env), config.env_params)
+    env_flags = cli.env_param_flags(params, f"parameter of {config.env}")
+    env_class = dataclasses.make_dataclass("EnvParams", env_flags, frozen=True)
+    fields = [
+        ("env", *cli.as_flags(config, skip=[f.name for f in dataclasses.fields(config) if f.name != "env"])[0][1:]),
+        *cli.as_flags(options),
+        *cli.as_flags(config, skip=["env", "env_params"]),
+        *cli.as_flags(hypers),
+        ("env_params", env_class, dataclasses.field(default_factory=env_class)),
+    ]
+    return dataclasses.make_dataclass("TrainFlags", fields, frozen=True)
+
+
+def find_recipe(args: Sequence[str]) -> tuple[Recipe, str]:
+    """The recipe and the environment that the flags name."""
+    env, name = cli.peek(args, "--env"), cli.peek(args, "--recipe")
+    if name is None:
+        recipe = default_recipe(env or "CartPole-v1")
+        return recipe, env or "CartPole-v1"
+    near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4) or list(RECIPES)
+    require(name in RECIPES, "recipe", name, f"no such recipe; there are {', '.join(near)}")
+    recipe = RECIPES[name]
+    return recipe, env or recipe.config.get("env", "CartPole-v1")
+
+
+def split_flags(flags: Any) -> tuple[Config, Hypers, RunOptions]:
+    """Parsed flags as validated settings."""
+    from purejaxdqn.envs.gymnax import default_params
+
+    defaults = default_params(flags.env)
+    changes = tuple(
+        sorted((k, v) for k, v in dataclasses.asdict(flags.env_params).items() if v != getattr(defaults, k))
+    )
+
+    def take(cls: type, **more: Any) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(cls) if field.name not in more]
+        return {name: getattr(flags, name) for name in names} | more
+
+    config = Config(**take(Config, env_params=changes))
+    return config, Hypers(**take(Hypers)).validate(), RunOptions(**take(RunOptions))
+
+
+def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
+    """Settings of a new run from its flags."""
+    recipe, env = find_recipe(args)
+    config, hypers = make_settings(recipe, env)
+    flags = cli.parse(flags_class(config, hypers, RunOptions()), args, COMMAND, str(__doc__))
+    config, hypers, options = split_flags(flags)
+    require(options.seeds >= 1, "seeds", options.seeds, "use at least 1")
+    require(options.seed >= 0, "seed", options.seed, "use 0 or a positive whole number")
+    require(options.eval_episodes >= 1, "eval_episodes", options.eval_episodes, "use at least 1")
+    for name in ("log_every", "eval_every", "checkpoint_every"):
+        value = getattr(options, name)
+        require(value is None or value >= 1, name, value, "use at least 1 environment step")
+    settings = Settings(
+        config=config,
+        hypers=hypers,
+        seeds=tuple(range(options.seed, options.seed + options.seeds)),
+        log_every=options.log_every or max(1, config.total_steps // 100),
+        eval_every=options.eval_every or max(1, config.total_steps // 10),
+        eval_episodes=options.eval_episodes,
+        checkpoint_every=options.checkpoint_every or max(1, config.total_steps // 10),
+        recipe=recipe.name,
+    )
+    return settings, options
+
+
+def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOptions]:
+    """Settings of a saved run; flags may change hypers and lengthen it, and nothing that is compiled in.
+
+    Raises:
+      SettingError: where the folder holds no run, or a flag differs from what the run was made with.
+    """
+    saved, _, _ = read_config(folder)
+    options = RunOptions(
+        recipe=saved.recipe,
+        seeds=len(saved.seeds),
+        seed=saved.seeds[0],
+        eval_episodes=saved.eval_episodes,
+        log_every=saved.log_every,
+        eval_every=saved.eval_every,
+        checkpoint_every=saved.checkpoint_every,
+    )
+    env = cli.peek(args, "--env")
+    fixed = "was {} when the run began, and a saved state fits that alone: leave the flag out, or begin a new run"
+    require(env in (None, saved.config.env), "env", env, "the environment " + fixed.format(saved.config.env))
+    flags = cli.parse(flags_class(saved.config, saved.hypers, options), args, COMMAND, str(__doc__))
+    config, hypers, chosen = split_flags(flags)
+    require(chosen.out is None, "out", chosen.out, "a resumed run stays in its folder: leave the flag out")
+    for field in dataclasses.fields(Config):
+        before, after = getattr(saved.config, field.name), getattr(config, field.name)
+        longer = field.name == "total_steps" and after > before
+        require(before == after or longer, field.name, after, "it " + fixed.format(cli.typed(before)))
+    for name in ("recipe", "seeds", "seed", "log_every", "eval_every", "eval_episodes"):
+        before, after = getattr(options, name), getattr(chosen, name)
+        require(before == after, name, after, "it " + fixed.format(cli.typed(before)))
+    settings = dataclasses.replace(
+        saved, config=config, hypers=hypers, checkpoint_every=chosen.checkpoint_every or saved.checkpoint_every
+    )
+    return settings, chosen
+
+
+def new_folder(out: str | None, env: str) -> Path:
+    """The folder of a new run, made.
+
+    Raises:
+      SettingError: where it holds something already, or cannot be made.
+    """
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path(out) if out is not None else Path("runs") / f"{env}-{stamp}"
+    remedy = "it holds a run already: choose another folder, or go on with it by --resume"
+    require(not (folder / CONFIG).exists(), "out", str(folder), remedy)
+    try:
+        occupied = folder.exists() and any(folder.iterdir())
+        require(not occupied, "out", str(folder), "the folder is not empty: choose a new one")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError("out", str(folder), f"it cannot be made ({error.strerror}); choose another folder") from error
+    return folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    return cli.guarded(COMMAND, lambda: train(args))
+
+
+def train(args: list[str]) -> int:
+    """Parses, trains and reports."""
+    device = cli.peek(args, "--device") or "auto"
+    # An unknown device is refused by the parser, which knows the choices.
+    use_platform(device if device in PLATFORMS else "auto")
+    # Likewise before the parse: JAX settles at its first compilation whether there is a cache.
+    if not {"--no-compilation-cache", "--no_compilation_cache"} & set(args):
+        use_compilation_cache()
+    resume = cli.peek(args, "--resume")
+    cli.check_device(device)
+    settings, options = resumed_settings(args, Path(resume)) if resume is not None else new_settings(args)
+    if options.wandb:
+        require_wandb()
+    from purejaxdqn.runner import Run
+
+    folder = Path(resume) if resume is not None else Path(options.out or "")
+    run = Run(settings, folder)
+    if resume is None:
+        run.folder = new_folder(options.out, settings.config.env)
+    command = " ".join(["python -m purejaxdqn.train", *map(shlex.quote, args)])
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    try:
+        write_config(run.folder, settings, run.agent.spec, command, created)
+        return drive(run, options, command, resume is not None)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise cli.UsageError(
+            f"--out {run.folder}: it cannot be written ({reason}); make room or choose another folder, then go on with "
+            f"--resume {run.folder}"
+        ) from error
+
+
+def require_wandb() -> None:
+    """Raises `UsageError` where the package is missing."""
+    try:
+        import wandb  # noqa: F401
+    except ImportError as error:
+        raise cli.UsageError("--wandb: the package is missing; install purejaxdqn[wandb]") from error
+
+
+def wandb_logger(settings: Settings, folder: Path) -> Callable[[list[dict[str, Any]]], None]:
+    """Logs each seed's numbers to Weights & Biases."""
+    import wandb
+
+    from purejaxdqn.folder import settings_to_json
+
+    handle = wandb.init(project="purejaxdqn", name=folder.name, dir=str(folder), config=settings_to_json(settings))
+
+    def log(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            numbers = {f"seed_{row['seed']}/{k}": v for k, v in row.items() if v is not None and k != "seed"}
+            handle.log(numbers, step=row["env_steps"])
+
+    return log
+
+
+def drive(run: Any, options: RunOptions, command: str, resume: bool) -> int:
+    """Trains, handles Ctrl-C, and leaves summary, curve and animation."""
+    from purejaxdqn.display import make_display
+    from purejaxdqn.runner import Diverged, Interrupted
+
+    asked: list[int] = []
+
+    def ask(signum: int, frame: Any) -> None:
+        del frame
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(signum)
+
+    display = make_display(options.quiet)
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        if resume:
+            run.restore()
+        else:
+            run.start()
+        log = wandb_logger(run.settings, run.folder) if options.wandb else lambda rows: None
+        run.train(display, lambda: bool(asked), log)
+    except Interrupted:
+        display.close()
+        steps = f"{run.env_steps:,} environment steps"
+        print(f"saved at {steps}; go on with: python -m purejaxdqn.train --resume {run.folder}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        display.close()
+        print(f"stopped; its newest checkpoint is in {run.folder}", file=sys.stderr)
+        return 130
+    except DamagedCheckpoint as error:
+        raise SettingError("resume", str(run.folder), f"{error}; begin a new run") from error
+    except Diverged as error:
+        raise cli.UsageError(f"--learning-rate {run.settings.hypers.learning_rate}: {error}; {kept(run)}") from error
+    finally:
+        display.close()
+        signal.signal(signal.SIGINT, before)
+    finish(run, options, command)
+    return 0
+
+
+def kept(run: Any) -> str:
+    """What a diverged run leaves behind."""
+    from purejaxdqn.checkpoint import latest_step
+    from purejaxdqn.folder import CHECKPOINTS
+
+    step = latest_step(run.folder / CHECKPOINTS)
+    where = "no checkpoint was made yet" if step is None else f"the checkpoint of step {run.steps_at(step):,} is kept"
+    return f"{where}; try a smaller learning rate, a longer --target-period or --max-grad-norm 1"
+
+
+def finish(run: Any, options: RunOptions, command: str) -> None:
+    """Evaluates, draws and prints what came of a finished run."""
+    import jax
+    import numpy as np
+
+    from purejaxdqn.checkpoint import from_flat
+    from purejaxdqn.display import closing_table
+    from purejaxdqn.plots import learning_curve
+    from purejaxdqn.recording import write_gif
+
+    summary = run.summarize(command)
+    env = run.settings.config.env
+    solved_at = default_recipe(env).solved_at
+    try:
+        learning_curve(run.folder / METRICS, run.folder / CURVE, env_id=env, solved_at=solved_at)
+    except ValueError:
+        # No episode ended and no evaluation ran: there is nothing to draw.
+        pass
+    lane = int(np.argmax([entry["best_mean_return"] for entry in summary["evaluation"]]))
+    params = jax.tree.map(lambda leaf: leaf[lane], from_flat(run.best.params, run.params_like()))
+    write_gif(run.agent.parts, params, jax.random.key(run.settings.seeds[lane]), run.folder / GIF)
+    if options.quiet:
+        return
+    console = Console()
+    console.print(closing_table(summary, solved_at))
+    console.print(f"run folder: {run.folder} ({CURVE}, {GIF}, {METRICS}, TensorBoard events, checkpoints)", highlight=False)
+    console.print(f"next: python -m purejaxdqn.evaluate {run.folder} --episodes 100", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

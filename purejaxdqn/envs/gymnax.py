@@ -2,8 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnax
 import jax
@@ -13,21 +12,8 @@ from gymnax.environments import spaces
 from jax import Array
 
 from purejaxdqn.config import EnvSpec, SettingError, require
+from purejaxdqn.envs.contract import Env
 from purejaxdqn.types import Row
-
-
-class Env(NamedTuple):
-    """An environment stepped in batches: pure functions over a state that holds the current observations."""
-
-    spec: EnvSpec
-    reset: Callable[[Array, int], tuple[Any, Array]]
-    """(key, num_envs E) -> env state, obs [E, ...]."""
-    step: Callable[[Array, Any, Array], tuple[Any, Array, Row]]
-    """(key, env state, actions [E]) -> env state, obs [E, ...] to act on next, row [E]."""
-    observe: Callable[[Any], Array]
-    """(env state) -> obs [E, ...] to act on."""
-    every_row_valid: bool
-    """Whether no step is ever swallowed by a reset."""
 
 
 def env_names() -> list[str]:
@@ -40,6 +26,10 @@ def unknown_env(env_id: str) -> SettingError:
     folded = {name.lower(): name for name in env_names()}
     near = [folded[name] for name in difflib.get_close_matches(env_id.lower(), folded, n=3, cutoff=0.4)]
     hint = f"the nearest names are {', '.join(near)}" if near else f"gymnax has {', '.join(env_names())}"
+    if env_id.endswith("-v5"):
+        # EnvPool names its Atari games so, and only they end in -v5.
+        what = "an Atari game of EnvPool, which needs the extra purejaxdqn[atari] and a loop that this version lacks"
+        return SettingError("env", env_id, f"{what}; of gymnax's environments {hint}")
     return SettingError("env", env_id, f"no such environment; {hint}")
 
 
@@ -133,4 +123,15 @@ def make_env(env_id: str, env_params: tuple[tuple[str, Any], ...] = ()) -> Env:
         )
         return (state, obs), obs, row
 
-    return Env(spec=spec, reset=reset, step=step, observe=lambda env_state: env_state[1], every_row_valid=True)
+    def picture_state(env_state: tuple[Any, Array]) -> Any:
+        return env_state[0]
+
+    return Env(
+        spec=spec,
+        reset=reset,
+        step=step,
+        observe=lambda env_state: env_state[1],
+        every_row_valid=True,
+        picture_state=picture_state,
+        params=params,
+    )

@@ -15,6 +15,7 @@ from purejaxdqn.build import Parts, build
 from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.learn import LearnMetrics, init_learner
+from purejaxdqn.loops.evaluation import make_evaluate
 from purejaxdqn.types import Counter, Episodes, Hypers, Metrics, Row, State, counter
 
 KEY_IMPL = "threefry2x32"
@@ -29,7 +30,7 @@ class Agent(NamedTuple):
     iterate: Callable[[State, Hypers, int | Array], tuple[State, Metrics]]
     """(state, hypers, n) -> state and metrics after n iterations; n may be traced."""
     evaluate: Callable[..., Any]
-    """(params, key, *, episodes, epsilon=0.0) -> Evaluation, see `purejaxdqn.evaluate`."""
+    """(params, key, *, episodes, epsilon=0.0) -> Evaluation, see `loops.evaluation`."""
     parts: Parts
     spec: EnvSpec
 
@@ -107,7 +108,7 @@ def make_init(config: Config, parts: Parts) -> Callable[[Array, Hypers], State]:
 
         carry = (env, parts.replay.init(one_env), idle)
         env, memory, episodes = jax.lax.fori_loop(0, config.prefill_steps, fill, carry)
-        return State(
+        state = State(
             vector_steps=counter(config.prefill_steps),
             learner=learner,
             memory=memory,
@@ -115,6 +116,9 @@ def make_init(config: Config, parts: Parts) -> Callable[[Array, Hypers], State]:
             episodes=episodes,
             key_data=jax.random.key_data(run_key),
         )
+        # An environment may start from Python numbers, whose weak types a first `iterate` would strengthen, and a second
+        # one would then compile anew.
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
 
     return init
 
@@ -172,8 +176,6 @@ def make_agent(config: Config) -> Agent:
     Raises:
       SettingError: where the environment, or what it needs, cannot be had.
     """
-    from purejaxdqn.evaluate import make_evaluate
-
     parts = build(config)
     return Agent(
         init=make_init(config, parts),

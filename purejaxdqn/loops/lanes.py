@@ -222,11 +222,18 @@ def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100) -> Lanes:
             is_leaf=is_counter,
         )
 
-    jitted = jax.jit(iterate, donate_argnums=0)
+    # Shardings are spelt out: states from `init`, `put` and `iterate` must all fit one compiled `iterate`.
+    state_shardings = jax.tree.map(lambda node: whole if is_counter(node) else shard, state, is_leaf=is_counter)
+    jitted = jax.jit(
+        iterate,
+        donate_argnums=0,
+        in_shardings=(state_shardings, shard, whole),
+        out_shardings=(state_shardings, shard),
+    )
     jitted_evaluate = jax.jit(evaluate)
     return Lanes(
         plan=plan,
-        init=jax.jit(init),
+        init=jax.jit(init, out_shardings=state_shardings),
         iterate=lambda lanes, hypers, n: jitted(lanes, hypers, jnp.asarray(n, jnp.int32)),
         evaluate=lambda params, keys, epsilon: jitted_evaluate(params, keys, jnp.float32(epsilon)),
         put=put,

@@ -1,0 +1,111 @@
+# make            what can be made
+# make train      set-up from the lock if needed, then a DQN on CartPole-v1
+# make test       set-up, lint, types and tests
+#
+# Variables: PYTHON=python3.12   the interpreter that makes the environment (3.11 or newer)
+#            VENV=.venv          where the environment is
+#            EXTRAS="cuda12"     extras to install as well: atari, cuda12, cuda13, wandb
+#            LOCK=no             the newest versions that pyproject.toml allows instead of the locked ones
+#            ENV_NAME=CartPole-v1, ARGS="--seed 3 ..."   what `make train` trains on and its further options
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?=
+LOCK ?= yes
+ENV_NAME ?= CartPole-v1
+ARGS ?=
+PYTEST_ARGS ?= -n 2 -m "not learning"
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq
+
+comma := ,
+empty :=
+space := $(empty) $(empty)
+extras := $(sort $(subst $(comma), ,$(EXTRAS)))
+extras_list := $(subst $(space),$(comma),$(extras))
+extras_tag := $(if $(extras),-$(subst $(space),-,$(extras)))
+extras_locks := $(extras:%=requirements/lock-%.txt)
+
+# A stamp stands for a finished set-up; it is redone when the lock (or pyproject.toml) is newer.
+made := $(VENV)/.made
+ifeq ($(LOCK),no)
+stale := $(VENV)/.locked-*
+run_stamp := $(VENV)/.newest-run$(extras_tag)
+dev_stamp := $(VENV)/.newest-dev$(extras_tag)
+run_locks :=
+dev_locks :=
+install_run = $(PIP) --upgrade -e '.$(if $(extras),[$(extras_list)])'
+install_dev = $(PIP) --upgrade -e '.[dev$(if $(extras),$(comma)$(extras_list))]'
+else
+stale := $(VENV)/.newest-*
+run_stamp := $(VENV)/.locked-run$(extras_tag)
+dev_stamp := $(VENV)/.locked-dev$(extras_tag)
+run_locks := requirements/lock.txt $(extras_locks)
+dev_locks := requirements/lock-dev.txt $(extras_locks)
+install_run = $(PIP) $(addprefix -r ,$(run_locks)) && $(PIP) --no-deps -e .
+install_dev = $(PIP) $(addprefix -r ,$(dev_locks)) && $(PIP) --no-deps -e .
+endif
+
+.PHONY: help setup setup-dev train test lint format types pytest test-learning relock clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+$(made):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "purejaxdqn needs Python 3.11 or newer, and PYTHON=$(PYTHON) is not that: try 'make PYTHON=python3.12 ...'." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) could not make an environment: install its venv module (Debian: python3-venv)." >&2; exit 1; }
+	@touch $@
+
+$(run_stamp): $(made) pyproject.toml $(run_locks)
+	@echo "Setting up $(VENV) ..."
+	@rm -f $(stale)
+	@$(install_run)
+	@touch $@
+
+$(dev_stamp): $(made) pyproject.toml $(dev_locks)
+	@echo "Setting up $(VENV) for the tests ..."
+	@rm -f $(stale)
+	@$(install_dev)
+	@touch $@
+
+setup: $(run_stamp)
+
+setup-dev: $(dev_stamp)
+
+train: $(run_stamp)
+	$(BIN)/python -m purejaxdqn.train --env $(ENV_NAME) $(ARGS)
+
+# One after the other, whatever -j says: each line is one check, and the first that fails stops the rest.
+test: $(dev_stamp)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(dev_stamp)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(dev_stamp)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(dev_stamp)
+	$(BIN)/mypy
+
+pytest: $(dev_stamp)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-learning: $(dev_stamp)
+	$(BIN)/python -m pytest -m learning
+
+relock:
+	requirements/relock.sh
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

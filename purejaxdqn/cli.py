@@ -1,0 +1,158 @@
+"""Command lines: flags from the dataclasses, and errors as one sentence."""
+
+import ast
+import contextlib
+import dataclasses
+import difflib
+import inspect
+import io
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NoReturn
+
+import tyro
+
+from purejaxdqn.config import SettingError
+
+class UsageError(Exception):
+    """Something that the user can put right; its text is one sentence."""
+
+
+def fail(command: str, sentence: str, code: int = 2) -> NoReturn:
+    """Says one sentence on stderr and exits."""
+    print(f"{command}: {' '.join(sentence.split())}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def flag_name(field: str) -> str:
+    """`env_params.max_steps` as it is typed: `--env-params.max-steps`."""
+    return "--" + field.replace("_", "-")
+
+
+def setting_sentence(error: SettingError) -> str:
+    """A `SettingError` as a sentence with the flag, the value and the remedy."""
+    return f"{flag_name(error.field)} {typed(error.value)}: {error.remedy}"
+
+
+def typed(value: Any) -> str:
+    """A value as it is typed after its flag."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """The string that follows each field in a class's source."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs = {}
+    for node, following in zip(body.body, body.body[1:], strict=False):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(following, ast.Expr):
+            docs[node.target.id] = " ".join(str(ast.literal_eval(following.value)).split())
+    return docs
+
+
+def as_flags(defaults: Any, skip: Sequence[str] = ()) -> list[tuple[str, Any, Any]]:
+    """A dataclass instance's fields as (name, annotated type, default field) for `dataclasses.make_dataclass`."""
+    docs = field_docs(type(defaults))
+    flags = []
+    for field in dataclasses.fields(defaults):
+        if field.name in skip:
+            continue
+        default = getattr(defaults, field.name)
+        # Hypers may be arrays in a program; on a command line they are numbers.
+        kind = type(default) if "Array" in str(field.type) else field.type
+        help_text = docs.get(field.name, "").replace("`", "")
+        annotated = Annotated[kind, tyro.conf.arg(help=help_text)]  # type: ignore[valid-type]
+        flags.append((field.name, annotated, dataclasses.field(default=default)))
+    return flags
+
+
+def env_param_flags(params: Any, prefix_help: str) -> list[tuple[str, Any, Any]]:
+    """An environment's scalar parameters as flags; arrays stay as the environment has them."""
+    flags = []
+    for field in dataclasses.fields(params):
+        value = getattr(params, field.name)
+        if isinstance(value, bool | int | float):
+            annotated = Annotated[type(value), tyro.conf.arg(help=prefix_help)]  # type: ignore[valid-type]
+            flags.append((field.name, annotated, dataclasses.field(default=value)))
+    return flags
+
+
+def parse(cls: type, args: Sequence[str], command: str, description: str) -> Any:
+    """`tyro.cli` whose errors are one sentence, with the nearest flags for an unknown one.
+
+    Raises:
+      SystemExit: 0 after --help, 2 after an error.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(cls, args=list(args), prog=command, description=description)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        fail(command, tyro_sentence(said.getvalue(), cls))
+
+
+def tyro_sentence(box: str, cls: type) -> str:
+    """The message inside tyro's box, without what follows its first rule."""
+    inner = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
+    rule = next((i for i, line in enumerate(inner) if line.startswith("───")), len(inner))
+    message = " ".join(inner[:rule]) or box.strip()
+    marker = "Unrecognized options:"
+    if marker not in message:
+        return message
+    # tyro repeats its hints in prose of its own; the words after the marker are what was typed.
+    words = message.split(marker, 1)[1].replace(",", " ").split()
+    known = all_flags(cls)
+    word = next((word for word in words if word.startswith("-")), words[0] if words else "")
+    name = word.split("=", 1)[0]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "--help lists all flags"
+    return f"there is no flag {name} ({hint})" if word.startswith("-") else f"{word!r} belongs to no flag ({hint})"
+
+
+def all_flags(cls: type, prefix: str = "") -> list[str]:
+    """Every flag that a dataclass makes."""
+    found = []
+    for field in dataclasses.fields(cls):
+        kind = getattr(field.type, "__origin__", field.type)
+        if dataclasses.is_dataclass(kind):
+            found += all_flags(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
+        else:
+            found.append(flag_name(prefix + field.name))
+            if kind is bool:
+                found.append(flag_name(f"{prefix}no-{field.name}"))
+    return found
+
+
+def peek(args: Sequence[str], flag: str) -> str | None:
+    """The value of one flag, before the whole is parsed; the last one counts, as in the whole."""
+    value = None
+    for here, word in enumerate(args):
+        name, joined, rest = word.replace("_", "-", 1 if word.startswith("--") else 0).partition("=")
+        if name == flag and joined:
+            value = rest
+        elif name == flag and here + 1 < len(args):
+            value = args[here + 1]
+    return value
+
+
+def guarded(command: str, main: Callable[[], int]) -> int:
+    """Runs a command's body; what the user can put right ends as one sentence and exit code 2."""
+    try:
+        return main()
+    except SettingError as error:
+        fail(command, setting_sentence(error))
+    except UsageError as error:
+        fail(command, str(error))
+
+
+def check_device(device: str) -> None:
+    """Raises `SettingError` where the platform asked for is not there."""
+    import jax
+
+    try:
+        jax.local_devices()
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError("device", device, "JAX finds no such device here: use cpu, or install the extra for it") from error

@@ -1,0 +1,161 @@
+"""What a person sees of a run: a live display, or plain lines where there is no terminal, and the closing table."""
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from purejaxdqn.folder import Settings
+from purejaxdqn.loops.lanes import Plan
+from purejaxdqn.runner import ChunkReport
+
+LINES = 20
+"""Plain lines of a whole run."""
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number for a person; a dash where it is missing."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def small(value: float | None) -> str:
+    """A number of any size in three digits."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def steps_text(count: float) -> str:
+    """`1.5M`, `250k` or `900`."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if abs(count) >= unit:
+            return f"{count / unit:.4g}{name}"
+    return f"{count:.0f}"
+
+
+def describe(report: ChunkReport, evaluated: float | None) -> str:
+    """The numbers of one chunk."""
+    return (
+        f"{steps_text(report.steps_per_second)} steps/s  return {number(report.episode_return)}  "
+        f"eval {number(evaluated)}  loss {small(report.loss)}  Q {number(report.q_value)}  ε {report.epsilon:.3f}"
+    )
+
+
+class Silent:
+    """Shows nothing."""
+
+    def started(self, plan: Plan, settings: Settings, env_steps: int, compile_seconds: float) -> None:
+        """Nothing."""
+
+    def chunk(self, report: ChunkReport) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Lines(Silent):
+    """A line now and then, for logs."""
+
+    def __init__(self) -> None:
+        self.total = 1
+        self.last_mark = 0
+        self.evaluated: float | None = None
+        self.begin, self.first_step = time.perf_counter(), 0
+
+    def started(self, plan: Plan, settings: Settings, env_steps: int, compile_seconds: float) -> None:
+        """Says how the run is laid out."""
+        self.total, self.first_step, self.begin = settings.config.total_steps, env_steps, time.perf_counter()
+        self.last_mark = env_steps * LINES // self.total
+        print(f"{plan.describe()}; compiled in {compile_seconds:.1f} s", flush=True)
+
+    def chunk(self, report: ChunkReport) -> None:
+        """A line for every twentieth of the run, and for the end."""
+        self.evaluated = self.evaluated if report.eval_return is None else report.eval_return
+        mark = report.env_steps * LINES // self.total
+        if mark == self.last_mark and report.env_steps < self.total:
+            return
+        self.last_mark = mark
+        done = max(report.env_steps - self.first_step, 1)
+        left = (time.perf_counter() - self.begin) * max(self.total - report.env_steps, 0) / done
+        steps = f"{steps_text(report.env_steps)}/{steps_text(self.total)}"
+        print(f"{steps:>12}  {describe(report, self.evaluated)}  {left:.0f} s left", flush=True)
+
+
+class Live(Silent):
+    """A progress bar with the newest numbers."""
+
+    def __init__(self) -> None:
+        self.console = Console()
+        self.evaluated: float | None = None
+        self.progress = Progress(
+            TextColumn("{task.fields[steps]}"),
+            BarColumn(bar_width=18),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+        )
+        self.task = self.progress.add_task("train", total=None, steps="compiling", numbers="")
+        self.progress.start()
+
+    def started(self, plan: Plan, settings: Settings, env_steps: int, compile_seconds: float) -> None:
+        """Says how the run is laid out and starts the bar."""
+        self.total = settings.config.total_steps
+        self.progress.console.print(f"{plan.describe()}; compiled in {compile_seconds:.1f} s")
+        self.progress.update(self.task, total=self.total, completed=env_steps, steps=steps_text(env_steps))
+
+    def chunk(self, report: ChunkReport) -> None:
+        """Moves the bar."""
+        self.evaluated = self.evaluated if report.eval_return is None else report.eval_return
+        self.progress.update(
+            self.task,
+            completed=min(report.env_steps, self.total),
+            steps=f"{steps_text(report.env_steps)}/{steps_text(self.total)}",
+            numbers=describe(report, self.evaluated),
+        )
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        self.progress.stop()
+
+
+def make_display(quiet: bool) -> Silent:
+    """The display for where standard output goes."""
+    if quiet:
+        return Silent()
+    return Live() if sys.stdout.isatty() else Lines()
+
+
+def closing_table(summary: dict[str, Any], solved_at: float | None) -> Table:
+    """What came of a run: a row for each seed (of the first ten) and one for all."""
+    evaluation = summary["evaluation"]
+    episodes = evaluation[0]["episodes"]
+    table = Table(title=f"{summary['env']}: greedy return over {episodes} episodes")
+    for name in ("seed", "last", "best", "best at step"):
+        table.add_column(name, justify="right")
+    shown = evaluation[:10]
+    for entry in shown:
+        table.add_row(
+            str(entry["seed"]),
+            f"{entry['last_mean_return']:.1f} ± {entry['last_stderr']:.1f}",
+            f"{entry['best_mean_return']:.1f} ± {entry['best_stderr']:.1f}",
+            steps_text(entry["best_env_steps"]),
+        )
+    if len(evaluation) > len(shown):
+        table.add_row("…", f"{len(evaluation) - len(shown)} more", "", "in summary.json")
+    last = np.array([entry["last_mean_return"] for entry in evaluation])
+    best = np.array([entry["best_mean_return"] for entry in evaluation])
+    if len(evaluation) > 1:
+        table.add_section()
+        table.add_row("mean", f"{last.mean():.1f}", f"{best.mean():.1f}", "")
+    if solved_at is not None:
+        counts = [f"{int((scores >= solved_at).sum())} of {len(scores)}" for scores in (last, best)]
+        table.add_row(f"≥ {solved_at:g}", *counts, "")
+    table.caption = (
+        f"{steps_text(summary['env_steps_per_seed'])} steps a seed in {summary['run_seconds']:.1f} s, "
+        f"{steps_text(summary['steps_per_second'])} steps/s; compiled in {summary['compile_seconds']:.1f} s"
+    )
+    return table

@@ -1,0 +1,227 @@
+"""The run folder: names, settings and tables, written beside and renamed into place. Nothing in it is ever executed."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from purejaxdqn.config import Config, EnvSpec, SettingError
+from purejaxdqn.types import Hypers
+
+FORMAT = 1
+CONFIG, METRICS, SUMMARY, CURVE, GIF = "config.json", "metrics.csv", "summary.json", "learning_curve.png", "policy.gif"
+CHECKPOINTS, EVENTS = "checkpoints", "tensorboard"
+UNFINISHED = ".tmp"
+
+METRIC_COLUMNS = (
+    "seed",
+    "env_steps",
+    "updates",
+    "episodes",
+    "episode_return",
+    "episode_length",
+    "loss",
+    "q_value",
+    "abs_td_error",
+    "grad_norm",
+    "epsilon",
+    "eval_return",
+    "eval_stderr",
+)
+"""Of metrics.csv: a row per seed per chunk; an empty field is a missing number. No clock times: a resumed run must end
+with the file of an undisturbed one."""
+
+PACKAGES = ("purejaxdqn", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a run does."""
+
+    config: Config
+    hypers: Hypers
+    seeds: tuple[int, ...]
+    log_every: int
+    eval_every: int
+    eval_episodes: int
+    checkpoint_every: int
+    recipe: str
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Writes beside and renames, so that a reader, or a crash, sees the old file or the new one and nothing between."""
+    raw = data.encode() if isinstance(data, str) else data
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a crash left of files that were never renamed into place."""
+    for left in folder.glob(f".*{UNFINISHED}"):
+        left.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what decides a run's numbers; a package that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """The devices that JAX uses, and the processor."""
+    import jax
+
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    devices = jax.local_devices()
+    return {
+        "platform": devices[0].platform,
+        "device": devices[0].device_kind,
+        "num_devices": len(devices),
+        "processor": model,
+        "cores": os.cpu_count(),
+    }
+
+
+def settings_to_json(settings: Settings) -> dict[str, Any]:
+    """Settings as JSON values."""
+    plain = {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(settings)
+        if field.name not in ("config", "hypers")
+    }
+    config = dataclasses.asdict(settings.config)
+    hypers = {field.name: getattr(settings.hypers, field.name) for field in dataclasses.fields(settings.hypers)}
+    return {"config": config | {"env_params": dict(settings.config.env_params)}, "hypers": hypers, **plain}
+
+
+def settings_from_json(data: Mapping[str, Any]) -> Settings:
+    """The reverse of `settings_to_json`. Raises KeyError, TypeError or ValueError for foreign data."""
+    config = dict(data["config"])
+    config["hidden"] = tuple(config["hidden"])
+    config["env_params"] = tuple(sorted(config["env_params"].items()))
+    plain = {
+        field.name: data[field.name]
+        for field in dataclasses.fields(Settings)
+        if field.name not in ("config", "hypers", "seeds")
+    }
+    return Settings(config=Config(**config), hypers=Hypers(**data["hypers"]), seeds=tuple(data["seeds"]), **plain)
+
+
+def write_config(folder: Path, settings: Settings, spec: EnvSpec, command: str, created: str) -> None:
+    """Writes config.json: settings, what a policy needs of the environment, versions and the command."""
+    data = {
+        "format": FORMAT,
+        **settings_to_json(settings),
+        "env_spec": spec._asdict(),
+        "versions": versions(),
+        "command": command,
+        "created": created,
+    }
+    # NaN and Infinity are no JSON: a hyper of infinity is written as a word that float() reads.
+    text = json.dumps(finite(data), indent=2, allow_nan=False)
+    write_atomically(folder / CONFIG, text + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The value with infinities as the word "inf", which `float` reads back, and NaN as None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and value != value:
+        return None
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return str(value)
+    return value
+
+
+def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, dict[str, Any]]:
+    """Reads config.json.
+
+    Raises:
+      SettingError: on `flag`, where the folder is missing, holds no run, or its config.json cannot be read.
+    """
+    if not folder.is_dir():
+        raise SettingError(flag, str(folder), "there is no such folder; name the folder of a run")
+    path = folder / CONFIG
+    if not path.is_file():
+        raise SettingError(flag, str(folder), f"it holds no {CONFIG}, so it is not the folder of a run")
+    try:
+        data = json.loads(path.read_text())
+        if data["format"] != FORMAT:
+            raise SettingError(flag, str(folder), f"its format is {data['format']!r}, and this version reads {FORMAT}")
+        data["hypers"] = {k: float(v) if isinstance(v, str) else v for k, v in data["hypers"].items()}
+        settings = settings_from_json(data)
+        spec = EnvSpec(**data["env_spec"])
+        return settings, spec._replace(obs_shape=tuple(spec.obs_shape)), data
+    except SettingError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingError(flag, str(folder), f"its {CONFIG} is damaged ({one_line(error)}); name a whole run") from error
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text, with its type where there is none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def read_metrics(folder: Path, last_step: int) -> list[dict[str, str]]:
+    """Whole rows of metrics.csv up to an environment step; what a crash left beyond it is dropped."""
+    path = folder / METRICS
+    if not path.is_file():
+        return []
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    rows = csv.DictReader(io.StringIO(whole))
+    return [row for row in rows if None not in row.values() and int(row["env_steps"]) <= last_step]
+
+
+def format_rows(rows: Iterable[Mapping[str, Any]], header: bool = False) -> str:
+    """Rows as CSV; None becomes an empty field, floats keep what float32 holds."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, METRIC_COLUMNS, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"{v:.9g}" if isinstance(v, float) else v for k, v in row.items()})
+    return out.getvalue()
+
+
+def write_metrics(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes metrics.csv anew."""
+    write_atomically(folder / METRICS, format_rows(rows, header=True))
+
+
+def append_metrics(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Appends rows to metrics.csv and sees them to the disk, before the checkpoint that counts on them."""
+    with open(folder / METRICS, "a") as file:
+        file.write(format_rows(rows))
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,62 @@
+"""Evaluation on fresh episodes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from purejaxdqn.build import Parts
+from purejaxdqn.explore import epsilon_greedy
+
+MAX_STEPS = 27_000
+"""An episode is cut after so many steps whatever the environment says, as the Arcade Learning Environment cuts games."""
+
+
+@struct.dataclass
+class Evaluation:
+    """One entry for each episode, which all count once, however long they are."""
+
+    returns: Array
+    """float32 [episodes], undiscounted sums of raw rewards."""
+    lengths: Array
+    """int32 [episodes], environment steps."""
+
+
+def make_evaluate(parts: Parts) -> Callable[..., Evaluation]:
+    """The evaluation of one network's parameters, on the device."""
+    limit = min(parts.env.spec.time_limit, MAX_STEPS)
+
+    def evaluate(params: Any, key: Array, *, episodes: int, epsilon: float | Array = 0.0) -> Evaluation:
+        """Plays the first episode of each of `episodes` fresh environments, side by side.
+
+        Args:
+          params: parameters of the network.
+          key: PRNG key.
+          episodes: episodes, static.
+          epsilon: probability of a random action; 0 is greedy.
+        """
+        reset_key, play_key = jax.random.split(key)
+        env, _ = parts.env.reset(reset_key, episodes)
+
+        def playing(carry: tuple[Any, Array, Array, Array, Array]) -> Array:
+            _, running, _, _, step = carry
+            return jnp.logical_and(jnp.any(running), step < limit)
+
+        def play(carry: tuple[Any, Array, Array, Array, Array]) -> tuple[Any, Array, Array, Array, Array]:
+            env, running, returns, lengths, step = carry
+            network_key, action_key, step_key = jax.random.split(jax.random.fold_in(play_key, step), 3)
+            q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key))
+            env, _, row = parts.env.step(step_key, env, epsilon_greedy(action_key, q_values, epsilon))
+            counts = jnp.logical_and(running, row.valid)
+            returns = returns + jnp.where(counts, row.reward, 0.0)
+            running = jnp.logical_and(running, ~jnp.logical_or(row.terminated, row.truncated))
+            return env, running, returns, lengths + counts, step + 1
+
+        carry = (env, jnp.ones(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.int32(0))
+        _, _, returns, lengths, _ = jax.lax.while_loop(playing, play, carry)
+        return Evaluation(returns=returns, lengths=lengths)
+
+    return evaluate

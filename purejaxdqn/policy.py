@@ -1,0 +1,79 @@
+"""Taking a trained policy elsewhere: a callable on numpy observations, which needs neither gymnax nor the training code."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purejaxdqn.build import build_model
+from purejaxdqn.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
+from purejaxdqn.config import EnvSpec, SettingError, require
+from purejaxdqn.folder import CHECKPOINTS, read_config
+
+Which = Literal["last", "best"]
+
+
+class Policy:
+    """A greedy policy: `policy(obs)` gives actions, `policy.q_values(obs)` the values behind them."""
+
+    def __init__(self, params: Any, apply_q: Any, spec: EnvSpec):
+        self.spec = spec
+        self._params = jax.device_put(params)
+        self._apply_q = apply_q
+
+    def q_values(self, obs: Any) -> np.ndarray:
+        """Action values.
+
+        Args:
+          obs: one observation, of `spec.obs_shape`, or a batch of them with one leading axis.
+
+        Returns:
+          float32 [A], or [B, A] for a batch.
+
+        Raises:
+          ValueError: for any other shape.
+        """
+        obs = np.asarray(obs)
+        rank, shape = len(self.spec.obs_shape), self.spec.obs_shape
+        if obs.ndim not in (rank, rank + 1) or obs.shape[obs.ndim - rank :] != shape:
+            raise ValueError(f"an observation has the shape {shape} and a batch {('B', *shape)}, not {obs.shape}")
+        batch = obs if obs.ndim > rank else obs[None]
+        values = np.asarray(self._apply_q(self._params, jnp.asarray(batch, self.spec.obs_dtype)))
+        return values if obs.ndim > rank else values[0]
+
+    def __call__(self, obs: Any) -> np.ndarray:
+        """The action of largest value: an integer for one observation, int [B] for a batch; see `q_values`."""
+        return np.argmax(self.q_values(obs), axis=-1)
+
+
+def load_policy(run_dir: str | Path, seed_index: int = 0, which: Which = "best") -> Policy:
+    """Loads a trained policy from a run folder. Nothing from the folder is executed.
+
+    Args:
+      run_dir: folder of a run.
+      seed_index: which of the run's seeds, from 0.
+      which: `best` by evaluation, or `last`.
+
+    Raises:
+      SettingError: where the folder is no run or damaged, or the seed or `which` does not exist.
+    """
+    folder = Path(run_dir)
+    settings, spec, _ = read_config(folder, "run_dir")
+    remedy = f"the run has {len(settings.seeds)} seeds: use 0 to {len(settings.seeds) - 1}"
+    require(0 <= seed_index < len(settings.seeds), "seed_index", seed_index, remedy)
+    require(which in ("last", "best"), "which", which, "use last or best")
+    network, head = build_model(settings.config, spec)
+    try:
+        flat = load_checkpoint(folder / CHECKPOINTS, with_state=False).policy[which]
+        like = jax.eval_shape(network.init, jax.random.key(0))
+        params = from_flat({name: leaf[seed_index] for name, leaf in flat.items()}, like)
+    except DamagedCheckpoint as error:
+        raise SettingError("run_dir", str(run_dir), str(error)) from error
+
+    @jax.jit
+    def apply_q(params: Any, obs: jax.Array) -> jax.Array:
+        return head.q_values(network.apply(params, obs, jax.random.key(0)))
+
+    return Policy(params, apply_q, spec)
