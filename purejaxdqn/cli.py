@@ -15,6 +15,7 @@ import tyro
 
 from purejaxdqn.config import SettingError
 
+
 class UsageError(Exception):
     """Something that the user can put right; its text is one sentence."""
 
@@ -155,4 +156,6 @@ def check_device(device: str) -> None:
     try:
         jax.local_devices()
     except (RuntimeError, AssertionError) as error:
-        raise SettingError("device", device, "JAX finds no such device here: use cpu, or install the extra for it") from error
+        raise SettingError(
+            "device", device, "JAX finds no such device here: use cpu, or install the extra for it"
+        ) from error

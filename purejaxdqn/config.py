@@ -14,6 +14,9 @@ EpsilonScheduleName = Literal["linear", "exponential", "constant"]
 LearningRateScheduleName = Literal["constant", "linear"]
 
 
+SIZES = ("total_steps", "num_envs", "rollout_length", "updates_per_rollout", "buffer_size", "batch_size", "n_step")
+
+
 class SettingError(ValueError):
     """A setting that cannot work. Carries the field, its value and what would work, for one clear sentence."""
 
@@ -67,7 +70,7 @@ class Config:
     loss: LossName = "squared"
     """Loss of one TD error; `huber` has its threshold in --huber-delta."""
     reduction: ReductionName = "mean"
-    """How per-example losses join: `sum` acts like `mean` with a learning rate batch_size times larger (before Adam)."""
+    """How per-example losses join: `sum` is `mean` with batch_size times the gradient, so a larger learning rate."""
     optimizer: OptimizerName = "adam"
     """Gradient transformation."""
     epsilon_schedule: EpsilonScheduleName = "linear"
@@ -76,10 +79,15 @@ class Config:
     """`linear` goes from --learning-rate to --learning-rate-final over the run's updates; `constant` stays."""
 
     def __post_init__(self) -> None:
-        for name in ("total_steps", "num_envs", "rollout_length", "updates_per_rollout", "buffer_size", "batch_size", "n_step"):
+        for name in SIZES:
             value = getattr(self, name)
             require(isinstance(value, int) and value > 0, name, value, "use a whole number of at least 1")
-        require(self.learning_starts >= 0, "learning_starts", self.learning_starts, "use 0 or a positive number of environment steps")
+        require(
+            self.learning_starts >= 0,
+            "learning_starts",
+            self.learning_starts,
+            "use 0 or a positive number of environment steps",
+        )
         require(
             self.buffer_size >= self.num_envs,
             "buffer_size",

@@ -16,13 +16,17 @@ def use_platform(device: str) -> None:
     Args:
       device: `auto` (JAX's own choice), `cpu`, `gpu` or `tpu`.
     """
-    if device != "auto":
-        jax.config.update("jax_platforms", {"gpu": "cuda"}.get(device, device))
     flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_force_host_platform_device_count" not in flags:
+        try:
+            jax.config.update("jax_num_cpu_devices", num_cores())
+        except RuntimeError:
+            # A program that uses JAX already has chosen, and nothing can be changed under it.
+            return
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-    if "xla_force_host_platform_device_count" not in flags:
-        jax.config.update("jax_num_cpu_devices", num_cores())
+    if device != "auto":
+        jax.config.update("jax_platforms", {"gpu": "cuda"}.get(device, device))
 
 
 def num_cores() -> int:

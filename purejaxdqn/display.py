@@ -140,8 +140,8 @@ def closing_table(summary: dict[str, Any], solved_at: float | None) -> Table:
     for entry in shown:
         table.add_row(
             str(entry["seed"]),
-            f"{entry['last_mean_return']:.1f} ± {entry['last_stderr']:.1f}",
-            f"{entry['best_mean_return']:.1f} ± {entry['best_stderr']:.1f}",
+            f"{entry['last_mean_return']:.1f} ± {number(entry['last_stderr'])}",
+            f"{entry['best_mean_return']:.1f} ± {number(entry['best_stderr'])}",
             steps_text(entry["best_env_steps"]),
         )
     if len(evaluation) > len(shown):

@@ -63,7 +63,9 @@ def evaluate(args: list[str]) -> int:
     require(in_range, "seed_index", flags.seed_index, f"the run has {count} seeds: use 0 to {count - 1}")
     if flags.gif is not None:
         require(Path(flags.gif).suffix == ".gif", "gif", flags.gif, "name a file that ends in .gif")
-        require(Path(flags.gif).absolute().parent.is_dir(), "gif", flags.gif, "its folder does not exist: make it first")
+        require(
+            Path(flags.gif).absolute().parent.is_dir(), "gif", flags.gif, "its folder does not exist: make it first"
+        )
     use_platform(flags.device if flags.device in PLATFORMS else "auto")
     if flags.compilation_cache:
         use_compilation_cache()

@@ -183,7 +183,9 @@ def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, 
     except SettingError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingError(flag, str(folder), f"its {CONFIG} is damaged ({one_line(error)}); name a whole run") from error
+        raise SettingError(
+            flag, str(folder), f"its {CONFIG} is damaged ({one_line(error)}); name a whole run"
+        ) from error
 
 
 def one_line(error: BaseException) -> str:

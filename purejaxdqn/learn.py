@@ -83,9 +83,7 @@ def make_learn(config: Config, network: Network, head: Head, backup: Backup, rep
         metrics = LearnMetrics(loss, q, jnp.mean(abs_td_error), optax.global_norm(grads))
         return Learner(params, target_params, opt_state, Counter(updates)), abs_td_error, metrics
 
-    def learn(
-        learner: Learner, memory: Any, rows: Row, key: Array, h: Hypers
-    ) -> tuple[Learner, Any, LearnMetrics]:
+    def learn(learner: Learner, memory: Any, rows: Row, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
         memory = replay.add(memory, rows)
 
         def update(carry: tuple[Learner, Any], update_key: Array) -> tuple[tuple[Learner, Any], LearnMetrics]:

@@ -1,4 +1,4 @@
-"""Taking a trained policy elsewhere: a callable on numpy observations, which needs neither gymnax nor the training code."""
+"""Taking a trained policy elsewhere: a callable on numpy observations, without gymnax or the training code."""
 
 from pathlib import Path
 from typing import Any, Literal

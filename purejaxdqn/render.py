@@ -114,12 +114,19 @@ def save_gif(frames: Sequence[np.ndarray], path: str | os.PathLike[str], fps: in
     target = Path(path)
     beside = target.with_name(f".{target.name}.tmp")
     images[0].save(
-        beside, "GIF", save_all=True, append_images=images[1:], duration=delays.tolist(), loop=0, optimize=True
+        beside,
+        "GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=delays.tolist(),
+        loop=0,
+        optimize=True,
+        palette=palette.getpalette(),  # Named, it is written once and not again with every frame.
     )
     os.replace(beside, target)
 
 
-def _shared_palette(frames: Sequence[np.ndarray], colours: int = 128) -> Image.Image:
+def _shared_palette(frames: Sequence[np.ndarray], colours: int = 127) -> Image.Image:
     """Choose the palette of a GIF: the commonest colour of each of the commonest shades.
 
     Pillow's own palettes average neighbouring colours, which tints large plain areas,
@@ -135,6 +142,7 @@ def _shared_palette(frames: Sequence[np.ndarray], colours: int = 128) -> Image.I
     _, first, shade = np.unique(exact & 0xF0F0F0, return_index=True, return_inverse=True)
     totals = np.bincount(shade, weights=counts)
     chosen = exact[first[np.argsort(-totals, kind="stable")[:colours]]]
+    # 127, so that with the one that Pillow adds, for pixels that stay, they are a power of two.
     palette = Image.new("P", (1, 1))
     palette.putpalette(np.stack([chosen >> 16, (chosen >> 8) & 255, chosen & 255], axis=1).astype(np.uint8).tobytes())
     return palette

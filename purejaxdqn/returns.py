@@ -4,9 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 
-def n_step_fold(
-    reward: Array, terminated: Array, truncated: Array, gamma: float | Array
-) -> tuple[Array, Array, Array]:
+def n_step_fold(reward: Array, terminated: Array, truncated: Array, gamma: float | Array) -> tuple[Array, Array, Array]:
     """Folds a window of n consecutive steps of one environment into one step (Sutton 1988; Watkins 1989 for Q).
 
     The fold stops at the first step that ends an episode, so that nothing of the next episode leaks in.

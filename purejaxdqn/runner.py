@@ -149,7 +149,7 @@ class Run:
         """The same hypers for every lane, on the devices."""
         count = len(self.settings.seeds)
         lanes = jax.tree.map(lambda leaf: np.full(count, leaf, leaf.dtype), self.settings.hypers.as_arrays())
-        return self.lanes.put(lanes)  # type: ignore[no-any-return]
+        return self.lanes.put(lanes)
 
     @property
     def env_steps(self) -> int:
@@ -249,7 +249,9 @@ class Run:
         """Raises `Diverged` for the first seed whose loss is not a finite number."""
         for row in rows:
             if row["loss"] is not None and not np.isfinite(row["loss"]):
-                raise Diverged(f"the loss of seed {row['seed']} became {row['loss']} by environment step {self.env_steps}")
+                raise Diverged(
+                    f"the loss of seed {row['seed']} became {row['loss']} by environment step {self.env_steps}"
+                )
 
     def evaluate_into(self, rows: list[dict[str, Any]]) -> None:
         """Evaluates every seed greedily, writes it into the rows and keeps the best parameters."""
@@ -257,7 +259,7 @@ class Run:
         returns = self.evaluate(self.state.learner.params, EVAL_STREAM, 0.0)
         for row, seed_returns in zip(rows, returns, strict=True):
             row["eval_return"] = float(np.mean(seed_returns))
-            row["eval_stderr"] = float(standard_error(seed_returns))
+            row["eval_stderr"] = error_of_mean(seed_returns)
         params = ckpt.to_flat(self.lanes.get(self.state.learner.params))
         self.best = self.best.update(returns.mean(axis=1), self.env_steps, params)
 
@@ -298,9 +300,7 @@ class Run:
         policy = {"last": ckpt.to_flat(state.learner.params), "best": self.best.params}
         with ckpt.open_manager(self.folder / CHECKPOINTS, create=True) as manager:
             if manager.latest_step() != self.iterations:
-                ckpt.save_checkpoint(
-                    manager, ckpt.Checkpoint(self.iterations, ckpt.to_flat(state), policy, progress)
-                )
+                ckpt.save_checkpoint(manager, ckpt.Checkpoint(self.iterations, ckpt.to_flat(state), policy, progress))
 
     def summarize(self, command: str) -> dict[str, Any]:
         """Evaluates the last and the best parameters on fresh episodes and writes summary.json."""
@@ -324,9 +324,9 @@ class Run:
                     "seed": seed,
                     "episodes": settings.eval_episodes,
                     "last_mean_return": float(last[lane].mean()),
-                    "last_stderr": float(standard_error(last[lane])),
+                    "last_stderr": error_of_mean(last[lane]),
                     "best_mean_return": float(best[lane].mean()),
-                    "best_stderr": float(standard_error(best[lane])),
+                    "best_stderr": error_of_mean(best[lane]),
                     "best_env_steps": int(self.best.env_steps[lane]),
                 }
                 for lane, seed in enumerate(settings.seeds)
@@ -344,6 +344,11 @@ class Run:
         count = len(self.settings.seeds)
         one_lane = jax.eval_shape(self.agent.parts.network.init, jax.random.key(0))
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), one_lane)
+
+
+def error_of_mean(returns: np.ndarray) -> float | None:
+    """Standard error of the mean; missing for a single episode."""
+    return float(standard_error(returns)) if len(returns) > 1 else None
 
 
 def finite_scores(scores: np.ndarray) -> list[float | None]:

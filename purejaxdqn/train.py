@@ -176,7 +176,9 @@ def new_folder(out: str | None, env: str) -> Path:
         require(not occupied, "out", str(folder), "the folder is not empty: choose a new one")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingError("out", str(folder), f"it cannot be made ({error.strerror}); choose another folder") from error
+        raise SettingError(
+            "out", str(folder), f"it cannot be made ({error.strerror}); choose another folder"
+        ) from error
     return folder
 
 
@@ -307,11 +309,7 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     summary = run.summarize(command)
     env = run.settings.config.env
     solved_at = default_recipe(env).solved_at
-    try:
-        learning_curve(run.folder / METRICS, run.folder / CURVE, env_id=env, solved_at=solved_at)
-    except ValueError:
-        # No episode ended and no evaluation ran: there is nothing to draw.
-        pass
+    learning_curve(run.folder / METRICS, run.folder / CURVE, env_id=env, solved_at=solved_at)
     lane = int(np.argmax([entry["best_mean_return"] for entry in summary["evaluation"]]))
     params = jax.tree.map(lambda leaf: leaf[lane], from_flat(run.best.params, run.params_like()))
     write_gif(run.agent.parts, params, jax.random.key(run.settings.seeds[lane]), run.folder / GIF)
@@ -319,7 +317,9 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
         return
     console = Console()
     console.print(closing_table(summary, solved_at))
-    console.print(f"run folder: {run.folder} ({CURVE}, {GIF}, {METRICS}, TensorBoard events, checkpoints)", highlight=False)
+    console.print(
+        f"run folder: {run.folder} ({CURVE}, {GIF}, {METRICS}, TensorBoard events, checkpoints)", highlight=False
+    )
     console.print(f"next: python -m purejaxdqn.evaluate {run.folder} --episodes 100", highlight=False, soft_wrap=True)
 
 

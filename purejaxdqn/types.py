@@ -52,7 +52,12 @@ class Hypers:
         for name in ("max_grad_norm", "huber_delta"):
             value = float(getattr(self, name))
             require(value > 0.0, name, value, "use a number above 0")
-        require(0.0 < float(self.epsilon_fraction) <= 1.0, "epsilon_fraction", self.epsilon_fraction, "use a number in (0, 1]")
+        require(
+            0.0 < float(self.epsilon_fraction) <= 1.0,
+            "epsilon_fraction",
+            self.epsilon_fraction,
+            "use a number in (0, 1]",
+        )
         require(int(self.target_period) >= 1, "target_period", self.target_period, "use a whole number of at least 1")
         return self
 

@@ -170,6 +170,15 @@ def test_gif_frames_and_playing_time(
     assert [path.name for path in tmp_path.iterdir()] == ["episode.gif"]
 
 
+def test_gif_frames_are_the_frames_given(tmp_path: Path) -> None:
+    frames = moving_square(20)
+    save_gif(frames, tmp_path / "episode.gif")
+    with Image.open(tmp_path / "episode.gif") as image:
+        for i, frame in enumerate(frames):
+            image.seek(i)
+            np.testing.assert_array_equal(np.asarray(image.convert("RGB")), frame)
+
+
 def test_gif_keeps_a_colour_that_only_one_frame_has(tmp_path: Path) -> None:
     frames = moving_square(40)
     frames[-1][0:12, 600:612] = (10, 200, 30)
@@ -182,10 +191,10 @@ def test_gif_of_a_cartpole_episode_is_small(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frames = []
     for i in range(100):
-        state = SimpleNamespace(x=np.sin(i / 20), theta=0.1 * np.sin(i / 5))
+        state = SimpleNamespace(x=np.sin(i / 40), theta=0.1 * np.sin(i / 10))
         frame = render_frame("CartPole-v1", state, np.zeros(4), CARTPOLE)
         values = 90 + rng.normal(size=2)
-        frames.append(annotate(frame, step=i, episode_return=i, q_values=values, action=i % 2))
+        frames.append(annotate(frame, step=i, episode_return=i, q_values=values, action=i // 3 % 2))
     save_gif(frames, tmp_path / "episode.gif")
     assert (tmp_path / "episode.gif").stat().st_size < 300_000
 

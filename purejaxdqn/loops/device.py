@@ -4,6 +4,7 @@
 that no lane owns; `make_train` is the whole run as one function.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -58,7 +59,8 @@ def follow_episodes(episodes: Episodes, row: Row, metrics: Metrics) -> tuple[Epi
     done = jnp.logical_and(valid, jnp.logical_or(row.terminated, row.truncated))
     episode_return = episodes.episode_return + jnp.where(valid, row.reward, 0.0)
     episode_length = episodes.episode_length + valid
-    metrics = metrics.replace(
+    metrics = dataclasses.replace(
+        metrics,
         episodes=metrics.episodes + jnp.sum(done),
         return_sum=metrics.return_sum + jnp.sum(jnp.where(done, episode_return, 0.0)),
         length_sum=metrics.length_sum + jnp.sum(jnp.where(done, episode_length, 0)),
@@ -69,7 +71,8 @@ def follow_episodes(episodes: Episodes, row: Row, metrics: Metrics) -> tuple[Epi
 
 def add_learning(metrics: Metrics, learned: LearnMetrics, updates: int) -> Metrics:
     """Adds one learning phase to the metrics."""
-    return metrics.replace(
+    return dataclasses.replace(
+        metrics,
         updates=metrics.updates + updates,
         loss_sum=metrics.loss_sum + learned.loss,
         q_sum=metrics.q_sum + learned.q,
@@ -91,7 +94,7 @@ def make_init(config: Config, parts: Parts) -> Callable[[Array, Hypers], State]:
         h = hypers.as_arrays()
         words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
         param_key, env_key, fill_key, run_key = jax.random.split(jax.random.wrap_key_data(words, impl=KEY_IMPL), 4)
-        env, obs = parts.env.reset(env_key, config.num_envs)
+        env, _ = parts.env.reset(env_key, config.num_envs)
         action = jnp.zeros(config.num_envs, jnp.int32)
         example = jax.eval_shape(parts.env.step, env_key, env, action)[2]
         one_env = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), example)
@@ -116,8 +119,8 @@ def make_init(config: Config, parts: Parts) -> Callable[[Array, Hypers], State]:
             episodes=episodes,
             key_data=jax.random.key_data(run_key),
         )
-        # An environment may start from Python numbers, whose weak types a first `iterate` would strengthen, and a second
-        # one would then compile anew.
+        # An environment may start from Python numbers, whose weak types a first `iterate` would strengthen, and
+        # a second one would then compile anew.
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
 
     return init
@@ -136,7 +139,7 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
         q_values = parts.head.q_values(parts.network.apply(params, obs, network_key))
         env, _, row = parts.env.step(step_key, env, epsilon_greedy(action_key, q_values, epsilon))
         episodes, metrics = follow_episodes(episodes, row, metrics)
-        return (env, episodes, metrics.replace(epsilon=epsilon), vector_steps + 1), row
+        return (env, episodes, dataclasses.replace(metrics, epsilon=epsilon), vector_steps + 1), row
 
     def iteration(state: State, metrics: Metrics, h: Hypers) -> tuple[State, Metrics]:
         # Keys are a function of the run's key and its clock, so a restored run draws what an undisturbed one would.
@@ -163,9 +166,7 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
           The new state, and the metrics of these iterations.
         """
         h = hypers.as_arrays()
-        return jax.lax.fori_loop(
-            0, n, lambda _, carry: iteration(carry[0], carry[1], h), (state, zero_metrics())
-        )
+        return jax.lax.fori_loop(0, n, lambda _, carry: iteration(carry[0], carry[1], h), (state, zero_metrics()))
 
     return iterate
 
@@ -202,8 +203,6 @@ def make_train(config: Config, num_chunks: int = 100) -> Callable[[Array, Hypers
 
     def train(key: Array, hypers: Hypers) -> tuple[State, Metrics]:
         lengths = chunk + (jnp.arange(num_chunks) < longer)
-        return jax.lax.scan(
-            lambda state, n: agent.iterate(state, hypers, n), agent.init(key, hypers), lengths
-        )
+        return jax.lax.scan(lambda state, n: agent.iterate(state, hypers, n), agent.init(key, hypers), lengths)
 
     return train

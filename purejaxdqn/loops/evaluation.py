@@ -12,7 +12,7 @@ from purejaxdqn.build import Parts
 from purejaxdqn.explore import epsilon_greedy
 
 MAX_STEPS = 27_000
-"""An episode is cut after so many steps whatever the environment says, as the Arcade Learning Environment cuts games."""
+"""An evaluation cuts an episode after so many steps, as the Arcade Learning Environment does, if nothing else does."""
 
 
 @struct.dataclass

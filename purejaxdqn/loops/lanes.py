@@ -208,9 +208,9 @@ def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100) -> Lanes:
 
     def put(tree: Any) -> Any:
         return jax.tree.map(
-            lambda node: jax.device_put(node, whole)
-            if is_counter(node)
-            else jax.device_put(np.asarray(node)[pad], shard),
+            lambda node: (
+                jax.device_put(node, whole) if is_counter(node) else jax.device_put(np.asarray(node)[pad], shard)
+            ),
             tree,
             is_leaf=is_counter,
         )

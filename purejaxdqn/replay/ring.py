@@ -65,7 +65,7 @@ def init_ring(row: Any, capacity: int, num_writers: int) -> Ring:
 
 
 def add_rows(ring: Ring, rows: Any) -> Ring:
-    """Writes T time steps over the oldest ones. Under jit with the ring donated, nothing else of it is touched or copied.
+    """Writes T time steps over the oldest ones. Under jit with the ring donated, no other row is touched.
 
     Args:
       ring: the ring.

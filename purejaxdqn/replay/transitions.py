@@ -6,6 +6,7 @@ environment with a time limit of L truncates each writer at most once in L steps
 writer each, which is all that the side store has; a limit of 1 makes it as large as the ring.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -92,7 +93,7 @@ def add_steps(store: TransitionStore, rows: Row) -> TransitionStore:
     steps = (start + jnp.arange(num_steps), rows.final_obs.astype(store.final_obs.dtype), rows.truncated)
     (final_obs, final_time), _ = jax.lax.scan(keep_final, (store.final_obs, store.final_time), steps)
     stored = Stored(rows.obs, rows.action, rows.reward, rows.terminated, rows.truncated, rows.valid)
-    return store.replace(ring=add_rows(store.ring, stored), final_obs=final_obs, final_time=final_time)
+    return dataclasses.replace(store, ring=add_rows(store.ring, stored), final_obs=final_obs, final_time=final_time)
 
 
 def read_transitions(
@@ -122,7 +123,7 @@ def read_transitions(
     r_t, discount_t, last = jax.vmap(n_step_fold, in_axes=(0, 0, 0, None))(
         field(rows.reward), terminated, truncated, gamma
     )
-    first: Any = read_rows(ring.replace(rows=(rows.obs, rows.action, rows.valid)), times, writers)
+    first: Any = read_rows(dataclasses.replace(ring, rows=(rows.obs, rows.action, rows.valid)), times, writers)
     obs_tm1, a_tm1, valid = first
     last_time = times + last
     cut = jnp.take_along_axis(truncated, last[:, None], axis=1)[:, 0]

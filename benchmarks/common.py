@@ -1,0 +1,86 @@
+"""What all benchmarks share: running commands, and results that say what ran, on what, when and with which versions."""
+
+import datetime
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from purejaxdqn.folder import hardware, versions, write_atomically
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Finished(NamedTuple):
+    """A command that ran to its end."""
+
+    output: str
+    seconds: float
+    peak_bytes: int
+    """Largest resident memory of the process."""
+
+
+def run(command: list[str]) -> Finished:
+    """Runs a command and measures the whole process.
+
+    Args:
+      command: words; no shell reads them.
+
+    Raises:
+      RuntimeError: with the end of what it said, where it failed.
+    """
+    begin = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=output, stderr=errors)
+        # wait4 gives the memory of this child alone, where getrusage knows only the largest of all children.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - begin
+        output.seek(0)
+        errors.seek(0)
+        if process.returncode != 0:
+            raise RuntimeError(f"{shlex.join(command)} ended with {process.returncode}: {errors.read()[-2000:]}")
+        return Finished(output.read(), seconds, usage.ru_maxrss * 1024)
+
+
+def last_json(text: str) -> dict[str, Any]:
+    """The last line of a command's output that is a JSON object."""
+    lines = [line for line in text.splitlines() if line.startswith("{")]
+    return dict(json.loads(lines[-1]))
+
+
+def commit() -> str:
+    """The commit that is checked out, with a mark where the tree differs from it."""
+    found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
+    return found.stdout.strip() or "unknown"
+
+
+def write_result(name: str, what: str, data: dict[str, Any]) -> Path:
+    """Writes benchmarks/results/NAME.json with everything that a reader needs to judge it.
+
+    Args:
+      name: file name without its ending.
+      what: one sentence on what was measured.
+      data: the figures, all repetitions included.
+    """
+    RESULTS.mkdir(exist_ok=True)
+    arguments = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    module = sys.modules["__main__"].__spec__
+    program = f"python -m {module.name}" if module else Path(sys.argv[0]).name
+    result = {
+        "what": what,
+        "command": " ".join([program.removesuffix(".__main__"), *arguments]),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+        "hardware": hardware(),
+        "versions": versions(),
+        **data,
+    }
+    path = RESULTS / f"{name}.json"
+    write_atomically(path, json.dumps(result, indent=1) + "\n")
+    return path

@@ -1,0 +1,129 @@
+"""Do the defaults learn? Trains an environment's default recipe over many seeds and judges it on fresh episodes.
+
+python -m benchmarks.learning --env CartPole-v1
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.common import run, write_result
+from purejaxdqn.stats import bootstrap_interval, iqm
+
+
+class Bar(NamedTuple):
+    """What an environment's default recipe has to reach."""
+
+    seeds: int
+    score: float
+    """Mean greedy return over 100 episodes that a seed has to reach (or the interquartile mean over seeds)."""
+    seeds_needed: int | None
+    """Seeds that have to reach it; None where the interquartile mean over seeds has to."""
+    step_limit: int
+
+
+BARS = {
+    "CartPole-v1": Bar(32, 475.0, 31, 500_000),
+    "MountainCar-v0": Bar(32, -110.0, 29, 500_000),
+    "Acrobot-v1": Bar(32, -90.0, 29, 500_000),
+    "Breakout-MinAtar": Bar(5, 10.0, None, 2_000_000),
+}
+
+
+def evaluate(folder: Path, which: str) -> list[dict[str, Any]]:
+    """Fresh greedy episodes of every seed, by the command line."""
+    command = [sys.executable, "-m", "purejaxdqn.evaluate", str(folder), "--json", "--which", which]
+    return list(json.loads(run(command).output)["seeds"])
+
+
+def play_gymnasium(folder: Path, seeds: int, which: str, episodes: int = 100) -> list[float]:
+    """Mean return of each seed's policy, loaded by `load_policy`, in Gymnasium's own CartPole-v1."""
+    import gymnasium
+
+    from purejaxdqn import load_policy
+
+    means = []
+    for index in range(seeds):
+        policy = load_policy(folder, index, which)
+        envs = gymnasium.make_vec("CartPole-v1", num_envs=episodes, vectorization_mode="sync")
+        obs, _ = envs.reset(seed=1_000 + index)
+        returns, running = np.zeros(episodes), np.ones(episodes, bool)
+        while running.any():
+            obs, reward, terminated, truncated, _ = envs.step(policy(obs))
+            returns += np.where(running, reward, 0.0)
+            running &= ~(terminated | truncated)
+        envs.close()
+        means.append(float(returns.mean()))
+    return means
+
+
+def judge(scores: np.ndarray, bar: Bar) -> dict[str, Any]:
+    """Scores of all seeds against a bar."""
+    low, high = bootstrap_interval(scores)
+    reached = int((scores >= bar.score).sum())
+    value = float(iqm(scores))
+    passed = value >= bar.score if bar.seeds_needed is None else reached >= bar.seeds_needed
+    return {
+        "seeds_at_bar": reached,
+        "min": float(scores.min()),
+        "mean": float(scores.mean()),
+        "iqm": value,
+        "iqm_interval_95": [float(low), float(high)],
+        "passed": bool(passed),
+        "scores": [round(float(score), 3) for score in scores],
+    }
+
+
+def measure(env: str, bar: Bar, first_seed: int, extra: list[str]) -> dict[str, Any]:
+    """Trains and evaluates one environment; see `BARS`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "run"
+        flags = ["--env", env, "--seeds", str(bar.seeds), "--seed", str(first_seed), "--quiet", *extra]
+        finished = run([sys.executable, "-m", "purejaxdqn.train", *flags, "--out", str(folder)])
+        summary = json.loads((folder / "summary.json").read_text())
+        settings = json.loads((folder / "config.json").read_text())
+        result: dict[str, Any] = {
+            "env": env,
+            "train_command": " ".join(["python -m purejaxdqn.train", *flags]),
+            "bar": bar._asdict(),
+            "within_step_limit": summary["env_steps_per_seed"] <= bar.step_limit + settings["config"]["num_envs"],
+            "recipe": summary["recipe"],
+            "config": settings["config"],
+            "hypers": settings["hypers"],
+            "train_wall_seconds": round(finished.seconds, 1),
+            **{
+                key: summary[key]
+                for key in ("env_steps_per_seed", "run_seconds", "compile_seconds", "steps_per_second")
+            },
+        }
+        for which in ("last", "best"):
+            scores = np.array([seed["mean_return"] for seed in evaluate(folder, which)])
+            result[which] = judge(scores, bar)
+            if env == "CartPole-v1":
+                result[f"{which}_in_gymnasium"] = judge(np.array(play_gymnasium(folder, bar.seeds, which)), bar)
+    return result
+
+
+def main() -> None:
+    """Reads the command line, measures, writes results/learning-ENV.json and prints the verdicts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", required=True, choices=list(BARS))
+    parser.add_argument("--first-seed", type=int, default=1_000, help="seeds that no tuning saw (default: 1000)")
+    args, extra = parser.parse_known_args()
+    result = measure(args.env, BARS[args.env], args.first_seed, extra)
+    write_result(f"learning-{args.env}", "default recipe, every seed on 100 fresh greedy episodes", result)
+    for name, verdict in result.items():
+        if isinstance(verdict, dict) and "passed" in verdict:
+            print(
+                f"{args.env} {name}: {verdict['seeds_at_bar']} of {result['bar']['seeds']} seeds at the bar, ", end=""
+            )
+            print(f"min {verdict['min']:.1f}, IQM {verdict['iqm']:.1f}: {'passed' if verdict['passed'] else 'FAILED'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Does memory grow with steps? Peak resident memory of a short run and of one ten times as long.
+
+python -m benchmarks.memory
+"""
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.common import run, write_result
+
+SHORT, LONG = 200_000, 2_000_000
+
+
+def peak(total_steps: int) -> int:
+    """Peak bytes of one whole training process."""
+    with tempfile.TemporaryDirectory() as scratch:
+        flags = [
+            "--env",
+            "CartPole-v1",
+            "--total-steps",
+            str(total_steps),
+            "--quiet",
+            "--out",
+            str(Path(scratch) / "run"),
+        ]
+        return run([sys.executable, "-m", "purejaxdqn.train", *flags]).peak_bytes
+
+
+def main() -> None:
+    """Measures both lengths in turn, three times, and writes results/memory.json."""
+    peaks: dict[int, list[int]] = {SHORT: [], LONG: []}
+    for _ in range(3):
+        for steps, found in peaks.items():
+            found.append(peak(steps))
+            print(f"{steps:,} steps: {found[-1] / 2**20:.1f} MiB", flush=True)
+    medians = {steps: statistics.median(found) for steps, found in peaks.items()}
+    data = {
+        "peak_bytes": {str(steps): found for steps, found in peaks.items()},
+        "median_ratio": round(medians[LONG] / medians[SHORT], 4),
+    }
+    write_result("memory", "peak resident memory of training CartPole-v1 for 200k and for 2M steps", data)
+    print(f"ratio of medians: {data['median_ratio']}")
+
+
+if __name__ == "__main__":
+    main()

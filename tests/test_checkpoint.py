@@ -1,0 +1,153 @@
+"""Checkpoints and run folders: whole or not at all, and never executed."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from purejaxdqn import checkpoint as ckpt
+from purejaxdqn import folder as run_folder
+from purejaxdqn.config import Config, EnvSpec, SettingError
+from purejaxdqn.types import Hypers
+
+SPEC = EnvSpec("CartPole-v1", 2, (4,), "float32", None, 500)
+
+
+def make_checkpoint(step=3, scale=1.0):
+    state = {"['a']": np.arange(6, dtype=np.uint8).reshape(2, 3), "['b'].count": np.int32(step)}
+    params = {"['w']": np.full((2, 2), scale, np.float32)}
+    return ckpt.Checkpoint(step, state, {"last": params, "best": params}, {"best_score": [None, 1.5]})
+
+
+def save(folder, *checkpoints):
+    with ckpt.open_manager(folder, create=True) as manager:
+        for checkpoint in checkpoints:
+            ckpt.save_checkpoint(manager, checkpoint)
+
+
+def settings(**changes):
+    values = {
+        "config": Config(hidden=(8, 4), env_params=(("max_steps_in_episode", 7),)),
+        "hypers": Hypers(max_grad_norm=float("inf"), gamma=0.9),
+        "seeds": (4, 5),
+        "log_every": 10,
+        "eval_every": 20,
+        "eval_episodes": 3,
+        "checkpoint_every": 30,
+        "recipe": "cartpole",
+    }
+    return run_folder.Settings(**values | changes)
+
+
+def test_flat_and_back_keeps_every_leaf():
+    tree = {"x": [jnp.arange(3), jnp.float32(2.0)], "y": (jnp.zeros((2, 0), jnp.uint8),)}
+    flat = ckpt.to_flat(tree)
+    assert len(flat) == 3
+    back = ckpt.from_flat(flat, jax.eval_shape(lambda: tree))
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(back), strict=True))
+
+
+@pytest.mark.parametrize("like", [jnp.zeros(4, jnp.int32), jnp.zeros(3, jnp.float32)])
+def test_a_leaf_of_another_shape_or_dtype_is_refused_by_name(like):
+    with pytest.raises(ckpt.DamagedCheckpoint, match=r"\['x'\]"):
+        ckpt.from_flat({"['x']": np.zeros(3, np.int32)}, {"x": like})
+    with pytest.raises(ckpt.DamagedCheckpoint, match=r"\['y'\] is missing"):
+        ckpt.from_flat({"['x']": np.zeros(3, np.int32)}, {"y": like})
+
+
+def test_the_newest_checkpoint_comes_back_bit_for_bit(tmp_path):
+    save(tmp_path, make_checkpoint(1, 1.0), make_checkpoint(2, 0.1))
+    loaded, expected = ckpt.load_checkpoint(tmp_path), make_checkpoint(2, 0.1)
+    assert loaded.step == 2 and loaded.progress == expected.progress
+    for name, leaf in expected.state.items():
+        assert loaded.state[name].dtype == leaf.dtype and np.array_equal(loaded.state[name], leaf)
+    assert np.array_equal(loaded.policy["best"]["['w']"], expected.policy["best"]["['w']"])
+    assert ckpt.load_checkpoint(tmp_path, with_state=False).state == {}
+
+
+def test_a_checkpoint_never_committed_is_not_seen(tmp_path):
+    save(tmp_path, make_checkpoint(1))
+    shutil.copytree(tmp_path / "1", tmp_path / "2.orbax-checkpoint-tmp")
+    assert ckpt.latest_step(tmp_path) == 1
+    ckpt.remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1"]
+
+
+def test_no_checkpoint_and_a_damaged_one_are_told_in_a_sentence(tmp_path):
+    with pytest.raises(ckpt.DamagedCheckpoint, match="no whole checkpoint"):
+        ckpt.load_checkpoint(tmp_path / "missing")
+    save(tmp_path, make_checkpoint(1))
+    for path in (tmp_path / "1").rglob("d/*"):
+        path.write_bytes(b"not what it was")
+    with pytest.raises(ckpt.DamagedCheckpoint, match="checkpoint 1 cannot be read"):
+        ckpt.load_checkpoint(tmp_path)
+
+
+def test_the_folder_holds_no_pickle(tmp_path):
+    """A pickle begins with the byte 0x80 and a protocol number, and ends with a dot."""
+    save(tmp_path, make_checkpoint(1))
+    run_folder.write_config(tmp_path, settings(), SPEC, "command", "today")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 3
+    assert not [path for path in files if path.read_bytes()[:1] == b"\x80" or path.suffix in (".pkl", ".pickle")]
+
+
+def test_config_json_comes_back_equal_with_infinities(tmp_path):
+    run_folder.write_config(tmp_path, settings(), SPEC, "command", "today")
+    back, spec, data = run_folder.read_config(tmp_path)
+    assert back == settings() and spec == SPEC
+    assert data["command"] == "command" and data["versions"]["jax"] == jax.__version__
+    assert "Infinity" not in (tmp_path / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "damaged"),
+        ('{"format": 99}', "format is 99"),
+        ('{"format": 1, "config": {}}', "damaged"),
+        ("[]", "damaged"),
+        ('{"format": 1, "config": {"hidden": [], "env_params": {}, "bogus": 1}, "hypers": {}}', "damaged"),
+    ],
+)
+def test_a_foreign_or_damaged_config_is_refused(tmp_path, text, said):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(SettingError, match=said):
+        run_folder.read_config(tmp_path)
+
+
+def test_atomic_writes_leave_the_old_file_when_they_fail(tmp_path):
+    path = tmp_path / "file"
+    run_folder.write_atomically(path, "old")
+    with pytest.raises(AttributeError):
+        run_folder.write_atomically(path, 7)  # neither text nor bytes
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["file"]
+    run_folder.write_atomically(path, b"new")
+    assert path.read_text() == "new"
+
+
+def row(step, **changes):
+    values = dict.fromkeys(run_folder.METRIC_COLUMNS, 1) | {"env_steps": step, "episode_return": None, "loss": 0.1}
+    return values | changes
+
+
+def test_metrics_keep_whole_rows_up_to_a_step(tmp_path):
+    run_folder.write_metrics(tmp_path, [])
+    run_folder.append_metrics(tmp_path, [row(10), row(20), row(30)])
+    with open(tmp_path / "metrics.csv", "a") as file:
+        file.write("1,4")  # a crash in the middle of a row
+    kept = run_folder.read_metrics(tmp_path, 20)
+    assert [r["env_steps"] for r in kept] == ["10", "20"]
+    assert kept[0]["episode_return"] == "" and kept[0]["loss"] == "0.1"
+    before = (tmp_path / "metrics.csv").read_text().splitlines()[:3]
+    run_folder.write_metrics(tmp_path, kept)
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == before
+    assert run_folder.read_metrics(tmp_path / "missing", 5) == []
+
+
+def test_json_has_no_infinities():
+    text = json.dumps(run_folder.finite({"a": [float("inf"), float("nan"), 1.0]}), allow_nan=False)
+    assert json.loads(text) == {"a": ["inf", None, 1.0]}

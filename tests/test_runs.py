@@ -1,0 +1,229 @@
+"""Runs from Python's side: chunks, saving, resuming, lanes, the best parameters, and what is left in the folder."""
+
+import csv
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from purejaxdqn import checkpoint as ckpt
+from purejaxdqn.display import Lines, Silent, closing_table, steps_text
+from purejaxdqn.folder import CHECKPOINTS, Settings
+from purejaxdqn.policy import load_policy
+from purejaxdqn.runner import Best, Diverged, Interrupted, Run, crosses
+from purejaxdqn.types import Hypers
+
+pytestmark = pytest.mark.env_rank_promotion
+
+
+def make_settings(tiny_config, seeds=(0, 1), **changes):
+    values = {
+        "config": tiny_config,
+        "hypers": Hypers(),
+        "seeds": seeds,
+        "log_every": 60,
+        "eval_every": 200,
+        "eval_episodes": 2,
+        "checkpoint_every": 150,
+        "recipe": "cartpole",
+    }
+    return Settings(**values | changes)
+
+
+def train(run, stop_after=None):
+    """Trains to the end, or until so many chunks have passed."""
+    chunks = []
+
+    def stop():
+        return stop_after is not None and len(chunks) >= stop_after
+
+    run.train(Silent(), stop, chunks.append)
+    return chunks
+
+
+@pytest.fixture
+def finished(tiny_config, tmp_path):
+    run = Run(make_settings(tiny_config), tmp_path)
+    run.start()
+    train(run)
+    return run
+
+
+def leaves(tree):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def assert_same_state(a, b):
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), leaves(b), strict=True):
+        assert np.array_equal(np.asarray(x), y), jax.tree_util.keystr(path)
+
+
+def test_stopping_saving_and_going_on_equals_never_having_stopped(finished, tiny_config, tmp_path):
+    """Every leaf, replay, keys and environment included; the metrics file and the best parameters too."""
+    folder = tmp_path / "stopped"
+    folder.mkdir()
+    run = Run(make_settings(tiny_config), folder)
+    run.start()
+    for stop_after in (2, 1):
+        with pytest.raises(Interrupted):
+            train(run, stop_after)
+        run = Run(make_settings(tiny_config), folder)
+        run.restore()
+    train(run)
+    assert run.env_steps == finished.env_steps
+    assert_same_state(finished.lanes.get(finished.state), run.lanes.get(run.state))
+    assert (folder / "metrics.csv").read_text() == (finished.folder / "metrics.csv").read_text()
+    assert np.array_equal(run.best.score, finished.best.score)
+    for name, leaf in finished.best.params.items():
+        assert np.array_equal(leaf, run.best.params[name])
+
+
+def test_chunk_lengths_do_not_show(finished, tiny_config, tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    run = Run(make_settings(tiny_config, log_every=170), folder)
+    run.start()
+    train(run)
+    assert_same_state(finished.lanes.get(finished.state), run.lanes.get(run.state))
+
+
+def test_a_lane_is_the_solo_run_with_its_seed(finished, tiny_config, tmp_path):
+    folder = tmp_path / "solo"
+    folder.mkdir()
+    run = Run(make_settings(tiny_config, seeds=(1,)), folder)
+    run.start()
+    train(run)
+    lane, solo = finished.lanes.get(finished.state), run.lanes.get(run.state)
+    assert_same_state(
+        jax.tree.map(lambda x: x[1] if x.ndim else x, lane), jax.tree.map(lambda x: x[0] if x.ndim else x, solo)
+    )
+    rows = [r for r in csv.DictReader(open(finished.folder / "metrics.csv")) if r["seed"] == "1"]
+    assert rows == list(csv.DictReader(open(folder / "metrics.csv")))
+
+
+def test_a_crash_after_a_checkpoint_loses_nothing_but_time(finished, tiny_config, tmp_path):
+    """Rows past the newest checkpoint are dropped and made again, equal."""
+    folder = tmp_path / "crashed"
+    folder.mkdir()
+    run = Run(make_settings(tiny_config, checkpoint_every=10_000), folder)
+    run.start()
+    with pytest.raises(Interrupted):
+        train(run, 3)
+    with open(folder / "metrics.csv", "a") as file:
+        file.write("0,99999,1,1,,,,,,,0.1,,\n1,9")
+    (folder / ".summary.json.x.tmp").write_text("half")
+    again = Run(make_settings(tiny_config), folder)
+    again.restore()
+    train(again)
+    assert (folder / "metrics.csv").read_text() == (finished.folder / "metrics.csv").read_text()
+    assert not list(folder.glob(".*"))
+
+
+def test_without_a_checkpoint_a_resumed_run_begins_again(finished, tiny_config, tmp_path):
+    folder = tmp_path / "early"
+    folder.mkdir()
+    (folder / "metrics.csv").write_text("seed,env_st")
+    run = Run(make_settings(tiny_config), folder)
+    run.restore()
+    train(run)
+    assert (folder / "metrics.csv").read_text() == (finished.folder / "metrics.csv").read_text()
+
+
+def test_a_checkpoint_of_other_shapes_is_refused(finished, tiny_config):
+    other = Run(make_settings(tiny_config.replace(hidden=(9,))), finished.folder)
+    with pytest.raises(ckpt.DamagedCheckpoint, match="params"):
+        other.restore()
+
+
+def test_metrics_have_a_row_per_seed_and_chunk_and_missing_is_empty(finished, tiny_config):
+    rows = list(csv.DictReader(open(finished.folder / "metrics.csv")))
+    steps = sorted({int(row["env_steps"]) for row in rows})
+    assert len(rows) == 2 * len(steps) and steps[-1] == finished.env_steps
+    for row in rows:
+        assert (row["episode_return"] == "") == (row["episodes"] == "0")
+        assert np.isfinite(float(row["loss"])) and row["epsilon"] != ""
+    evaluated = sorted({int(row["env_steps"]) for row in rows if row["eval_return"]})
+    assert evaluated[-1] == finished.env_steps, "the end is always evaluated"
+    crossed = [
+        b
+        for a, b in zip([tiny_config.prefill_steps * tiny_config.num_envs, *steps], steps, strict=False)
+        if b // 200 > a // 200
+    ]
+    assert set(crossed) <= set(evaluated), "periods cross, they need not coincide"
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tiny_config, tmp_path):
+    run = Run(make_settings(tiny_config), tmp_path)
+    run.start()
+    with pytest.raises(Interrupted):
+        train(run, 2)
+    step = run.iterations
+    bad = Run(make_settings(tiny_config), tmp_path)
+    bad.restore()
+    bad.state = dataclasses.replace(
+        bad.state,
+        learner=dataclasses.replace(
+            bad.state.learner, params=jax.tree.map(lambda x: x * np.nan, bad.state.learner.params)
+        ),
+    )
+    with pytest.raises(Diverged, match="seed 0 became nan by environment step"):
+        train(bad)
+    assert ckpt.latest_step(tmp_path / CHECKPOINTS) == step
+
+
+def test_summary_has_every_seed_with_last_and_best(finished):
+    summary = finished.summarize("the command")
+    assert json.loads((finished.folder / "summary.json").read_text()) == summary
+    assert [entry["seed"] for entry in summary["evaluation"]] == [0, 1]
+    assert summary["env_steps_per_seed"] == finished.env_steps and summary["steps_per_second"] > 0
+    for entry in summary["evaluation"]:
+        assert entry["last_mean_return"] >= 1 and entry["best_mean_return"] >= 1
+        assert 0 < entry["best_env_steps"] <= finished.env_steps
+    assert closing_table(summary, 475.0).row_count == 4
+
+
+def test_best_keeps_the_better_and_the_later_of_equals():
+    best = Best(np.array([1.0, 5.0, 3.0]), np.array([10, 10, 10]), {"w": np.zeros((3, 2))})
+    new = best.update(np.array([2.0, 4.0, 3.0]), 20, {"w": np.ones((3, 2))})
+    assert new.score.tolist() == [2.0, 5.0, 3.0] and new.env_steps.tolist() == [20, 10, 20]
+    assert new.params["w"][:, 0].tolist() == [1.0, 0.0, 1.0]
+
+
+def test_a_loaded_policy_is_the_trained_network(finished, tiny_config):
+    from purejaxdqn.folder import write_config
+
+    write_config(finished.folder, finished.settings, finished.agent.spec, "", "")
+    obs = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    parts = finished.agent.parts
+    for index in (0, 1):
+        params = jax.tree.map(lambda x, i=index: x[i], finished.lanes.get(finished.state).learner.params)
+        expected = parts.head.q_values(parts.network.apply(params, obs, jax.random.key(0)))
+        policy = load_policy(finished.folder, index, "last")
+        np.testing.assert_allclose(policy.q_values(obs), expected, rtol=1e-6)
+        np.testing.assert_allclose(policy.q_values(obs[2]), expected[2], rtol=1e-5, atol=1e-6)
+        assert policy(obs).tolist() == np.argmax(expected, axis=1).tolist()
+        assert policy(obs[2]) == np.argmax(expected[2])
+    with pytest.raises(ValueError, match=r"shape \(4,\)"):
+        policy(np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "period", "expected"), [(0, 7, 7, True), (7, 13, 7, False), (13, 29, 7, True)]
+)
+def test_periods_cross(before, after, period, expected):
+    assert crosses(before, after, period) is expected
+
+
+def test_lines_are_few_and_tell_the_end(finished, capsys, tiny_config):
+    lines = Lines()
+    lines.started(finished.plan, finished.settings, 0, 1.0)
+    report = finished.report(
+        [{"episode_return": None, "loss": 0.5, "q_value": 1.0, "epsilon": 0.5, "eval_return": None}], 1, 0.1
+    )
+    for step in range(1, 1_001):
+        lines.chunk(report._replace(env_steps=step * tiny_config.total_steps // 1_000))
+    said = capsys.readouterr().out.splitlines()
+    assert 20 <= len(said) <= 22 and "return –" in said[-1]
+    assert [steps_text(x) for x in (900, 1_500, 2_000_000)] == ["900", "1.5k", "2M"]
