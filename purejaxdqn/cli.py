@@ -97,8 +97,12 @@ def parse(cls: type, args: Sequence[str], command: str, description: str) -> Any
 
 def tyro_sentence(box: str, cls: type) -> str:
     """The message inside tyro's box, without what follows its first rule."""
-    inner = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
-    rule = next((i for i, line in enumerate(inner) if line.startswith("───")), len(inner))
+    lines = [line.strip("│ ") for line in box.splitlines()]
+    # A terminal without Unicode gets no frame; the title then is a line of its own, with a rule beneath it.
+    if lines and not lines[0].startswith("╭"):
+        lines = lines[2:]
+    inner = [line for line in lines if not line.startswith(("╭", "╰"))]
+    rule = next((i for i, line in enumerate(inner) if line.startswith(("───", "---"))), len(inner))
     message = " ".join(inner[:rule]) or box.strip()
     marker = "Unrecognized options:"
     if marker not in message:

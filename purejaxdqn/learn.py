@@ -80,7 +80,7 @@ def make_learn(config: Config, network: Network, head: Head, backup: Backup, rep
         params = optax.apply_updates(learner.params, changes)
         updates = learner.updates.count + 1
         target_params = periodic_update(params, learner.target_params, updates, h.target_period, h.tau)
-        metrics = LearnMetrics(loss, q, jnp.mean(abs_td_error), optax.global_norm(grads))
+        metrics = LearnMetrics(loss, q, jnp.mean(abs_td_error), optax.tree.norm(grads))
         return Learner(params, target_params, opt_state, Counter(updates)), abs_td_error, metrics
 
     def learn(learner: Learner, memory: Any, rows: Row, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:

@@ -17,7 +17,7 @@ SPEC = EnvSpec("CartPole-v1", 2, (4,), "float32", None, 500)
 
 
 def make_checkpoint(step=3, scale=1.0):
-    state = {"['a']": np.arange(6, dtype=np.uint8).reshape(2, 3), "['b'].count": np.int32(step)}
+    state = {"['a']": np.arange(6, dtype=np.uint8).reshape(2, 3), "['b'].count": np.asarray(step, np.int32)}
     params = {"['w']": np.full((2, 2), scale, np.float32)}
     return ckpt.Checkpoint(step, state, {"last": params, "best": params}, {"best_score": [None, 1.5]})
 
@@ -122,7 +122,7 @@ def test_a_foreign_or_damaged_config_is_refused(tmp_path, text, said):
 def test_atomic_writes_leave_the_old_file_when_they_fail(tmp_path):
     path = tmp_path / "file"
     run_folder.write_atomically(path, "old")
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         run_folder.write_atomically(path, 7)  # neither text nor bytes
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["file"]
     run_folder.write_atomically(path, b"new")

@@ -16,8 +16,6 @@ from purejaxdqn.config import Config, SettingError
 from purejaxdqn.folder import CONFIG, CURVE, GIF, METRICS, SUMMARY
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.env_rank_promotion
-
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache"]
 

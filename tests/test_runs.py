@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from purejaxdqn import checkpoint as ckpt
+from purejaxdqn.config import Config
 from purejaxdqn.display import Lines, Silent, closing_table, steps_text
 from purejaxdqn.folder import CHECKPOINTS, Settings
 from purejaxdqn.policy import load_policy
 from purejaxdqn.runner import Best, Diverged, Interrupted, Run, crosses
 from purejaxdqn.types import Hypers
-
-pytestmark = pytest.mark.env_rank_promotion
 
 
 def make_settings(tiny_config, seeds=(0, 1), **changes):
@@ -43,12 +42,24 @@ def train(run, stop_after=None):
     return chunks
 
 
-@pytest.fixture
-def finished(tiny_config, tmp_path):
-    run = Run(make_settings(tiny_config), tmp_path)
+@pytest.fixture(scope="module")
+def tiny_config():
+    return Config(
+        total_steps=604, num_envs=4, learning_starts=40, buffer_size=200, batch_size=8, hidden=(8,), n_step=2
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_config, tmp_path_factory):
+    """An undisturbed run of two seeds."""
+    run = Run(make_settings(tiny_config), tmp_path_factory.mktemp("runs"))
     run.start()
     train(run)
     return run
+
+
+def read_rows(folder):
+    return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
 
 
 def leaves(tree):
@@ -99,8 +110,7 @@ def test_a_lane_is_the_solo_run_with_its_seed(finished, tiny_config, tmp_path):
     assert_same_state(
         jax.tree.map(lambda x: x[1] if x.ndim else x, lane), jax.tree.map(lambda x: x[0] if x.ndim else x, solo)
     )
-    rows = [r for r in csv.DictReader(open(finished.folder / "metrics.csv")) if r["seed"] == "1"]
-    assert rows == list(csv.DictReader(open(folder / "metrics.csv")))
+    assert [row for row in read_rows(finished.folder) if row["seed"] == "1"] == read_rows(folder)
 
 
 def test_a_crash_after_a_checkpoint_loses_nothing_but_time(finished, tiny_config, tmp_path):
@@ -138,7 +148,7 @@ def test_a_checkpoint_of_other_shapes_is_refused(finished, tiny_config):
 
 
 def test_metrics_have_a_row_per_seed_and_chunk_and_missing_is_empty(finished, tiny_config):
-    rows = list(csv.DictReader(open(finished.folder / "metrics.csv")))
+    rows = read_rows(finished.folder)
     steps = sorted({int(row["env_steps"]) for row in rows})
     assert len(rows) == 2 * len(steps) and steps[-1] == finished.env_steps
     for row in rows:
