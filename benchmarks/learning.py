@@ -4,6 +4,7 @@ python -m benchmarks.learning --env CartPole-v1
 """
 
 import argparse
+import csv
 import json
 import sys
 import tempfile
@@ -62,6 +63,15 @@ def play_gymnasium(folder: Path, seeds: int, which: str, episodes: int = 100) ->
     return means
 
 
+def curve(folder: Path) -> dict[str, Any]:
+    """Evaluations during training: environment steps, and mean greedy returns of every seed at each of them."""
+    with open(folder / "metrics.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["eval_return"]]
+    steps = sorted({int(row["env_steps"]) for row in rows})
+    returns = {step: [round(float(r["eval_return"]), 2) for r in rows if int(r["env_steps"]) == step] for step in steps}
+    return {"env_steps": steps, "eval_returns": [returns[step] for step in steps]}
+
+
 def judge(scores: np.ndarray, bar: Bar) -> dict[str, Any]:
     """Scores of all seeds against a bar."""
     low, high = bootstrap_interval(scores)
@@ -101,6 +111,7 @@ def measure(env: str, bar: Bar, first_seed: int, extra: list[str]) -> dict[str, 
                 for key in ("env_steps_per_seed", "run_seconds", "compile_seconds", "steps_per_second")
             },
         }
+        result["curve"] = curve(folder)
         for which in ("last", "best"):
             scores = np.array([seed["mean_return"] for seed in evaluate(folder, which)])
             result[which] = judge(scores, bar)

@@ -154,8 +154,12 @@ def closing_table(summary: dict[str, Any], solved_at: float | None) -> Table:
     if solved_at is not None:
         counts = [f"{int((scores >= solved_at).sum())} of {len(scores)}" for scores in (last, best)]
         table.add_row(f"≥ {solved_at:g}", *counts, "")
-    table.caption = (
+    return table
+
+
+def speed_line(summary: dict[str, Any]) -> str:
+    """How long a run took."""
+    return (
         f"{steps_text(summary['env_steps_per_seed'])} steps a seed in {summary['run_seconds']:.1f} s, "
         f"{steps_text(summary['steps_per_second'])} steps/s; compiled in {summary['compile_seconds']:.1f} s"
     )
-    return table

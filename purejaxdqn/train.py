@@ -302,7 +302,7 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     import numpy as np
 
     from purejaxdqn.checkpoint import from_flat
-    from purejaxdqn.display import closing_table
+    from purejaxdqn.display import closing_table, speed_line
     from purejaxdqn.plots import learning_curve
     from purejaxdqn.recording import write_gif
 

@@ -44,9 +44,7 @@ def train(run, stop_after=None):
 
 @pytest.fixture(scope="module")
 def tiny_config():
-    return Config(
-        total_steps=604, num_envs=4, learning_starts=40, buffer_size=200, batch_size=8, hidden=(8,), n_step=2
-    )
+    return Config(total_steps=604, num_envs=4, learning_starts=40, buffer_size=200, batch_size=8, hidden=(8,), n_step=2)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,167 @@
+"""Makes the README's tables and pictures from benchmarks/results, and nothing else.
+
+python -m benchmarks.report            writes them
+python -m benchmarks.report --check    exits with 1 where the README's tables are not those of the results
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.common import RESULTS
+from purejaxdqn.folder import write_atomically
+from purejaxdqn.plots import step_label
+from purejaxdqn.stats import bootstrap_interval, iqm
+
+ROOT = Path(__file__).parents[1]
+README, IMAGES = ROOT / "README.md", ROOT / "docs" / "images"
+ENVS = ("CartPole-v1", "MountainCar-v0", "Acrobot-v1", "Breakout-MinAtar")
+
+
+def load(name: str) -> dict[str, Any] | None:
+    """A result, or None where it was not measured."""
+    path = RESULTS / f"{name}.json"
+    return dict(json.loads(path.read_text())) if path.exists() else None
+
+
+def source(result: dict[str, Any], name: str) -> str:
+    """Where a table's figures come from."""
+    hardware = result["hardware"]
+    machine = f"{hardware['cores']} cores of {hardware['processor']}"
+    machine = machine if hardware["platform"] == "cpu" else hardware["device"]
+    versions = f"jax {result['versions']['jax']}, Python {result['versions']['python']}"
+    link = f"[{name}.json](benchmarks/results/{name}.json)"
+    return f"<sub>`{result['command']}`, {result['date']}, {machine}, {versions}: {link}</sub>"
+
+
+def learning_table() -> str:
+    """What the default recipes reach."""
+    lines = [
+        "| environment | bar | last parameters | best parameters | environment steps a seed | training, all seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    sources = []
+    for env in ENVS:
+        result = load(f"learning-{env}")
+        if result is None:
+            continue
+        bar, seeds = result["bar"], result["bar"]["seeds"]
+        by_iqm = bar["seeds_needed"] is None
+
+        def cell(verdict: dict[str, Any], by_iqm: bool = by_iqm, seeds: int = seeds) -> str:
+            low, high = verdict["iqm_interval_95"]
+            if by_iqm:
+                return f"IQM {verdict['iqm']:.1f} ({low:.1f} to {high:.1f})"
+            return f"{verdict['seeds_at_bar']} of {seeds} (lowest {verdict['min']:.1f}, IQM {verdict['iqm']:.1f})"
+
+        goal = f"IQM ≥ {bar['score']:g}" if by_iqm else f"≥ {bar['score']:g}"
+        steps, seconds = step_label(result["env_steps_per_seed"]), result["run_seconds"]
+        lines.append(
+            f"| {env} | {goal} | {cell(result['last'])} | {cell(result['best'])} | {steps} | {seconds:,.0f} s |"
+        )
+        if "last_in_gymnasium" in result:
+            last, best = cell(result["last_in_gymnasium"]), cell(result["best_in_gymnasium"])
+            lines.append(f"| the same policies in Gymnasium's {env} | {goal} | {last} | {best} | | |")
+        sources.append(source(result, f"learning-{env}"))
+    return "\n".join([*lines, "", *(f"{line}<br>" for line in sources)])
+
+
+def speed_table() -> str:
+    """Steps per second beside the peers."""
+    result = load("speed")
+    if result is None:
+        return ""
+    medians = result["median_steps_per_second"]
+    names = {"purejaxdqn": "purejaxdqn", "purejaxrl": "PureJaxRL `dqn.py`", "sb3": "Stable-Baselines3"}
+    lines = ["| | steps/s, all seeds together | purejaxdqn is faster by |", "|---|---|---|"]
+    for name, value in medians.items():
+        peer, what = name.split(", ")
+        ratio = next((r for pair, r in result["ratios"].items() if pair.endswith(f"/ {name}")), None)
+        lines.append(f"| {names[peer]}, {what} | {value:,.0f} | {'' if ratio is None else f'{ratio:.1f} ×'} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{result['settings']}; median of {len(next(iter(result['repetitions'].values())))}, interleaved.",
+            "",
+            source(result, "speed"),
+        ]
+    )
+
+
+def robustness_table() -> str:
+    """Memory and kills."""
+    lines = ["| | |", "|---|---|"]
+    sources = []
+    memory, kills = load("memory"), load("kill_resume")
+    if memory is not None:
+        lines.append(f"| peak memory of 2M steps over that of 200k | {memory['median_ratio']:.3f} |")
+        sources.append(source(memory, "memory"))
+    if kills is not None:
+        same = f"{kills['passed']} of {len(kills['trials'])}"
+        lines.append(f"| killed with SIGKILL at a random moment, resumed, same metrics file | {same} |")
+        sources.append(source(kills, "kill_resume"))
+    return "\n".join([*lines, "", *(f"{line}<br>" for line in sources)])
+
+
+TABLES = {"learning": learning_table, "speed": speed_table, "robustness": robustness_table}
+
+
+def fill(text: str) -> str:
+    """The text with the tables between their marks made anew."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
+        head, _, rest = text.partition(begin)
+        tail = rest.partition(end)[2]
+        text = f"{head}{begin}{table()}\n{end}{tail}" if rest else text
+    return text
+
+
+def draw_learning(path: Path) -> None:
+    """Evaluation during training, the interquartile mean over seeds with its 95 % interval, an axis per environment."""
+    figure = Figure(figsize=(11, 2.9), dpi=150, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    results = [(env, load(f"learning-{env}")) for env in ENVS]
+    found = [(env, result) for env, result in results if result is not None]
+    for axes, (env, result) in zip(np.atleast_1d(figure.subplots(1, len(found))), found, strict=True):
+        steps = np.array(result["curve"]["env_steps"])
+        returns = np.array(result["curve"]["eval_returns"]).T
+        low, high = bootstrap_interval(returns)
+        axes.fill_between(steps, low, high, color="#1f5fa8", alpha=0.2, lw=0)
+        axes.plot(steps, iqm(returns), color="#1f5fa8", lw=2)
+        axes.axhline(result["bar"]["score"], color="#777777", lw=1, ls=(0, (5, 4)))
+        axes.set_title(f"{env} ({len(returns)} seeds)", fontsize=10, loc="left")
+        axes.xaxis.set_major_formatter(step_label)
+        axes.tick_params(labelsize=8)
+        axes.grid(color="#e8e8ec", lw=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlabel("environment steps", fontsize=8)
+    figure.axes[0].set_ylabel("greedy return", fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}")
+    canvas.print_png(str(beside))
+    beside.replace(path)
+
+
+def main() -> int:
+    """Writes or checks the README."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    args = parser.parse_args()
+    before = README.read_text()
+    after = fill(before)
+    if args.check:
+        return int(before != after)
+    write_atomically(README, after)
+    if any(load(f"learning-{env}") for env in ENVS):
+        draw_learning(IMAGES / "learning.png")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

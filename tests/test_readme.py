@@ -1,0 +1,55 @@
+"""The README's promises: its example runs, its tables are those of the results, and it names what exists."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import report
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def example():
+    """The library example."""
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    return next(block for block in blocks if "make_train" in block)
+
+
+@pytest.mark.slow
+def test_the_library_example_runs():
+    """As it stands, but for the length of a run and the network: a thousand seeds on two cores would take an hour."""
+    code = example()
+    short = "total_steps=600, learning_starts=400, batch_size=8, hidden=(8,)"
+    assert code.count("total_steps=100_000") == 1
+    names = {}
+    exec(code.replace("total_steps=100_000", short), names)
+    metrics, state = names["metrics"], names["state"]
+    assert names["returns"].shape[0] == 1000 and metrics.loss_sum.shape[:2] == (8, 4)
+    kernels = jax.tree.leaves(state.learner.params)
+    assert all(np.isfinite(leaf).all() for leaf in kernels)
+    assert not np.allclose(kernels[-1][0], kernels[-1][7]), "learning rates differ, so parameters do"
+    assert not np.allclose(kernels[-1][0, 0], kernels[-1][0, 1]), "seeds differ, so parameters do"
+
+
+def test_the_library_example_is_short():
+    lines = [line for line in example().splitlines() if line and not line.startswith(("import", "from"))]
+    assert len(lines) <= 10
+
+
+def test_the_tables_are_those_of_the_results():
+    assert report.fill(README) == README, "run python -m benchmarks.report"
+
+
+def test_links_and_pictures_exist():
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", README) + re.findall(r'src="([^"]+)"', README)
+    assert len(links) > 4
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+def test_the_first_screen_says_what_it_is_and_how_to_start():
+    first = "\n".join(README.splitlines()[:14])
+    assert "Q-learning" in first and "make train" in first and "make test" in first and ".gif" in first

@@ -1,0 +1,68 @@
+"""Schedules: values at and past their edges, and traced arguments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from purejaxdqn.config import Config
+from purejaxdqn.explore import epsilon_at
+from purejaxdqn.schedules import SCHEDULES, constant_schedule, exponential_schedule, linear_schedule
+from purejaxdqn.types import Hypers
+
+pytestmark = pytest.mark.usefixtures("strict_ranks")
+
+
+def test_linear_by_hand():
+    # From 1 to 0.2 in 100 steps: 0.8 less in all, 0.2 less each 25.
+    steps = jnp.array([0, 25, 50, 100, 101, 10**9])
+    np.testing.assert_allclose(linear_schedule(steps, 1.0, 0.2, 100.0), [1.0, 0.8, 0.6, 0.2, 0.2, 0.2], rtol=1e-6)
+
+
+def test_linear_may_rise():
+    np.testing.assert_allclose(linear_schedule(jnp.array([0, 5, 20]), 0.0, 1.0, 10.0), [0.0, 0.5, 1.0], rtol=1e-6)
+
+
+def test_exponential_by_hand():
+    # From 1 to 0.01 in 100 steps: a tenth after each 50.
+    steps = jnp.array([0, 50, 100, 1000])
+    np.testing.assert_allclose(exponential_schedule(steps, 1.0, 0.01, 100.0), [1.0, 0.1, 0.01, 0.01], rtol=1e-5)
+
+
+def test_exponential_to_zero_is_finite_and_falls(debug_nans):
+    """No geometric path reaches zero; it ends at 1e-8 instead of NaN."""
+    path = exponential_schedule(jnp.arange(0, 101, 10), 1.0, 0.0, 100.0)
+    assert np.all(np.diff(path) < 0)
+    np.testing.assert_allclose(path[-1], 1e-8, rtol=1e-3)
+
+
+def test_constant_is_the_end_and_has_the_shape_of_the_step():
+    np.testing.assert_array_equal(constant_schedule(jnp.arange(3), 1.0, 0.25, 100.0), [0.25] * 3)
+    assert constant_schedule(jnp.int32(7), 1.0, 0.25, 100.0).shape == ()
+
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+def test_jit_and_vmap_over_everything(name):
+    """Lanes may differ in start, end and duration: the traced schedule equals the one of Python numbers."""
+    schedule = SCHEDULES[name]
+    step, start, end, duration = 30, np.array([1.0, 0.9]), np.array([0.1, 0.2]), np.array([100.0, 60.0])
+    lanes = jax.jit(jax.vmap(schedule, in_axes=(None, 0, 0, 0)))(jnp.int32(step), start, end, duration)
+    solo = [float(schedule(jnp.int32(step), *map(float, one))) for one in zip(start, end, duration, strict=True)]
+    np.testing.assert_allclose(lanes, solo, rtol=1e-6)
+    assert lanes.dtype == jnp.float32
+
+
+def test_epsilon_at_follows_the_config():
+    """ε is counted in environment steps, over epsilon_fraction of total_steps."""
+    config = Config(total_steps=10_000, epsilon_schedule="linear")
+    h = Hypers(epsilon_start=1.0, epsilon_final=0.0, epsilon_fraction=0.5)
+    path = [float(epsilon_at(config, h, jnp.int32(step))) for step in (0, 1_250, 2_500, 5_000, 10_000)]
+    np.testing.assert_allclose(path, [1.0, 0.75, 0.5, 0.0, 0.0], atol=1e-6)
+    assert float(epsilon_at(config.replace(epsilon_schedule="constant"), h, jnp.int32(0))) == 0.0
+
+
+def test_epsilon_at_does_not_overflow():
+    """Two thousand million environment steps are within int32, and so must their schedule be."""
+    config = Config(total_steps=2_000_000_000)
+    h = Hypers(epsilon_start=1.0, epsilon_final=0.0, epsilon_fraction=1.0).as_arrays()
+    np.testing.assert_allclose(epsilon_at(config, h, jnp.int32(1_500_000_000)), 0.25, rtol=1e-5)
