@@ -55,6 +55,28 @@ class Dense(nn.Module):
         return ACTIVATIONS[self.activation](x)
 
 
+class Conv3x3(nn.Module):
+    """`nn.Conv(width, (3, 3), padding="VALID")` as one matrix product: same function, parameters and initialisation.
+
+    XLA's convolutions are slow on a CPU: with the gradient this took a third to a tenth of `nn.Conv`'s time (MinAtar
+    observations, batches of 10 to 128).
+    """
+
+    width: int
+    initializer: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        height, width, channels = x.shape[-3:]
+        kernel = self.param("kernel", INITIALIZERS[self.initializer](), (3, 3, channels, self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        # The nine shifted pictures joined on channels, in the order of the kernel's rows and columns.
+        patches = jnp.concatenate(
+            [x[..., i : i + height - 2, j : j + width - 2, :] for i in range(3) for j in range(3)], axis=-1
+        )
+        return patches @ kernel.reshape(9 * channels, self.width) + bias
+
+
 class MinAtarTorso(nn.Module):
     """One convolution of 16 3×3 filters (Young & Tian 2019), for [B, H, W, C] with any number of channels."""
 
@@ -64,7 +86,7 @@ class MinAtarTorso(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = nn.Conv(16, (3, 3), padding="VALID", kernel_init=INITIALIZERS[self.initializer]())(x)
+        x = Conv3x3(16, self.initializer, name="Conv_0")(x)
         if self.layer_norm:
             x = nn.LayerNorm()(x)
         return ACTIVATIONS[self.activation](x)

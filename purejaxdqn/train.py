@@ -317,10 +317,9 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
         return
     console = Console()
     console.print(closing_table(summary, solved_at))
-    console.print(
-        f"run folder: {run.folder} ({CURVE}, {GIF}, {METRICS}, TensorBoard events, checkpoints)", highlight=False
-    )
-    console.print(f"next: python -m purejaxdqn.evaluate {run.folder} --episodes 100", highlight=False, soft_wrap=True)
+    print(speed_line(summary))
+    print(f"run folder: {run.folder} ({CURVE}, {GIF}, {METRICS}, TensorBoard events, checkpoints)")
+    print(f"next: python -m purejaxdqn.evaluate {run.folder} --episodes 100")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Settings of every test: two CPU devices, settled before a backend of JAX starts, and fixtures that many tests share."""
+"""Settings of every test: two CPU devices, settled before a backend of JAX starts, and shared fixtures."""
 
 from collections.abc import Callable, Iterator
 

@@ -86,8 +86,10 @@ def add_steps(store: TransitionStore, rows: Row) -> TransitionStore:
         time, obs, truncated = step
         place = store.place(time)
         keep = truncated.reshape(truncated.shape + (1,) * (obs.ndim - 1))
-        final_obs = final_obs.at[place].set(jnp.where(keep, obs, final_obs[place]))
-        final_time = final_time.at[place].set(jnp.where(truncated, time, final_time[place]))
+        held_obs = jax.lax.dynamic_index_in_dim(final_obs, place, keepdims=False)
+        held_time = jax.lax.dynamic_index_in_dim(final_time, place, keepdims=False)
+        final_obs = jax.lax.dynamic_update_index_in_dim(final_obs, jnp.where(keep, obs, held_obs), place, 0)
+        final_time = jax.lax.dynamic_update_index_in_dim(final_time, jnp.where(truncated, time, held_time), place, 0)
         return (final_obs, final_time), None
 
     steps = (start + jnp.arange(num_steps), rows.final_obs.astype(store.final_obs.dtype), rows.truncated)

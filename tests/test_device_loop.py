@@ -1,0 +1,591 @@
+"""The on-device loop and its lanes: clocks, chunks, lanes, compilations, counts and evaluation."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from purejaxdqn.config import Config
+from purejaxdqn.loops.device import make_agent, make_train
+from purejaxdqn.loops.lanes import make_lanes, make_plan, seed_keys, state_bytes
+from purejaxdqn.types import Hypers, is_counter, lane_axes
+
+KEY = jax.random.key(0, impl="threefry2x32")
+
+
+def assert_same_bits(a, b):
+    """Two trees are equal in structure, dtypes and every bit."""
+    jax.tree.map(_assert_same_bits, a, b)
+
+
+def _assert_same_bits(a, b):
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def leaves_by_path(tree):
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def rows_of(state):
+    """The rows that a ring which has not wrapped holds, as numpy [T, E]."""
+    written = int(state.memory.ring.written.count)
+    assert written <= state.memory.ring.capacity
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:written], state.memory.ring.rows)
+
+
+def finished_episodes(rows, start):
+    """(return, length) of every episode that ended at time `start` or later, counted by hand."""
+    found = []
+    for env in range(rows.reward.shape[1]):
+        total, length = 0.0, 0
+        for t in range(rows.reward.shape[0]):
+            total, length = total + float(rows.reward[t, env]), length + 1
+            if rows.terminated[t, env] or rows.truncated[t, env]:
+                if t >= start:
+                    found.append((total, length))
+                total, length = 0.0, 0
+    return found
+
+
+@pytest.fixture(scope="module")
+def agent(tiny_config):
+    return make_agent(tiny_config)
+
+
+@pytest.fixture(scope="module")
+def init(agent):
+    return jax.jit(agent.init)
+
+
+@pytest.fixture(scope="module")
+def iterate(agent):
+    return jax.jit(agent.iterate)
+
+
+# ---------------------------------------------------------------- one run
+
+
+def test_chunks_do_not_show(init, iterate):
+    """iterate(4) equals iterate(2) twice, and iterate(1) four times, bit for bit, on every leaf."""
+    h = Hypers(target_period=3)
+    start = init(KEY, h)
+    whole, whole_metrics = iterate(start, h, 4)
+    half, first = iterate(start, h, 2)
+    half, second = iterate(half, h, 2)
+    assert_same_bits(whole, half)
+    single = start
+    for _ in range(4):
+        single, _ = iterate(single, h, 1)
+    assert_same_bits(whole, single)
+    for name in ("episodes", "env_steps", "updates", "return_sum", "length_sum"):
+        assert getattr(first, name) + getattr(second, name) == getattr(whole_metrics, name)
+    np.testing.assert_allclose(first.loss_sum + second.loss_sum, whole_metrics.loss_sum, rtol=1e-5)
+
+
+def test_zero_iterations_change_nothing(init, iterate):
+    start = init(KEY, Hypers())
+    after, metrics = iterate(start, Hypers(), 0)
+    assert_same_bits(start, after)
+    assert metrics.updates == 0 and metrics.env_steps == 0
+
+
+def test_new_hypers_do_not_recompile(init, iterate, count_compilations):
+    """Python floats, numpy and jax scalars of other values, and other numbers of iterations, use the same program."""
+    state = init(KEY, Hypers())
+    state, _ = iterate(state, Hypers(), 1)
+    jax.block_until_ready(iterate(state, Hypers().as_arrays(), 1))  # strongly typed scalars may be one program more
+    programs, compiled = iterate._cache_size(), count_compilations()
+    for rate, gamma, period in ((1e-3, 0.5, 7), (2e-3, 0.9, 9), (0.0, 1.0, 1)):
+        h = Hypers(learning_rate=rate, gamma=gamma, target_period=period, tau=gamma, epsilon_start=gamma)
+        state, _ = iterate(state, h, period)
+    assert iterate._cache_size() == programs
+    assert count_compilations() == compiled
+
+
+def test_the_state_of_init_is_that_of_iterate(init, iterate):
+    """The first and the second chunk run one program: shapes, dtypes and weak types do not change."""
+    state = init(KEY, Hypers())
+    before = iterate._cache_size()
+    once, _ = iterate(state, Hypers(), 1)
+    first = iterate._cache_size()
+    iterate(once, Hypers(), 1)
+    assert iterate._cache_size() == first <= before + 1
+    describe = lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type)  # noqa: E731
+    assert jax.tree.map(describe, state) == jax.tree.map(describe, once)
+
+
+def test_memory_does_not_grow(agent, init, iterate):
+    """After many more iterations than the replay holds, the state has the bytes that the plan counted."""
+    h = Hypers()
+    state, _ = iterate(init(KEY, h), h, 200)
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(state)) == state_bytes(agent)
+    assert int(state.memory.ring.size) == state.memory.ring.capacity
+
+
+def test_a_donated_chunk_copies_no_replay(tiny_config):
+    """With a replay of 10^6 transitions, the scratch space of a chunk does not depend on it, and the state is reused."""
+    config = tiny_config.replace(buffer_size=1_000_000)
+    agent = make_agent(config)
+    state = jax.eval_shape(agent.init, KEY, Hypers())
+    compiled = jax.jit(agent.iterate, donate_argnums=0).lower(state, Hypers(), jnp.int32(4)).compile()
+    memory = compiled.memory_analysis()
+    size = state_bytes(agent)
+    assert size > 20_000_000
+    assert memory.alias_size_in_bytes > 0.99 * size
+    assert memory.temp_size_in_bytes < 1_000_000
+
+
+def equations(jaxpr):
+    """Every equation of a jaxpr, those of inner ones included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            for inner in value if isinstance(value, (tuple, list)) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from equations(inner)
+
+
+@pytest.mark.parametrize("lanes", [False, True])
+def test_no_branch_and_no_select_on_the_replay(agent, tiny_config, lanes):
+    """Over lanes a `cond` would run both branches, and a loop with a predicate per lane would select whole buffers."""
+    state = jax.eval_shape(agent.init, KEY, Hypers())
+    fn = agent.iterate
+    if lanes:
+        axes = lane_axes(state)
+        grow = lambda node: (  # noqa: E731
+            node
+            if is_counter(node)
+            else jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((3, *leaf.shape), leaf.dtype), node)
+        )
+        state = jax.tree.map(grow, state, is_leaf=is_counter)
+        fn = jax.vmap(agent.iterate, in_axes=(axes, None, None), out_axes=(axes, 0))
+    jaxpr = jax.make_jaxpr(fn)(state, Hypers(), jnp.int32(2)).jaxpr
+    found = list(equations(jaxpr))
+    names = {equation.primitive.name for equation in found}
+    assert {"while", "scan", "dot_general"} <= names  # the walk goes down to the network
+    assert "cond" not in names
+    for equation in found:
+        if equation.primitive.name == "while":
+            assert equation.params["cond_jaxpr"].jaxpr.outvars[0].aval.shape == ()
+        if equation.primitive.name == "select_n":
+            assert equation.outvars[0].aval.size < tiny_config.buffer_size * 4 * (3 if lanes else 1)
+
+
+def test_the_walk_finds_a_branch():
+    """The check above can fail: a `cond` inside a scan inside a jit is found, and over lanes it is a select."""
+
+    def fn(x, p):
+        return jax.lax.scan(lambda c, _: (jax.lax.cond(p, lambda v: v + 1, lambda v: v, c), None), x, None, 3)[0]
+
+    solo = jax.make_jaxpr(jax.jit(fn))(jnp.zeros(7), True).jaxpr
+    lanes = jax.make_jaxpr(jax.vmap(fn))(jnp.zeros((2, 7)), jnp.array([True, False])).jaxpr
+    assert "cond" in {e.primitive.name for e in equations(solo)}
+    assert any(e.primitive.name == "select_n" and e.outvars[0].aval.size == 14 for e in equations(lanes))
+
+
+# ---------------------------------------------------------------- prefill
+
+
+def test_prefill(agent, init, tiny_config):
+    """learning_starts environment steps, no update, target equal to the parameters, one clock for everything."""
+    state = init(KEY, Hypers())
+    steps = tiny_config.learning_starts // tiny_config.num_envs
+    assert int(state.vector_steps.count) == int(state.memory.ring.written.count) == steps == 10
+    assert int(state.learner.updates.count) == 0
+    assert_same_bits(state.learner.params, state.learner.target_params)
+    rows = rows_of(state)
+    assert rows.valid.all()
+    # Episodes that began in the prefill go on: running returns are those of the rows since each last end.
+    for env in range(tiny_config.num_envs):
+        done = np.flatnonzero((rows.terminated | rows.truncated)[:, env])
+        since = steps - 1 - (done[-1] if len(done) else -1)
+        assert int(state.episodes.episode_length[env]) == since
+        assert float(state.episodes.episode_return[env]) == since
+
+
+@pytest.mark.parametrize(
+    ("learning_starts", "num_envs", "n_step", "expected"), [(0, 4, 3, 4), (41, 4, 1, 11), (8, 7, 1, 2)]
+)
+def test_prefill_is_rounded_up_and_holds_a_window(learning_starts, num_envs, n_step, expected):
+    config = Config(learning_starts=learning_starts, num_envs=num_envs, n_step=n_step)
+    assert config.prefill_steps == expected
+
+
+def test_prefill_actions_are_random_whatever_epsilon_says(tiny_config):
+    """Uniform over 4 000 draws: 5.5 standard errors, 4e-8 of fresh seeds; and independent of ε and of the network."""
+    config = tiny_config.replace(learning_starts=4_000, buffer_size=4_000, total_steps=8_000)
+    init = jax.jit(make_agent(config).init)
+    greedy = init(KEY, Hypers(epsilon_start=0.0, epsilon_final=0.0))
+    actions = rows_of(greedy).action
+    assert actions.size == 4_000
+    assert abs(actions.mean() - 0.5) < 5.5 * 0.5 / np.sqrt(4_000)
+    np.testing.assert_array_equal(actions, rows_of(init(KEY, Hypers(epsilon_start=1.0))).action)
+    assert np.abs(np.corrcoef(actions.T) - np.eye(4)).max() < 5.5 / np.sqrt(1_000)
+
+
+def test_seeds_differ_in_everything(init, iterate):
+    """Parameters, resets, prefill actions, environment states and the keys of what follows."""
+    h = Hypers()
+    one, other = (init(jax.random.key(seed), h) for seed in (0, 1))
+    kernel = lambda s: np.asarray(s.learner.params["params"]["Dense_0"]["Dense_0"]["kernel"])  # noqa: E731
+    assert not np.any(kernel(one) == kernel(other))
+    assert not np.any(rows_of(one).obs[0] == rows_of(other).obs[0])
+    assert np.mean(rows_of(one).action == rows_of(other).action) < 0.9
+    assert not np.array_equal(one.key_data, other.key_data)
+    # The rows after the prefill come from another key too: with the same start, the run key alone changes them.
+    same_start = one.replace(key_data=other.key_data)
+    a, b = (rows_of(iterate(s, Hypers(epsilon_fraction=1.0), 30)[0]) for s in (one, same_start))
+    np.testing.assert_array_equal(a.action[:10], b.action[:10])
+    assert 0.2 < np.mean(a.action[10:] == b.action[10:]) < 0.8
+
+
+def test_raw_and_typed_keys_are_one_seed(init):
+    assert_same_bits(init(KEY, Hypers()), init(jax.random.key_data(KEY), Hypers()))
+
+
+# ---------------------------------------------------------------- counts
+
+
+def test_metrics_equal_a_count_by_hand(init, iterate, tiny_config):
+    """Episodes, returns, lengths and steps of a chunk, against the rows in the replay; later chunks start afresh."""
+    config, h = tiny_config, Hypers(epsilon_fraction=1.0, learning_rate=0.0)
+    state = init(KEY, h)
+    start = int(state.vector_steps.count)
+    for n in (15, 20):
+        state, metrics = iterate(state, h, n)
+        found = finished_episodes(rows_of(state), start)
+        start += n
+        assert len(found) > 0
+        assert int(metrics.episodes) == len(found)
+        assert float(metrics.return_sum) == sum(total for total, _ in found)
+        assert float(metrics.length_sum) == sum(length for _, length in found)
+        assert int(metrics.env_steps) == n * config.num_envs and int(metrics.updates) == n
+
+
+def test_a_chunk_without_an_episode_says_so(init, iterate):
+    """No episode ends in one step of some chunk: 0 episodes and sums of 0, so that the mean is missing, not 0."""
+    h = Hypers()
+    state, counts = init(KEY, h), []
+    for _ in range(12):
+        state, metrics = iterate(state, h, 1)
+        counts.append(int(metrics.episodes))
+        if counts[-1] == 0:
+            assert metrics.return_sum == 0.0 and metrics.length_sum == 0.0
+    assert 0 in counts and max(counts) > 0
+
+
+def test_epsilon_in_the_metrics_is_that_of_the_last_step(init, iterate, tiny_config):
+    """Prefill 40 steps, then 5 iterations of 4: the last action was taken after 56 environment steps of 4 000."""
+    h = Hypers(epsilon_start=1.0, epsilon_final=0.0, epsilon_fraction=0.5)
+    _, metrics = iterate(init(KEY, h), h, 5)
+    np.testing.assert_allclose(metrics.epsilon, 1.0 - 56 / 2_000, rtol=1e-6)
+
+
+def test_greedy_runs_act_greedily(agent, init, iterate):
+    """With ε = 0 and no learning, every action after the prefill is the network's argmax."""
+    h = Hypers(epsilon_start=0.0, epsilon_final=0.0, learning_rate=0.0)
+    state, _ = iterate(init(KEY, h), h, 10)
+    rows = rows_of(state)
+    q = agent.parts.network.apply(state.learner.params, rows.obs[10:].reshape(-1, 4), None).x[..., 0]
+    np.testing.assert_array_equal(rows.action[10:].ravel(), np.argmax(q, axis=-1))
+
+
+def test_truncated_episodes_are_cut_not_terminated(tiny_config):
+    """With a limit of 5 steps every episode of CartPole is truncated, none terminated, and all are 5 long."""
+    config = tiny_config.replace(env_params=(("max_steps_in_episode", 5),))
+    agent = make_agent(config)
+    h = Hypers(epsilon_fraction=1.0)
+    state, metrics = jax.jit(lambda key: agent.iterate(agent.init(key, h), h, 30))(KEY)
+    rows = rows_of(state)
+    assert not rows.terminated.any()
+    ends = np.arange(rows.truncated.shape[0]) % 5 == 4
+    np.testing.assert_array_equal(rows.truncated, np.repeat(ends[:, None], 4, axis=1))
+    assert float(metrics.return_sum) == float(metrics.length_sum) == 5 * int(metrics.episodes) == 5 * 4 * 6
+
+
+# ---------------------------------------------------------------- periods
+
+
+@pytest.fixture(scope="module")
+def odd():
+    """Sizes that divide nothing: 7 environments, rollouts of 3, 2 updates; `iterate` of one, and its start."""
+    config = Config(
+        num_envs=7,
+        total_steps=5_000,
+        rollout_length=3,
+        updates_per_rollout=2,
+        buffer_size=1_000,
+        batch_size=9,
+        learning_starts=50,
+        n_step=2,
+        hidden=(8,),
+    )
+    agent = make_agent(config)
+    return config, jax.jit(agent.init), jax.jit(agent.iterate)
+
+
+def test_counts_with_seven_environments(odd):
+    """Prefill 8 vector steps (56 ≥ 50), 236 iterations of 21 steps reach 5 000 and do not pass by a whole one."""
+    config, init, iterate = odd
+    h = Hypers()
+    state = init(KEY, h)
+    assert int(state.vector_steps.count) == 8
+    assert config.num_iterations == 236 and 56 + 236 * 21 >= 5_000 > 56 + 235 * 21
+    assert config.num_updates == 472
+    state, metrics = iterate(state, h, 11)
+    assert int(metrics.env_steps) == 11 * 21 and int(metrics.updates) == int(state.learner.updates.count) == 22
+    assert int(state.vector_steps.count) == int(state.memory.ring.written.count) == 8 + 33
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 5, 6])
+def test_target_syncs_at_multiples_of_its_period(odd, period):
+    """With 2 updates an iteration: the target changes when a multiple of the period is crossed, and only then.
+
+    Where the multiple is an iteration's last update, the target equals the parameters; else it does not.
+    """
+    _, init, iterate = odd
+    h = Hypers(target_period=period)
+    state = init(KEY, h)
+    flat = lambda params: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)])  # noqa: E731
+    for i in range(8):
+        before = flat(state.learner.target_params)
+        state, _ = iterate(state, h, 1)
+        params, target = flat(state.learner.params), flat(state.learner.target_params)
+        crossed = (2 * i + 2) // period > (2 * i) // period
+        assert np.array_equal(before, target) != crossed
+        assert np.array_equal(params, target) == ((2 * i + 2) % period == 0)
+
+
+def test_soft_target(init, iterate):
+    """τ = ¼ at every second update: the target moves a quarter of the way, and stays in between."""
+    h = Hypers(target_period=2, tau=0.25)
+    state = init(KEY, h)
+    for i in range(4):
+        before = state.learner.target_params
+        state, _ = iterate(state, h, 1)
+        expected = before
+        if i % 2:
+            expected = jax.tree.map(lambda p, t: 0.25 * p + 0.75 * t, state.learner.params, before)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), state.learner.target_params, expected
+        )
+
+
+# ---------------------------------------------------------------- lanes
+
+SEEDS = [3, 1, 4]
+LANE_HYPERS = [
+    Hypers(learning_rate=1e-3, gamma=0.99, target_period=2),
+    Hypers(learning_rate=3e-3, gamma=0.9, target_period=3, epsilon_fraction=1.0),
+    Hypers(learning_rate=1e-2, gamma=0.5, target_period=5, tau=0.5),
+]
+CHUNKS = (3, 5)
+
+
+def stack_hypers(hypers):
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *[jax.device_get(h.as_arrays()) for h in hypers])
+
+
+def run_lanes(lanes, seeds, hypers):
+    """Chunks of some iterations; the state after each is checked for lane axes on its counters."""
+    keys, h = lanes.put(seed_keys(seeds)), lanes.put(stack_hypers(hypers))
+    state = lanes.init(keys, h)
+    for n in (0, *CHUNKS):
+        if n:
+            state, metrics = lanes.iterate(state, h, n)
+        for node in jax.tree.leaves(state, is_leaf=is_counter):
+            if is_counter(node):
+                assert node.count.shape == ()
+    return lanes.get(state), lanes.get(metrics), lanes.get(lanes.evaluate(state.learner.params, keys, 0.1))
+
+
+def lane(tree, i):
+    """Lane i of a tree of lanes, counters as they are."""
+    return jax.tree.map(lambda node: node if is_counter(node) else node[i], tree, is_leaf=is_counter)
+
+
+@pytest.fixture(scope="module")
+def solo_runs(agent):
+    """Each of the three runs alone, on one device, through the same functions."""
+    plan = make_plan(agent, 1)
+    assert (plan.num_devices, plan.lanes_per_device, plan.block) == (1, 1, 1)
+    lanes = make_lanes(agent, plan, eval_episodes=3)
+    return [run_lanes(lanes, [seed], [h]) for seed, h in zip(SEEDS, LANE_HYPERS, strict=True)]
+
+
+def test_mapped_lanes_equal_solo_runs_bit_for_bit(agent, solo_runs):
+    """Three lanes over two devices, one after another on each (and one of padding): state, metrics and evaluation."""
+    plan = make_plan(agent, 3)
+    assert (plan.num_devices, plan.lanes_per_device, plan.block) == (2, 2, 1)
+    together = run_lanes(make_lanes(agent, plan, eval_episodes=3), SEEDS, LANE_HYPERS)
+    for i, alone in enumerate(solo_runs):
+        for ours, theirs in zip(together, alone, strict=True):
+            assert_same_bits(lane(ours, i), lane(theirs, 0))
+    kernels = together[0].learner.params["params"]["Dense_0"]["Dense_0"]["kernel"]
+    assert not np.any(kernels[0] == kernels[1]) and not np.any(kernels[1] == kernels[2])
+
+
+def test_vmapped_lanes_equal_solo_runs(agent, solo_runs):
+    """Blocks of two: integers and booleans equal, floats within tolerance after a few updates."""
+    plan = make_plan(agent, 3, block=2)
+    assert (plan.num_devices, plan.lanes_per_device, plan.block) == (2, 2, 2)
+    state, metrics, _ = run_lanes(make_lanes(agent, plan, eval_episodes=3), SEEDS, LANE_HYPERS)
+    for i, (alone, alone_metrics, _) in enumerate(solo_runs):
+        for ours, theirs in ((lane(state, i), lane(alone, 0)), (lane(metrics, i), lane(alone_metrics, 0))):
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
+
+
+def test_more_lanes_than_blocks_are_padded(agent, solo_runs):
+    """Three lanes on one device in blocks of two leave one place empty: it changes no lane and is not returned."""
+    plan = make_plan(agent, 3, block=2)._replace(num_devices=1, lanes_per_device=4)
+    lanes = make_lanes(agent, plan, eval_episodes=2)
+    state, metrics, evaluation = run_lanes(lanes, SEEDS, LANE_HYPERS)
+    assert evaluation.returns.shape == (3, 2) and metrics.episodes.shape == (3,)
+    for i, (alone, _, _) in enumerate(solo_runs):
+        assert_close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
+        jax.tree.map(assert_close, lane(state, i).learner.params, lane(alone, 0).learner.params)
+
+
+def test_a_solo_lane_equals_plain_jit(agent, init, iterate, solo_runs):
+    """Without any of the machinery of lanes: `init` and `iterate` under plain `jit`, bit for bit."""
+    for seed, h, (alone, metrics, evaluation) in zip(SEEDS, LANE_HYPERS, solo_runs, strict=True):
+        key = jax.random.key(seed, impl="threefry2x32")
+        state = init(key, h)
+        for n in CHUNKS:
+            state, plain_metrics = iterate(state, h, n)
+        assert_same_bits(state, lane(alone, 0))
+        assert_same_bits(plain_metrics, lane(metrics, 0))
+        plain = jax.jit(agent.evaluate, static_argnames="episodes")(
+            state.learner.params, key, episodes=3, epsilon=jnp.float32(0.1)
+        )
+        assert_same_bits(plain, lane(evaluation, 0))
+
+
+def test_lanes_compile_once(agent, count_compilations):
+    """init, iterate and evaluate of lanes serve other seeds, hypers and chunk lengths, and states put back."""
+    lanes = make_lanes(agent, make_plan(agent, 2), eval_episodes=2)
+    keys, h = lanes.put(seed_keys([0, 1])), lanes.put(stack_hypers(LANE_HYPERS[:2]))
+
+    def everything(n):
+        state, _ = lanes.iterate(lanes.init(keys, h), h, n)
+        state, _ = lanes.iterate(lanes.put(lanes.get(state)), h, n)
+        return lanes.evaluate(state.learner.params, keys, 0.0)
+
+    jax.block_until_ready(everything(1))
+    compiled = count_compilations()
+    assert compiled > 0
+    keys, h = lanes.put(seed_keys([7, 8])), lanes.put(stack_hypers(LANE_HYPERS[1:]))
+    jax.block_until_ready(everything(2))
+    assert count_compilations() == compiled
+
+
+# ---------------------------------------------------------------- make_train and evaluate
+
+
+@pytest.fixture(scope="module")
+def short(tiny_config):
+    """A whole run of 9 iterations."""
+    return tiny_config.replace(total_steps=76)
+
+
+def test_train_under_jit_and_over_a_grid(short, count_compilations):
+    """The whole run as one function: alone it is `init` and `iterate`, and one compilation serves a grid of lanes."""
+    assert short.num_iterations == 9
+    train = make_train(short, num_chunks=4)
+    agent = make_agent(short)
+    state, metrics = jax.jit(train)(KEY, Hypers())
+    expected, _ = jax.jit(lambda key, h: agent.iterate(agent.init(key, h), h, 9))(KEY, Hypers())
+    assert_same_bits(state, expected)
+    # Nine iterations in four chunks: the longer ones first.
+    np.testing.assert_array_equal(metrics.updates, [3, 2, 2, 2])
+
+    rates = jnp.array([1e-4, 1e-2])
+    keys = jnp.stack([KEY, jax.random.key(1, impl="threefry2x32")])
+
+    @jax.jit
+    def grid(keys, rates):
+        over_rates = jax.vmap(lambda key, rate: train(key, Hypers(learning_rate=rate))[0].learner, in_axes=(None, 0))
+        return jax.vmap(over_rates, in_axes=(0, None))(keys, rates).params
+
+    params = jax.block_until_ready(grid(keys, rates))
+    compiled = count_compilations()
+    other = jax.block_until_ready(grid(keys, 2 * rates))
+    assert grid._cache_size() == 1 and count_compilations() - compiled <= 1  # the product 2 * rates
+    kernel = params["params"]["Dense_0"]["Dense_0"]["kernel"]
+    assert kernel.shape == (2, 2, 4, 16)
+    assert len({kernel[i, j].tobytes() for i in range(2) for j in range(2)}) == 4
+    assert not np.array_equal(kernel, other["params"]["Dense_0"]["Dense_0"]["kernel"])
+    solo, _ = jax.jit(train)(keys[1], Hypers(learning_rate=1e-2))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1, 1], b, rtol=1e-4, atol=1e-5), params, solo.learner.params)
+
+
+@pytest.fixture(scope="module")
+def evaluate(agent):
+    return jax.jit(agent.evaluate, static_argnames="episodes")
+
+
+def test_evaluate_counts_each_first_episode_once(agent, init, evaluate):
+    """Returns equal lengths in CartPole; they are those of a plain loop over one episode per environment."""
+    params = init(KEY, Hypers()).learner.params
+    result = jax.device_get(evaluate(params, KEY, episodes=6, epsilon=0.5))
+    assert result.returns.shape == result.lengths.shape == (6,)
+    np.testing.assert_array_equal(result.returns, result.lengths)
+    assert result.lengths.min() >= 8 and result.lengths.max() < 500 and len(set(result.lengths.tolist())) > 1
+    assert not np.array_equal(
+        result.lengths, jax.device_get(evaluate(params, jax.random.key(9), episodes=6, epsilon=0.5)).lengths
+    )
+
+
+def test_greedy_evaluation_equals_a_loop_by_hand(agent, init, evaluate):
+    """CartPole is deterministic after its reset: the lengths follow from the resets and the greedy policy alone."""
+    env, params = agent.parts.env, init(KEY, Hypers()).learner.params
+    result = jax.device_get(evaluate(params, KEY, episodes=4))
+    state, obs = env.reset(jax.random.split(KEY)[0], 4)
+    running, lengths = np.ones(4, bool), np.zeros(4, int)
+    step = jax.jit(env.step)
+    q_values = jax.jit(lambda obs: agent.parts.network.apply(params, obs, None).x[..., 0])
+    while running.any():
+        state, obs, row = step(KEY, state, jnp.argmax(q_values(obs), axis=-1))
+        lengths += running
+        running &= ~np.asarray(row.terminated | row.truncated)
+    np.testing.assert_array_equal(result.lengths, lengths)
+
+
+def test_evaluation_ends_at_the_time_limit(tiny_config):
+    """With a limit of 5 steps every episode is 5 long, and the loop ends."""
+    agent = make_agent(tiny_config.replace(env_params=(("max_steps_in_episode", 5),)))
+    params = agent.parts.network.init(KEY)
+    result = jax.device_get(jax.jit(agent.evaluate, static_argnames="episodes")(params, KEY, episodes=7))
+    np.testing.assert_array_equal(result.lengths, [5] * 7)
+    np.testing.assert_array_equal(result.returns, [5.0] * 7)
+
+
+def test_rows_that_are_no_transitions_are_not_counted(agent):
+    """An environment that swallows its second step: evaluation, returns and lengths leave that step out."""
+    env = agent.parts.env
+
+    def step(key, state, action):
+        inner, time = state
+        inner, obs, row = env.step(key, inner, action)
+        row = dataclasses.replace(row, reward=jnp.where(time == 1, 100.0, 1.0) + jnp.zeros_like(row.reward))
+        row = dataclasses.replace(
+            row, valid=jnp.full_like(row.valid, time != 1), terminated=jnp.full_like(row.valid, time == 4)
+        )
+        return (inner, time + 1), obs, row
+
+    def reset(key, num_envs):
+        inner, obs = env.reset(key, num_envs)
+        return (inner, jnp.int32(0)), obs
+
+    from purejaxdqn.loops.evaluation import make_evaluate
+
+    swallowing = env._replace(step=step, reset=reset, observe=lambda state: env.observe(state[0]))
+    evaluate = make_evaluate(agent.parts._replace(env=swallowing))
+    result = evaluate(agent.parts.network.init(KEY), KEY, episodes=2)
+    # Steps 0 to 4, of which step 1 does not count.
+    np.testing.assert_array_equal(result.lengths, [4, 4])
+    np.testing.assert_array_equal(result.returns, [4.0, 4.0])
