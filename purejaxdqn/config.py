@@ -39,7 +39,7 @@ class Config:
     """Environment id, as gymnax registers it."""
     env_params: tuple[tuple[str, Any], ...] = ()
     """Environment parameters that differ from the environment's defaults, as (name, value) pairs."""
-    total_steps: int = 500_000
+    total_steps: int = 200_000
     """Length of the run in environment steps, summed over the environments of one seed, prefill included."""
     num_envs: int = 10
     """Environments stepped side by side by each seed."""
@@ -53,7 +53,7 @@ class Config:
     """Transitions in one gradient update, drawn uniformly with replacement."""
     learning_starts: int = 1_000
     """Environment steps taken with uniformly random actions before the first update."""
-    n_step: int = 1
+    n_step: int = 3
     """Steps of reward in a target before it bootstraps."""
     double: bool = True
     """Whether the online network selects the next action (double DQN) instead of the target network."""

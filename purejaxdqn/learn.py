@@ -86,15 +86,18 @@ def make_learn(config: Config, network: Network, head: Head, backup: Backup, rep
     def learn(learner: Learner, memory: Any, rows: Row, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
         memory = replay.add(memory, rows)
 
-        def update(carry: tuple[Learner, Any], update_key: Array) -> tuple[tuple[Learner, Any], LearnMetrics]:
-            learner, memory = carry
-            sample_key, step_key = jax.random.split(update_key)
-            batch, index, weight = replay.sample(memory, sample_key, h)
+        def update(_: Array, carry: tuple[Learner, Any, LearnMetrics]) -> tuple[Learner, Any, LearnMetrics]:
+            learner, memory, total = carry
+            sample_key, step_key = jax.random.split(jax.random.fold_in(key, learner.updates.count))
+            batch, where, weight = replay.sample(memory, sample_key, h)
             learner, abs_td_error, metrics = gradient_step(learner, batch, weight, step_key, h)
-            return (learner, replay.update(memory, index, abs_td_error)), metrics
+            return learner, replay.update(memory, where, abs_td_error), jax.tree.map(jnp.add, total, metrics)
 
-        keys = jax.random.split(key, config.updates_per_rollout)
-        (learner, memory), metrics = jax.lax.scan(update, (learner, memory), keys)
-        return learner, memory, jax.tree.map(jnp.sum, metrics)
+        nothing = LearnMetrics(*(jnp.zeros((), jnp.float32) for _ in LearnMetrics._fields))
+        # A number of updates that XLA cannot see, and keys that no two of them share, keep this a loop of its own. One
+        # update that it could merge with the writing above would read a ring with the new rows fused in, for which the
+        # whole old ring is copied: in every phase, and the more the larger the ring.
+        count = jnp.minimum(config.updates_per_rollout, config.updates_per_rollout + learner.updates.count)
+        return jax.lax.fori_loop(0, count, update, (learner, memory, nothing))
 
     return learn

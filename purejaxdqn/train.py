@@ -101,6 +101,17 @@ def split_flags(flags: Any) -> tuple[Config, Hypers, RunOptions]:
     return config, Hypers(**take(Hypers)).validate(), RunOptions(**take(RunOptions))
 
 
+def number_of_seeds(args: Sequence[str]) -> int | None:
+    """Seeds that a run will have, before its flags are parsed; None where it cannot be told yet."""
+    resume, seeds = cli.peek(args, "--resume"), cli.peek(args, "--seeds")
+    if resume is not None:
+        return len(read_config(Path(resume))[0].seeds)
+    if seeds is None:
+        return RunOptions().seeds
+    # What is no number is refused by the parser.
+    return int(seeds) if seeds.isdigit() and int(seeds) > 0 else None
+
+
 def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     """Settings of a new run from its flags."""
     recipe, env = find_recipe(args)
@@ -192,7 +203,7 @@ def train(args: list[str]) -> int:
     """Parses, trains and reports."""
     device = cli.peek(args, "--device") or "auto"
     # An unknown device is refused by the parser, which knows the choices.
-    use_platform(device if device in PLATFORMS else "auto")
+    use_platform(device if device in PLATFORMS else "auto", number_of_seeds(args))
     # Likewise before the parse: JAX settles at its first compilation whether there is a cache.
     if not {"--no-compilation-cache", "--no_compilation_cache"} & set(args):
         use_compilation_cache()

@@ -24,7 +24,7 @@ class Hypers:
     """Step size at the end of the run, where the schedule is `linear`."""
     adam_epsilon: float | Array = 1e-8
     """Added to the denominator of Adam and RMSProp."""
-    max_grad_norm: float | Array = 10.0
+    max_grad_norm: float | Array = float("inf")
     """Largest global norm of a gradient, beyond which it is scaled down; inf switches clipping off."""
     gamma: float | Array = 0.99
     """Discount per environment step, in [0, 1]."""

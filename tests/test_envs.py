@@ -1,4 +1,4 @@
-"""Every environment of gymnax behind the library's contract: all that can be learnt from run, the others say why not."""
+"""Every environment of gymnax behind the library's contract: those with discrete actions run, others say why not."""
 
 import gymnax
 import jax
@@ -8,7 +8,7 @@ import pytest
 from gymnax.environments import spaces
 
 from purejaxdqn.config import Config, SettingError
-from purejaxdqn.envs.gymnax import env_names, make_env
+from purejaxdqn.envs.gymnax import default_params, env_names, make_env
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.types import Hypers
 
@@ -21,9 +21,10 @@ LIMIT = 4
 @pytest.mark.parametrize("env_id", DISCRETE)
 def test_every_discrete_environment_trains(env_id):
     """Prefill and three iterations with an update each; episodes are cut at the limit that the replay is told of."""
+    limit = type(default_params(env_id).max_steps_in_episode)(LIMIT)  # one environment has it as a float
     config = Config(
         env=env_id,
-        env_params=(("max_steps_in_episode", LIMIT),),
+        env_params=(("max_steps_in_episode", limit),),
         num_envs=2,
         total_steps=200,
         buffer_size=28,
@@ -103,6 +104,12 @@ def test_env_params_override():
         _, obs, _ = env.step(jax.random.key(1), state, jnp.ones(3, jnp.int32))
         speeds.append(np.asarray(obs[:, 1]))
     assert np.all(speeds[1] > speeds[0] + 1.0)
+
+
+@pytest.mark.xfail(strict=True, reason="an int for a float parameter ends in a TypeError deep inside gymnax")
+def test_env_params_take_the_type_of_their_default():
+    """BernoulliBandit-misc has a float limit, 100.0: the whole number 50 is as good as 50.0."""
+    assert make_env("BernoulliBandit-misc", (("max_steps_in_episode", 50),)).spec.time_limit == 50
 
 
 def test_unknown_env_params_are_refused():

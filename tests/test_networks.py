@@ -1,13 +1,12 @@
 """Networks: shapes, inputs of every rank and dtype, sizes counted by hand, order of normalisation and activation."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from purejaxdqn.config import Config, EnvSpec, SettingError
-from purejaxdqn.networks import ACTIVATIONS, INITIALIZERS, Dense, MinAtarTorso, make_network, to_features
+from purejaxdqn.networks import ACTIVATIONS, INITIALIZERS, make_network, to_features
 
 B, A, N = 5, 3, 2
 
@@ -73,22 +72,73 @@ def test_features_by_dtype():
         assert to_features(obs, values).dtype == jnp.float32
 
 
+def named(params):
+    """Parameters by (kind, shape), however the layers are called: kernel, bias, scale and offset (of a norm)."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        names = [entry.key for entry in path]
+        kind = "offset" if names[-1] == "bias" and "LayerNorm" in names[-2] else names[-1]
+        assert (kind, leaf.shape) not in found, "choose sizes that tell the layers apart"
+        found[kind, leaf.shape] = leaf
+    return found
+
+
+def with_kernels(params, kernels):
+    """Parameters with the kernels of the given shapes exchanged."""
+    return jax.tree.map(lambda leaf: jnp.asarray(kernels.get(leaf.shape, leaf), jnp.float32), params)
+
+
+def hidden_layer(x, **settings):
+    """What a network's one hidden layer makes of x [1, 3], where its kernel is the identity and its bias zero."""
+    env = EnvSpec("Test-v0", 4, (3,), "float32", None, 100)
+    network = make_network(Config(hidden=(3,), **settings), env, 1)
+    kernels = {(3, 3): np.eye(3), (3, 4): np.eye(3, 4)}  # the fourth action is the bias of the output, zero
+    out = network.apply(with_kernels(network.init(jax.random.key(0)), kernels), jnp.array([x]), None).x
+    assert out[0, 3, 0] == 0.0
+    return out[0, :3, 0]
+
+
 def test_layer_norm_precedes_the_activation():
     """Dense (here the identity), then (x - mean) / deviation, then ReLU: -1, 1, 3 gives 0, 0, 1.2247."""
-    layer = Dense(3, "relu", "lecun_normal", layer_norm=True)
-    x = jnp.array([[-1.0, 1.0, 3.0]])
-    params = layer.init(jax.random.key(0), x)
-    params["params"]["Dense_0"]["kernel"] = jnp.eye(3)
     # Mean 1, variance 8/3: 2 / √(8/3) = 1.2247. The other order would give (0, 1, 3) normalised: -1.069 first.
-    np.testing.assert_allclose(layer.apply(params, x), [[0.0, 0.0, 1.2247]], atol=1e-4)
-    plain = Dense(3, "relu", "lecun_normal", layer_norm=False)
-    np.testing.assert_allclose(plain.apply({"params": {"Dense_0": params["params"]["Dense_0"]}}, x), [[0.0, 1.0, 3.0]])
+    np.testing.assert_allclose(hidden_layer([-1.0, 1.0, 3.0], layer_norm=True), [0.0, 0.0, 1.2247], atol=1e-4)
+    np.testing.assert_allclose(hidden_layer([-1.0, 1.0, 3.0], layer_norm=False), [0.0, 1.0, 3.0])
 
 
-def kernel_and_bias(initializer, width=256):
-    network = make_network(Config(hidden=(width,), initializer=initializer, layer_norm=False), spec((128,)), 1)
-    layer = network.init(jax.random.key(0))["params"]["Dense_0"]["Dense_0"]
-    return np.asarray(layer["kernel"]), np.asarray(layer["bias"])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_network_equals_numpy(layer_norm):
+    """Two hidden layers written out in numpy, with biases, scales and offsets that are not zero or one."""
+    network = make_network(Config(hidden=(12, 9), activation="tanh", layer_norm=layer_norm), spec((7,)), N)
+    params = network.init(jax.random.key(0))
+    keys = iter(jax.random.split(jax.random.key(1), 20))
+    params = jax.tree.map(lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape), params)
+    obs = np.asarray(jax.random.normal(jax.random.key(2), (B, 7)))
+    layers, x = named(params), obs
+    for inputs, width in ((7, 12), (12, 9)):
+        x = x @ layers["kernel", (inputs, width)] + layers["bias", (width,)]
+        if layer_norm:
+            x = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-6)
+            x = x * layers["scale", (width,)] + layers["offset", (width,)]
+        x = np.tanh(x)
+    x = x @ layers["kernel", (9, A * N)] + layers["bias", (A * N,)]
+    np.testing.assert_allclose(network.apply(params, obs, None).x, x.reshape(B, A, N), rtol=1e-4, atol=1e-5)
+
+
+def test_examples_of_a_batch_do_not_mix():
+    """Each row of a batch gives what it gives alone: nothing is normalised, or reshaped, across the batch."""
+    for env in (spec((7,)), spec((10, 10, 4))):
+        network = make_network(Config(hidden=(12,)), env, N)
+        params = network.init(jax.random.key(0))
+        obs = jax.random.normal(jax.random.key(1), (B, *env.obs_shape))
+        together = network.apply(params, obs, None).x
+        for i in range(B):
+            np.testing.assert_allclose(network.apply(params, obs[i : i + 1], None).x[0], together[i], atol=1e-5)
+
+
+def kernel_and_bias(initializer):
+    network = make_network(Config(hidden=(256,), initializer=initializer, layer_norm=False), spec((128,)), 1)
+    layers = named(network.init(jax.random.key(0)))
+    return np.asarray(layers["kernel", (128, 256)]), np.asarray(layers["bias", (256,)])
 
 
 # Variances for 128 inputs and 256 outputs: 1/fan_in, 2/fan_in, 2/fan_in, 2/(fan_in + fan_out); 32 768 draws each, so
@@ -112,9 +162,6 @@ def test_orthogonal_initializer_is_orthogonal_and_the_list_is_complete():
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
 def test_activations_are_used(activation):
     """Each activation gives values of its own: the function itself on a layer that is the identity."""
-    layer = Dense(3, activation, "lecun_normal", layer_norm=False)
-    x = jnp.array([[-1.0, 0.5, 2.0]])
-    params = {"params": {"Dense_0": {"kernel": jnp.eye(3), "bias": jnp.zeros(3)}}}
     expected = {
         "relu": [0.0, 0.5, 2.0],
         "tanh": [-0.76159, 0.46212, 0.96403],
@@ -122,43 +169,48 @@ def test_activations_are_used(activation):
         "silu": [-0.26894, 0.31123, 1.76159],
         "elu": [-0.63212, 0.5, 2.0],
     }[activation]
-    np.testing.assert_allclose(layer.apply(params, x), [expected], atol=1e-4)
+    out = hidden_layer([-1.0, 0.5, 2.0], activation=activation, layer_norm=False)
+    np.testing.assert_allclose(out, expected, atol=1e-4)
 
 
 def test_different_keys_give_different_parameters_and_the_same_key_the_same():
     network = make_network(Config(), spec((7,)), 1)
     one, again, other = (network.init(jax.random.key(k)) for k in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, one, again)
-    kernel = lambda p: p["params"]["Dense_0"]["Dense_0"]["kernel"]  # noqa: E731
-    assert not np.any(np.asarray(kernel(one)) == np.asarray(kernel(other)))
+    kernel = lambda params: np.asarray(named(params)["kernel", (7, 120)])  # noqa: E731
+    assert not np.any(kernel(one) == kernel(other))
 
 
-class ReferenceTorso(nn.Module):
-    """The MinAtar torso with Flax's own convolution."""
+@pytest.mark.parametrize("shape", [(10, 10, 4), (3, 5, 1)])
+def test_minatar_torso_is_a_convolution(shape):
+    """Outputs and gradients are those of XLA's own convolution, on pictures that are not square too."""
+    network = make_network(Config(hidden=(), layer_norm=False), spec(shape), 1)
+    params = network.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (2, *shape))
 
-    @nn.compact
-    def __call__(self, x):
-        return nn.relu(nn.Conv(16, (3, 3), padding="VALID", kernel_init=nn.initializers.he_normal())(x))
+    def reference(params):
+        layers, features = named(params), (shape[0] - 2) * (shape[1] - 2) * 16
+        kernel = layers["kernel", (3, 3, shape[2], 16)]
+        y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        y = jnp.maximum(y + layers["bias", (16,)], 0.0).reshape(2, features)
+        return y @ layers["kernel", (features, A)] + layers["bias", (A,)]
+
+    ours = lambda params: network.apply(params, x, None).x[..., 0]  # noqa: E731
+    np.testing.assert_allclose(ours(params), reference(params), atol=1e-5)
+    grads = [jax.grad(lambda p, f=f: jnp.sum(jnp.sin(f(p))))(params) for f in (ours, reference)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *grads)
 
 
-@pytest.mark.parametrize("shape", [(2, 10, 10, 4), (1, 3, 5, 1)])
-def test_minatar_torso_equals_flax_convolution(shape):
-    """The same parameters from the same key, the same outputs and gradients, on pictures that are not square too."""
-    torso, reference = MinAtarTorso("relu", "he_normal", layer_norm=False), ReferenceTorso()
-    x = jax.random.normal(jax.random.key(0), shape)
-    params = torso.init(jax.random.key(1), x)
-    jax.tree.map(np.testing.assert_array_equal, params, reference.init(jax.random.key(1), x))
-    np.testing.assert_allclose(torso.apply(params, x), reference.apply(params, x), atol=1e-5)
-    ours, theirs = (jax.grad(lambda p, m=m: jnp.sum(m.apply(p, x) ** 2))(params) for m in (torso, reference))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), ours, theirs)
+def has_convolution(params):
+    return any(leaf.ndim == 4 for leaf in jax.tree.leaves(params))
 
 
 def test_torso_by_name():
     """`mlp` flattens what `auto` would convolve."""
     params = make_network(Config(network="mlp", hidden=(8,)), spec((10, 10, 4)), 1).init(jax.random.key(0))
-    assert not any("Torso" in name for name in params["params"])
+    assert not has_convolution(params)
     params = make_network(Config(network="minatar-cnn", hidden=(8,)), spec((10, 10, 4)), 1).init(jax.random.key(0))
-    assert any("Torso" in name for name in params["params"])
+    assert has_convolution(params)
 
 
 @pytest.mark.parametrize(

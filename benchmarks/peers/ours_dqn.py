@@ -13,7 +13,7 @@ from purejaxdqn.devices import use_platform
 
 def measure(seeds: int, total_steps: int, num_envs: int, learning_starts: int, device: str) -> dict[str, Any]:
     """Compiles and runs once, laid out as the command line lays it out; one update per ten environment steps."""
-    use_platform(device)
+    use_platform(device, seeds)
     import jax
     import numpy as np
 
@@ -31,6 +31,7 @@ def measure(seeds: int, total_steps: int, num_envs: int, learning_starts: int, d
         buffer_size=10_000,
         batch_size=128,
         learning_starts=learning_starts,
+        n_step=1,
         hidden=(120, 84),
         layer_norm=False,
         double=False,
