@@ -60,13 +60,14 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def write_result(name: str, what: str, data: dict[str, Any]) -> Path:
+def write_result(name: str, what: str, data: dict[str, Any], command: str | None = None) -> Path:
     """Writes benchmarks/results/NAME.json with everything that a reader needs to judge it.
 
     Args:
       name: file name without its ending.
       what: one sentence on what was measured.
       data: the figures, all repetitions included.
+      command: what was typed, where that is not this process's own command line.
     """
     RESULTS.mkdir(exist_ok=True)
     arguments = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
@@ -74,7 +75,7 @@ def write_result(name: str, what: str, data: dict[str, Any]) -> Path:
     program = f"python -m {module.name}" if module else Path(sys.argv[0]).name
     result = {
         "what": what,
-        "command": " ".join([program.removesuffix(".__main__"), *arguments]),
+        "command": command or " ".join([program.removesuffix(".__main__"), *arguments]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
         "hardware": hardware(),

@@ -16,6 +16,8 @@ import numpy as np
 from benchmarks.common import run, write_result
 from purejaxdqn.stats import bootstrap_interval, iqm
 
+WHAT = "default recipe, every seed on 100 fresh greedy episodes"
+
 
 class Bar(NamedTuple):
     """What an environment's default recipe has to reach."""
@@ -127,7 +129,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=1_000, help="seeds that no tuning saw (default: 1000)")
     args, extra = parser.parse_known_args()
     result = measure(args.env, BARS[args.env], args.first_seed, extra)
-    write_result(f"learning-{args.env}", "default recipe, every seed on 100 fresh greedy episodes", result)
+    write_result(f"learning-{args.env}", WHAT, result)
     for name, verdict in result.items():
         if isinstance(verdict, dict) and "passed" in verdict:
             print(
