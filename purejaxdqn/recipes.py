@@ -91,7 +91,7 @@ RECIPES: dict[str, Recipe] = {
         _recipe(
             "mountaincar",
             "CartPole's settings with an update for every 4 steps and a slower target. In 200k steps three-step "
-            "targets solved 6 of 6 seeds, one-step ones 2 of 6, and an update for every 16 steps none of 24; fresh seeds: "
+            "targets solved 6 of 6 seeds, one-step ones 2 of 6, an update for every 16 steps none of 24; seeds: "
             "benchmarks/results/learning-MountainCar-v0.json.",
             {
                 "env": "MountainCar-v0",
@@ -113,8 +113,8 @@ RECIPES: dict[str, Recipe] = {
         ),
         _recipe(
             "breakout-minatar",
-            "Young & Tian's convolution and replay with Adam, three-step targets, layer normalisation and an update for "
-            "every 16 steps. Fresh seeds: benchmarks/results/learning-Breakout-MinAtar.json.",
+            "Young & Tian's convolution and replay with Adam, three-step targets, layer normalisation and an update "
+            "for every 16 steps. Fresh seeds: benchmarks/results/learning-Breakout-MinAtar.json.",
             {"env": "Breakout-MinAtar", "total_steps": 1_000_000, **_MINATAR_CONFIG},
             _MINATAR_HYPERS,
             10.0,

@@ -15,8 +15,8 @@ from purejaxdqn.recipes import default_recipe, make_settings
 def test_cartpole_is_solved_by_default():
     """Three of four seeds at 475, last parameters.
 
-    Of 30 tuning seeds and of 32 fresh ones all but at most one reached it; were the true share 0.95, two or more of four
-    would fail with probability 1.4 %. Seeds are fixed, so on one machine the outcome is always the same.
+    Of 30 tuning seeds and of 32 fresh ones all but at most one reached it; were the true share 0.95, two or more
+    of four would fail with probability 1.4 %. Seeds are fixed, so on one machine the outcome is always the same.
     """
     config, hypers = make_settings(default_recipe("CartPole-v1"))
     agent = make_agent(config)

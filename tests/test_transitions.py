@@ -160,7 +160,7 @@ def assert_equals_twin(store, twins, n, valid_only_weight=True):
 
 # n, writers, capacity, time limit, steps per write: wrapping seams that divide and that do not, limits of 1, of less
 # than n, of more than the capacity.
-SHAPES = [(1, 2, 7, 3, 1), (2, 1, 11, 1, 3), (3, 4, 12, 5, 4), (5, 3, 16, 2, 1), (4, 2, 9, 50, 2), (3, 1, 8, 8, 5)]
+SHAPES = [(1, 2, 8, 3, 1), (2, 1, 11, 1, 3), (3, 4, 12, 5, 4), (5, 3, 16, 2, 1), (4, 2, 9, 50, 2), (3, 1, 8, 8, 5)]
 
 
 @pytest.mark.parametrize(("n", "writers", "capacity", "limit", "num_steps"), SHAPES)
@@ -269,6 +269,14 @@ def test_a_limit_of_one_holds_every_truncation():
     writer = Writer(0, 1)
     store = play(writer, "." * 20, transitions.init_store(ROW, 6, 1, 1))
     assert np.all(assert_equals_twin(store, [writer], 2) == 1.0)
+
+
+def test_the_side_store_has_a_place_for_every_truncation_held():
+    """The tightest case: cuts at times 2 and 9, a limit of 3 and 8 rows touch four blocks of 3, 0 … 3."""
+    writer = Writer(0, 3)
+    store = play(writer, "...t......", transitions.init_store(ROW, 8, 1, 3))
+    assert [episode.steps[-1].time for episode in writer.episodes if episode.end == "truncated"] == [2, 6, 9]
+    assert np.all(assert_equals_twin(store, [writer], 1) == 1.0)
 
 
 def test_each_observation_is_stored_once():
