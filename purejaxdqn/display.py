@@ -5,9 +5,11 @@ import time
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from purejaxdqn.folder import Settings
 from purejaxdqn.loops.lanes import Plan
@@ -84,49 +86,46 @@ class Lines(Silent):
         print(f"{steps:>12}  {describe(report, self.evaluated)}  {left:.0f} s left", flush=True)
 
 
-class Live(Silent):
-    """A progress bar with the newest numbers."""
+class Bar(Silent):
+    """A progress bar with the time left, and the newest numbers on a line of their own: both fit 80 columns."""
 
     def __init__(self) -> None:
-        self.console = Console()
         self.evaluated: float | None = None
+        self.total = 1
         self.progress = Progress(
-            TextColumn("{task.fields[steps]}"),
-            BarColumn(bar_width=18),
+            TextColumn("{task.fields[steps]:>12}"),
+            BarColumn(bar_width=36),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(compact=True),
-            console=self.console,
+            TimeRemainingColumn(),
         )
-        self.task = self.progress.add_task("train", total=None, steps="compiling", numbers="")
-        self.progress.start()
+        self.task = self.progress.add_task("train", total=None, steps="compiling")
+        self.numbers = Text()
+        self.live = Live(Group(self.progress, self.numbers), console=Console(), refresh_per_second=8)
+        self.live.start()
 
     def started(self, plan: Plan, settings: Settings, env_steps: int, compile_seconds: float) -> None:
         """Says how the run is laid out and starts the bar."""
         self.total = settings.config.total_steps
-        self.progress.console.print(f"{plan.describe()}; compiled in {compile_seconds:.1f} s")
+        self.live.console.print(f"{plan.describe()}; compiled in {compile_seconds:.1f} s", highlight=False)
         self.progress.update(self.task, total=self.total, completed=env_steps, steps=steps_text(env_steps))
 
     def chunk(self, report: ChunkReport) -> None:
         """Moves the bar."""
         self.evaluated = self.evaluated if report.eval_return is None else report.eval_return
-        self.progress.update(
-            self.task,
-            completed=min(report.env_steps, self.total),
-            steps=f"{steps_text(report.env_steps)}/{steps_text(self.total)}",
-            numbers=describe(report, self.evaluated),
-        )
+        steps = f"{steps_text(report.env_steps)}/{steps_text(self.total)}"
+        self.progress.update(self.task, completed=min(report.env_steps, self.total), steps=steps)
+        self.numbers.plain = describe(report, self.evaluated)
 
     def close(self) -> None:
-        """Leaves the bar as it stands."""
-        self.progress.stop()
+        """Leaves bar and numbers as they stand."""
+        self.live.stop()
 
 
 def make_display(quiet: bool) -> Silent:
     """The display for where standard output goes."""
     if quiet:
         return Silent()
-    return Live() if sys.stdout.isatty() else Lines()
+    return Bar() if sys.stdout.isatty() else Lines()
 
 
 def closing_table(summary: dict[str, Any], solved_at: float | None) -> Table:

@@ -46,9 +46,11 @@ def test_shapes_and_number_of_parameters(env, convolution, inputs, layer_norm):
     assert size(params) == expected
 
 
-def test_default_network_on_cartpole_by_hand():
+def test_number_of_parameters_on_cartpole_by_hand():
     # 4·120 + 120, 120·84 + 84, 84·2 + 2, and two norms of 2·120 and 2·84.
-    network = make_network(Config(), EnvSpec("CartPole-v1", 2, (4,), "float32", None, 500), 1)
+    network = make_network(
+        Config(hidden=(120, 84), layer_norm=True), EnvSpec("CartPole-v1", 2, (4,), "float32", None, 500), 1
+    )
     assert size(network.init(jax.random.key(0))) == 600 + 10_164 + 170 + 240 + 168
 
 
@@ -101,8 +103,10 @@ def hidden_layer(x, **settings):
 def test_layer_norm_precedes_the_activation():
     """Dense (here the identity), then (x - mean) / deviation, then ReLU: -1, 1, 3 gives 0, 0, 1.2247."""
     # Mean 1, variance 8/3: 2 / √(8/3) = 1.2247. The other order would give (0, 1, 3) normalised: -1.069 first.
-    np.testing.assert_allclose(hidden_layer([-1.0, 1.0, 3.0], layer_norm=True), [0.0, 0.0, 1.2247], atol=1e-4)
-    np.testing.assert_allclose(hidden_layer([-1.0, 1.0, 3.0], layer_norm=False), [0.0, 1.0, 3.0])
+    np.testing.assert_allclose(
+        hidden_layer([-1.0, 1.0, 3.0], activation="relu", layer_norm=True), [0.0, 0.0, 1.2247], atol=1e-4
+    )
+    np.testing.assert_allclose(hidden_layer([-1.0, 1.0, 3.0], activation="relu", layer_norm=False), [0.0, 1.0, 3.0])
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
@@ -174,7 +178,7 @@ def test_activations_are_used(activation):
 
 
 def test_different_keys_give_different_parameters_and_the_same_key_the_same():
-    network = make_network(Config(), spec((7,)), 1)
+    network = make_network(Config(hidden=(120,)), spec((7,)), 1)
     one, again, other = (network.init(jax.random.key(k)) for k in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, one, again)
     kernel = lambda params: np.asarray(named(params)["kernel", (7, 120)])  # noqa: E731
@@ -184,7 +188,7 @@ def test_different_keys_give_different_parameters_and_the_same_key_the_same():
 @pytest.mark.parametrize("shape", [(10, 10, 4), (3, 5, 1)])
 def test_minatar_torso_is_a_convolution(shape):
     """Outputs and gradients are those of XLA's own convolution, on pictures that are not square too."""
-    network = make_network(Config(hidden=(), layer_norm=False), spec(shape), 1)
+    network = make_network(Config(hidden=(), activation="relu", layer_norm=False), spec(shape), 1)
     params = network.init(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (2, *shape))
 

@@ -80,6 +80,7 @@ def test_linear_learning_rate_runs_over_the_updates_of_the_run():
         num_envs=10,
         buffer_size=128,
         learning_starts=20,
+        n_step=1,
     )
     assert config.num_updates == 5
     ones = jax.tree.map(lambda p: jnp.ones((STEPS, *p.shape)), PARAMS)
