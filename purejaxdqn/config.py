@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 NetworkName = Literal["auto", "mlp", "minatar-cnn"]
 ActivationName = Literal["relu", "tanh", "gelu", "silu", "elu"]
@@ -79,6 +79,13 @@ class Config:
     """`linear` goes from --learning-rate to --learning-rate-final over the run's updates; `constant` stays."""
 
     def __post_init__(self) -> None:
+        # A list is welcome, but a static argument of a compiled function has to be hashable.
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "env_params", tuple(map(tuple, self.env_params)))
+        for field in dataclasses.fields(self):
+            if get_origin(field.type) is Literal:
+                names, value = get_args(field.type), getattr(self, field.name)
+                require(value in names, field.name, value, f"use one of {', '.join(names)}")
         for name in SIZES:
             value = getattr(self, name)
             require(isinstance(value, int) and value > 0, name, value, "use a whole number of at least 1")

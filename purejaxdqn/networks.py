@@ -92,7 +92,7 @@ class Conv3x3(nn.Module):
         patches = jnp.concatenate(
             [x[..., i : i + height - 2, j : j + width - 2, :] for i in range(3) for j in range(3)], axis=-1
         )
-        return patches @ kernel.reshape(9 * channels, self.width) + bias
+        return patches @ kernel.reshape(9 * channels, self.width) + bias.reshape(1, 1, 1, -1)
 
 
 class MinAtarTorso(nn.Module):

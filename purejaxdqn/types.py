@@ -23,7 +23,7 @@ class Hypers:
     learning_rate_final: float | Array = 0.0
     """Step size at the end of the run, where the schedule is `linear`."""
     adam_epsilon: float | Array = 1e-8
-    """Added to the denominator of Adam and RMSProp."""
+    """Keeps denominators from zero: added to the root in Adam, inside the root in RMSProp."""
     max_grad_norm: float | Array = float("inf")
     """Largest global norm of a gradient, beyond which it is scaled down; inf switches clipping off."""
     gamma: float | Array = 0.99
@@ -46,19 +46,18 @@ class Hypers:
         for name in ("gamma", "tau", "epsilon_start", "epsilon_final"):
             value = float(getattr(self, name))
             require(0.0 <= value <= 1.0, name, value, "use a number in [0, 1]")
-        for name in ("learning_rate", "learning_rate_final", "adam_epsilon"):
+        for name in ("learning_rate", "learning_rate_final"):
             value = float(getattr(self, name))
             require(0.0 <= value < float("inf"), name, value, "use a finite number of at least 0")
-        for name in ("max_grad_norm", "huber_delta"):
+        for name in ("adam_epsilon", "huber_delta"):
             value = float(getattr(self, name))
-            require(value > 0.0, name, value, "use a number above 0")
-        require(
-            0.0 < float(self.epsilon_fraction) <= 1.0,
-            "epsilon_fraction",
-            self.epsilon_fraction,
-            "use a number in (0, 1]",
-        )
-        require(int(self.target_period) >= 1, "target_period", self.target_period, "use a whole number of at least 1")
+            require(0.0 < value < float("inf"), name, value, "use a finite number above 0")
+        norm, fraction = float(self.max_grad_norm), float(self.epsilon_fraction)
+        require(norm > 0.0, "max_grad_norm", norm, "use a number above 0")
+        require(0.0 < fraction <= 1.0, "epsilon_fraction", fraction, "use a number in (0, 1]")
+        period = float(self.target_period)
+        whole = period >= 1.0 and period == period // 1
+        require(whole, "target_period", self.target_period, "use a whole number of at least 1")
         return self
 
     def as_arrays(self) -> "Hypers":

@@ -106,7 +106,6 @@ def test_env_params_override():
     assert np.all(speeds[1] > speeds[0] + 1.0)
 
 
-@pytest.mark.xfail(strict=True, reason="an int for a float parameter ends in a TypeError deep inside gymnax")
 def test_env_params_take_the_type_of_their_default():
     """BernoulliBandit-misc has a float limit, 100.0: the whole number 50 is as good as 50.0."""
     assert make_env("BernoulliBandit-misc", (("max_steps_in_episode", 50),)).spec.time_limit == 50

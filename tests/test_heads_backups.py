@@ -51,7 +51,6 @@ def test_huber_delta_is_a_hyper():
     assert float(value) == 4.0
 
 
-@pytest.mark.xfail(strict=True, reason="huber_delta = inf passes Hypers.validate, and inf · 0 is NaN")
 def test_largest_valid_huber_delta_gives_no_nan():
     """What `validate` lets through must give a loss: an infinite threshold is the squared error, or an error."""
     h = Hypers(huber_delta=float("inf"))
@@ -157,7 +156,7 @@ def test_gradient_step_equals_rlax(loss, double, batch, learner):
     value, grads = jax.value_and_grad(loss_fn)(learner.params)
     np.testing.assert_allclose(new.params["w"], learner.params["w"] - 0.1 * grads["w"], atol=1e-5)
     np.testing.assert_allclose(metrics.loss, value, rtol=1e-5)
-    np.testing.assert_allclose(metrics.grad_norm, optax.global_norm(grads), rtol=1e-5)
+    np.testing.assert_allclose(metrics.grad_norm, optax.tree.norm(grads), rtol=1e-5)
     np.testing.assert_array_equal(new.target_params["w"], learner.target_params["w"])
     assert int(new.updates.count) == 1
 

@@ -225,7 +225,6 @@ def test_refuses_a_cnn_for_what_is_no_picture(network, shape):
         make_network(Config(network=network), spec(shape), 1)
 
 
-@pytest.mark.xfail(strict=True, reason="Config does not check its names: a wrong one is a bare KeyError, later")
 @pytest.mark.parametrize(
     "field",
     [
@@ -245,7 +244,6 @@ def test_a_wrong_name_is_a_setting_error(field):
         Config(**{field: "nonsense"})
 
 
-@pytest.mark.xfail(strict=True, reason="Config takes a list of widths and can then not be hashed")
 def test_an_accepted_config_is_hashable():
     """Configs are static arguments of compiled functions: a list is refused or made a tuple."""
     try:

@@ -111,7 +111,6 @@ def test_zero_gradient_without_clipping_is_no_nan():
 
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop"])
-@pytest.mark.xfail(strict=True, reason="adam_epsilon = 0 passes Hypers.validate, and a weight of zero gradient is NaN")
 def test_smallest_valid_epsilon_gives_no_nan(name):
     """What `validate` lets through must not destroy the parameters: a dead unit's gradient is exactly zero."""
     h = Hypers(adam_epsilon=0.0)

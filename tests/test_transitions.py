@@ -343,6 +343,5 @@ def test_uniform_replay(every_row_valid):
 
 
 @pytest.mark.usefixtures("strict_ranks")
-@pytest.mark.xfail(strict=True, reason="read_transitions adds [B, 1] and [n] by implicit rank promotion")
 def test_no_rank_promotion():
     read_one(play(Writer(0, 3), ".....", transitions.init_store(ROW, 11, 1, 3)), 1, 2)

@@ -66,7 +66,14 @@ def override_params(env_id: str, params: Any, changes: tuple[tuple[str, Any], ..
     limits = [value for name, value in changes if name == "max_steps_in_episode"]
     for limit in limits:
         require(limit >= 1, "env_params.max_steps_in_episode", limit, "use a whole number of at least 1")
-    return params.replace(**dict(changes))
+    # gymnax computes with a parameter's type: a whole number for a float one would fail deep inside it.
+    typed = {name: as_type_of(getattr(params, name), value) for name, value in changes}
+    return params.replace(**typed)
+
+
+def as_type_of(default: Any, value: Any) -> Any:
+    """A value in the type of a default, where that is a Python number."""
+    return type(default)(value) if isinstance(default, bool | int | float) else value
 
 
 def make_env(env_id: str, env_params: tuple[tuple[str, Any], ...] = ()) -> Env:

@@ -115,7 +115,7 @@ def read_transitions(
       no longer held), else 1.
     """
     ring = store.ring
-    window = times[:, None] + jnp.arange(n_step)
+    window = times[:, None] + jnp.arange(n_step)[None]
 
     def field(stored: Array) -> Array:
         return stored[window % ring.capacity, writers[:, None]]
