@@ -3,6 +3,7 @@
 python -m benchmarks.memory
 """
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -29,9 +30,12 @@ def peak(total_steps: int) -> int:
 
 
 def main() -> None:
-    """Measures both lengths in turn, three times, and writes results/memory.json."""
+    """Measures both lengths in turn and writes results/memory.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=3)
+    args = parser.parse_args()
     peaks: dict[int, list[int]] = {SHORT: [], LONG: []}
-    for _ in range(3):
+    for _ in range(args.repetitions):
         for steps, found in peaks.items():
             found.append(peak(steps))
             print(f"{steps:,} steps: {found[-1] / 2**20:.1f} MiB", flush=True)

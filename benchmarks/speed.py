@@ -29,8 +29,11 @@ def contenders(args: argparse.Namespace) -> dict[str, list[str]]:
                 found[f"purejaxrl, {n} seed{'s' * (n > 1)}"] = [*script, "--total-steps", steps, "--seeds", str(n)]
     if args.sb3_python:
         single = ["--learning-starts", "1000"]
+        # One thread is what Stable-Baselines3 is fastest with at these sizes.
+        threads = ["--threads", "1"]
+        sb3 = [args.sb3_python, str(PEERS / "sb3_dqn.py"), "--total-steps", "30000"]
         found["purejaxdqn, 1 environment"] = [*ours, "100000", "--num-envs", "1", *single]
-        found["sb3, 1 environment"] = [args.sb3_python, str(PEERS / "sb3_dqn.py"), "--total-steps", "30000", *single]
+        found["sb3, 1 environment"] = [*sb3, *single, *threads]
     return found
 
 
