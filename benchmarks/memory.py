@@ -18,6 +18,8 @@ def peak(total_steps: int) -> int:
     """Peak bytes of one whole training process."""
     with tempfile.TemporaryDirectory() as scratch:
         flags = [
+            # Both compile: else a compiler's memory, where one finds its program cached, would make the difference.
+            "--no-compilation-cache",
             "--env",
             "CartPole-v1",
             "--total-steps",

@@ -32,7 +32,7 @@ def contenders(args: argparse.Namespace) -> dict[str, list[str]]:
         # One thread is what Stable-Baselines3 is fastest with at these sizes.
         threads = ["--threads", "1"]
         sb3 = [args.sb3_python, str(PEERS / "sb3_dqn.py"), "--total-steps", "30000"]
-        found["purejaxdqn, 1 environment"] = [*ours, "100000", "--num-envs", "1", *single]
+        found["purejaxdqn, 1 environment"] = [*ours, "30000", "--num-envs", "1", *single]
         found["sb3, 1 environment"] = [*sb3, *single, *threads]
     return found
 
