@@ -20,9 +20,9 @@ from benchmarks.common import last_json, run, write_result
 AGREEMENT = """
 import json, jax, numpy as np
 from purejaxdqn import Config, Hypers, make_agent
-from purejaxdqn.loops.lanes import make_lanes, make_plan, seed_keys
+from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
 agent = make_agent(Config(total_steps=20_000))
-stacked = jax.tree.map(lambda x: np.full(4, x, x.dtype), Hypers().as_arrays())
+stacked = repeat_hypers(Hypers(), 4)
 lanes = make_lanes(agent, make_plan(agent, 4))
 state = lanes.init(lanes.put(seed_keys([0, 1, 2, 3])), lanes.put(stacked))
 state, _ = lanes.iterate(state, lanes.put(stacked), 20)

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from purejaxdqn.config import one_line
+
 STATE, POLICY, PROGRESS = "state", "policy", "progress"
 
 
@@ -79,7 +81,7 @@ def save_checkpoint(manager: ocp.CheckpointManager, checkpoint: Checkpoint) -> N
     except Exception as error:
         remove_unfinished(Path(manager.directory))
         # tensorstore has exceptions of its own for a full disk; callers need to know one.
-        raise OSError(str(error).strip().splitlines()[0][:300]) from error
+        raise OSError(one_line(error)) from error
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -118,5 +120,4 @@ def load_checkpoint(folder: Path, with_state: bool = True) -> Checkpoint:
         state = dict(found[STATE]) if with_state else {}
         return Checkpoint(step, state, found[POLICY], found[PROGRESS])
     except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise DamagedCheckpoint(f"checkpoint {step} cannot be read ({first})") from error
+        raise DamagedCheckpoint(f"checkpoint {step} cannot be read ({one_line(error)})") from error

@@ -31,6 +31,12 @@ def require(condition: bool, field: str, value: Any, remedy: str) -> None:
         raise SettingError(field, value, remedy)
 
 
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text, with its type where there is none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 @dataclass(frozen=True)
 class Config:
     """The static half of a run: equal configs share one compiled program; `Hypers` is the traced half."""

@@ -86,14 +86,14 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
 
     from purejaxdqn.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
     from purejaxdqn.loops.device import make_agent
-    from purejaxdqn.loops.lanes import make_lanes, make_plan, seed_keys
+    from purejaxdqn.loops.lanes import lane_shapes, make_lanes, make_plan, seed_keys
     from purejaxdqn.recording import write_gif
     from purejaxdqn.stats import standard_error
 
     agent = make_agent(settings.config)
     lanes = make_lanes(agent, make_plan(agent, len(indices)), flags.episodes)
     one_lane = jax.eval_shape(agent.parts.network.init, jax.random.key(0))
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(indices), *leaf.shape), leaf.dtype), one_lane)
+    like = lane_shapes(one_lane, len(indices))
     try:
         flat = load_checkpoint(folder / CHECKPOINTS, with_state=False).policy[flags.which]
         params = from_flat({name: leaf[indices] for name, leaf in flat.items()}, like)

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from purejaxdqn.config import Config, EnvSpec, SettingError
+from purejaxdqn.config import Config, EnvSpec, SettingError, one_line
 from purejaxdqn.types import Hypers
 
 FORMAT = 1
@@ -186,12 +186,6 @@ def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, 
         raise SettingError(
             flag, str(folder), f"its {CONFIG} is damaged ({one_line(error)}); name a whole run"
         ) from error
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's text, with its type where there is none."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def read_metrics(folder: Path, last_step: int) -> list[dict[str, str]]:

@@ -26,6 +26,9 @@ class LearnMetrics(NamedTuple):
     grad_norm: Array
 
 
+DIST_AXES = Dist(x=0, support=None)  # type: ignore[arg-type]
+"""Of a batch for `jax.vmap`: the examples share one support."""
+
 LearnFn = Callable[[Learner, Any, Row, Array, Hypers], tuple[Learner, Any, LearnMetrics]]
 
 
@@ -52,18 +55,16 @@ def batch_targets(
         q_tm1 = head.q_values(network.apply(learner.target_params, batch.obs_tm1, bonus_key))
         reward = reward + jax.vmap(backup.bonus, in_axes=(0, 0, None))(q_tm1, batch.a_tm1, h)
     policy, penalty = jax.vmap(backup.policy, in_axes=(0, None))(q_select, h)
-    atoms = Dist(x=0, support=None)  # type: ignore[arg-type]
-    return jax.vmap(head.target, in_axes=(atoms, 0, 0, 0, 0))(dist_t, policy, penalty, reward, batch.discount_t)
+    return jax.vmap(head.target, in_axes=(DIST_AXES, 0, 0, 0, 0))(dist_t, policy, penalty, reward, batch.discount_t)
 
 
 def make_learn(config: Config, network: Network, head: Head, backup: Backup, replay: Replay) -> LearnFn:
     """The learning phase as one pure function of learner, memory, rows [T, E], key and hypers."""
     reduce = {"mean": jnp.mean, "sum": jnp.sum}[config.reduction]
-    atoms = Dist(x=0, support=None)  # type: ignore[arg-type]
 
     def loss_fn(params: Any, batch: Transition, y: Array, weight: Array, key: Array, h: Hypers) -> tuple[Array, Any]:
         dist_tm1 = network.apply(params, batch.obs_tm1, key)
-        losses, abs_td_error = jax.vmap(head.loss, in_axes=(atoms, 0, 0, None))(dist_tm1, batch.a_tm1, y, h)
+        losses, abs_td_error = jax.vmap(head.loss, in_axes=(DIST_AXES, 0, 0, None))(dist_tm1, batch.a_tm1, y, h)
         q_taken = jnp.take_along_axis(head.q_values(dist_tm1), batch.a_tm1[:, None], axis=1)
         return reduce(weight * losses), (abs_td_error, jnp.mean(q_taken))
 

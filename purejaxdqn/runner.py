@@ -28,7 +28,7 @@ from purejaxdqn.folder import (
     write_metrics,
 )
 from purejaxdqn.loops.device import KEY_IMPL, make_agent
-from purejaxdqn.loops.lanes import Plan, make_lanes, make_plan, map_lane_leaves, seed_keys
+from purejaxdqn.loops.lanes import Plan, lane_shapes, make_lanes, make_plan, repeat_hypers, seed_keys
 from purejaxdqn.stats import standard_error
 from purejaxdqn.types import Hypers, Metrics
 
@@ -147,9 +147,7 @@ class Run:
     @cached_property
     def hypers(self) -> Hypers:
         """The same hypers for every lane, on the devices."""
-        count = len(self.settings.seeds)
-        lanes = jax.tree.map(lambda leaf: np.full(count, leaf, leaf.dtype), self.settings.hypers.as_arrays())
-        return self.lanes.put(lanes)
+        return self.lanes.put(repeat_hypers(self.settings.hypers, len(self.settings.seeds)))
 
     @property
     def env_steps(self) -> int:
@@ -184,9 +182,8 @@ class Run:
             return self.start()
         begin = time.perf_counter()
         saved = ckpt.load_checkpoint(folder)
-        count = len(self.settings.seeds)
         one_lane = jax.eval_shape(self.agent.init, jax.random.key(0), Hypers())
-        like = map_lane_leaves(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), one_lane)
+        like = lane_shapes(one_lane, len(self.settings.seeds))
         self.state = self.lanes.put(ckpt.from_flat(saved.state, like))
         self.iterations = saved.step
         progress = saved.progress
@@ -341,9 +338,8 @@ class Run:
 
     def params_like(self) -> Any:
         """Shapes of the parameters of all lanes."""
-        count = len(self.settings.seeds)
         one_lane = jax.eval_shape(self.agent.parts.network.init, jax.random.key(0))
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), one_lane)
+        return lane_shapes(one_lane, len(self.settings.seeds))
 
 
 def error_of_mean(returns: np.ndarray) -> float | None:

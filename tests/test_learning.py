@@ -1,13 +1,11 @@
 """Do the defaults learn? Short in `make test`, whole in `make test-learning`, which writes benchmarks/results."""
 
-import jax
-import numpy as np
 import pytest
 
 from benchmarks import learning
 from benchmarks.common import write_result
 from purejaxdqn.loops.device import make_agent
-from purejaxdqn.loops.lanes import make_lanes, make_plan, seed_keys
+from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
 from purejaxdqn.recipes import default_recipe, make_settings
 
 
@@ -22,7 +20,7 @@ def test_cartpole_is_solved_by_default():
     agent = make_agent(config)
     lanes = make_lanes(agent, make_plan(agent, 4), eval_episodes=100)
     keys = lanes.put(seed_keys([21, 22, 23, 24]))
-    stacked = lanes.put(jax.tree.map(lambda leaf: np.full(4, leaf, leaf.dtype), hypers.as_arrays()))
+    stacked = lanes.put(repeat_hypers(hypers, 4))
     state, _ = lanes.iterate(lanes.init(keys, stacked), stacked, config.num_iterations)
     scores = lanes.get(lanes.evaluate(state.learner.params, keys, 0.0).returns).mean(axis=1)
     assert (scores >= 475).sum() >= 3, scores

@@ -250,4 +250,4 @@ def test_an_accepted_config_is_hashable():
         config = Config(hidden=[16, 16])
     except SettingError:
         return
-    hash(config)
+    assert hash(config) == hash(Config(hidden=(16, 16)))

@@ -344,4 +344,6 @@ def test_uniform_replay(every_row_valid):
 
 @pytest.mark.usefixtures("strict_ranks")
 def test_no_rank_promotion():
-    read_one(play(Writer(0, 3), ".....", transitions.init_store(ROW, 11, 1, 3)), 1, 2)
+    """Whoever adds [B, 1] and [n] without saying so raises under this fixture."""
+    _, weight = read_one(play(Writer(0, 3), ".....", transitions.init_store(ROW, 11, 1, 3)), 1, 2)
+    assert weight.tolist() == [1.0]

@@ -15,12 +15,11 @@ def measure(seeds: int, total_steps: int, num_envs: int, learning_starts: int, d
     """Compiles and runs once, laid out as the command line lays it out; one update per ten environment steps."""
     use_platform(device, seeds)
     import jax
-    import numpy as np
 
     from purejaxdqn.config import Config
     from purejaxdqn.folder import versions
     from purejaxdqn.loops.device import make_agent
-    from purejaxdqn.loops.lanes import make_lanes, make_plan, seed_keys
+    from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
     from purejaxdqn.types import Hypers
 
     config = Config(
@@ -47,8 +46,7 @@ def measure(seeds: int, total_steps: int, num_envs: int, learning_starts: int, d
     agent = make_agent(config)
     plan = make_plan(agent, seeds)
     lanes = make_lanes(agent, plan)
-    stacked = jax.tree.map(lambda leaf: np.full(seeds, leaf, leaf.dtype), hypers.as_arrays())
-    keys, stacked = lanes.put(seed_keys(list(range(seeds)))), lanes.put(stacked)
+    keys, stacked = lanes.put(seed_keys(list(range(seeds)))), lanes.put(repeat_hypers(hypers, seeds))
 
     begin = time.perf_counter()
     state = lanes.init(keys, stacked)

@@ -94,6 +94,16 @@ def map_lane_leaves(fn: Callable[..., Any], tree: Any, *others: Any) -> Any:
     )
 
 
+def lane_shapes(one_lane: Any, num_lanes: int) -> Any:
+    """Shapes of a tree of all lanes, from those of one lane."""
+    return map_lane_leaves(lambda leaf: jax.ShapeDtypeStruct((num_lanes, *leaf.shape), leaf.dtype), one_lane)
+
+
+def repeat_hypers(hypers: Hypers, num_lanes: int) -> Hypers:
+    """The same hypers for every lane, on the host."""
+    return jax.tree.map(lambda leaf: np.full(num_lanes, leaf, leaf.dtype), hypers.as_arrays())
+
+
 def only_counters(tree: Any) -> Any:
     """The tree with None in place of everything but counters."""
     return map_lane_leaves(lambda _: None, tree)
