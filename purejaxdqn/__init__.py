@@ -21,7 +21,10 @@ _HOMES = {
     "td_error": "losses",
     "huber": "losses",
     "squared_error": "losses",
+    "categorical_l2_projection": "distributional",
+    "quantile_huber": "distributional",
     "n_step_fold": "returns",
+    "lambda_returns": "returns",
     "linear_schedule": "schedules",
     "exponential_schedule": "schedules",
     "constant_schedule": "schedules",
@@ -34,11 +37,13 @@ _HOMES = {
     "add_rows": "replay.ring",
     "read_rows": "replay.ring",
     "sample_starts": "replay.ring",
+    "register": "build",
     "make_agent": "loops.device",
     "make_train": "loops.device",
     "load_policy": "policy",
     "make_settings": "recipes",
     "RECIPES": "recipes",
+    "ALGORITHMS": "algorithms",
 }
 
 __all__ = [*_HOMES, "__version__"]

@@ -1,14 +1,175 @@
-"""The only place where a name becomes a function."""
+"""The only place where a name becomes a function, and where it is known which settings each choice reads."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from purejaxdqn.backups import greedy
-from purejaxdqn.config import Config, EnvSpec
+import numpy as np
+
+from purejaxdqn.backups import Backup, greedy, munchausen
+from purejaxdqn.config import Config, EnvSpec, SettingError, require
 from purejaxdqn.envs.contract import Env
-from purejaxdqn.heads import Head, scalar
-from purejaxdqn.learn import LearnFn, make_learn
+from purejaxdqn.heads import Head, categorical, implicit_quantile, proposed_quantile, quantile, scalar
+from purejaxdqn.learn import LearnFn, make_replay_learn, make_rollout_learn
 from purejaxdqn.networks import Network, make_network
-from purejaxdqn.replay.uniform import Replay, uniform
+from purejaxdqn.replay.contract import Replay
+from purejaxdqn.replay.prioritized import prioritized
+from purejaxdqn.replay.uniform import uniform
+
+
+class Choice(NamedTuple):
+    """One value that a setting may have: how it is made, and the settings that only matter with it."""
+
+    make: Callable[..., Any]
+    reads: tuple[str, ...] = ()
+    """Names of fields of `Config` and `Hypers`."""
+
+
+def replay_shape(config: Config, env: Env) -> dict[str, Any]:
+    """What every replay has to know."""
+    return {
+        "capacity": config.buffer_rows,
+        "num_envs": config.num_envs,
+        "batch_size": config.batch_size,
+        "n_step": config.n_step,
+        "time_limit": env.spec.time_limit,
+    }
+
+
+def make_uniform(config: Config, env: Env) -> Replay:
+    """Uniform replay."""
+    return uniform(**replay_shape(config, env), every_row_valid=env.every_row_valid)
+
+
+def make_prioritized(config: Config, env: Env) -> Replay:
+    """Prioritized replay, whose β is annealed over the run."""
+    return prioritized(**replay_shape(config, env), total_rows=-(-config.total_steps // config.num_envs))
+
+
+def even_support(config: Config) -> Head:
+    """The categorical head with evenly spaced atoms."""
+    return categorical(tuple(np.linspace(config.v_min, config.v_max, config.num_atoms).tolist()))
+
+
+HEADS: dict[str, Choice] = {
+    "scalar": Choice(lambda config: scalar(config.loss), ("loss",)),
+    "categorical": Choice(even_support, ("num_atoms", "v_min", "v_max")),
+    "quantile": Choice(lambda config: quantile(config.num_quantiles), ("num_quantiles", "huber_delta")),
+    "iqn": Choice(
+        lambda config: implicit_quantile(),
+        ("num_quantiles", "num_target_quantiles", "num_policy_quantiles", "num_cosines", "huber_delta"),
+    ),
+    "fqf": Choice(
+        lambda config: proposed_quantile(),
+        ("num_quantiles", "num_cosines", "huber_delta", "fraction_lr_scale", "fraction_entropy"),
+    ),
+}
+"""name -> (config) -> Head."""
+BACKUPS: dict[str, Choice] = {
+    "max": Choice(lambda config: greedy(double=False)),
+    "double": Choice(lambda config: greedy(double=True)),
+    "munchausen": Choice(
+        lambda config: munchausen(), ("munchausen_alpha", "munchausen_temperature", "munchausen_clip")
+    ),
+}
+"""name -> (config) -> Backup."""
+REPLAYS: dict[str, Choice] = {
+    "uniform": Choice(make_uniform),
+    "prioritized": Choice(
+        make_prioritized,
+        ("priority_exponent", "priority_epsilon", "importance_exponent", "importance_exponent_final"),
+    ),
+}
+"""name -> (config, env) -> Replay."""
+SEAMS: dict[str, dict[str, Choice]] = {"head": HEADS, "backup": BACKUPS, "replay": REPLAYS}
+FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
+    "learner": {
+        "replay": (
+            *("replay", "backup", "buffer_size", "batch_size", "learning_starts", "updates_per_rollout", "n_step"),
+            *("tau", "target_period"),
+        ),
+        "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
+    },
+    "loss": {"huber": ("huber_delta",)},
+    "noisy": {True: ("noisy_sigma",)},
+    "optimizer": dict.fromkeys(("adam", "radam", "rmsprop"), ("adam_epsilon",)),
+    "epsilon_schedule": dict.fromkeys(("linear", "exponential"), ("epsilon_start", "epsilon_fraction")),
+    "learning_rate_schedule": {"linear": ("learning_rate_final",)},
+}
+"""Of the settings whose values are no records: the settings that each value reads."""
+
+
+def register(seam: str, name: str, make: Callable[..., Any], reads: tuple[str, ...] = ()) -> None:
+    """Adds a choice to a seam, for a configuration to name.
+
+    Args:
+      seam: `head`, `backup` or `replay`.
+      name: what `Config` and the command line will call it.
+      make: (config) -> `Head` or `Backup`, or (config, env) -> `Replay`.
+      reads: fields of `Config` and `Hypers` that it reads beside those that every choice does.
+
+    Raises:
+      SettingError: where there is no such seam, or it has that name already.
+    """
+    require(seam in SEAMS, "seam", seam, f"use one of {', '.join(SEAMS)}")
+    require(name not in SEAMS[seam], seam, name, "this name is taken: choose another")
+    SEAMS[seam][name] = Choice(make, reads)
+
+
+def readers() -> dict[str, list[tuple[str, Any]]]:
+    """For each setting that only some choices read: the (field, value) pairs that do."""
+    table = {seam: {name: choice.reads for name, choice in choices.items()} for seam, choices in SEAMS.items()}
+    found: dict[str, list[tuple[str, Any]]] = {}
+    for field, values in (table | FIXED).items():
+        for value, names in values.items():
+            for name in names:
+                found.setdefault(name, []).append((field, value))
+    return found
+
+
+def is_read(config: Config, name: str) -> bool:
+    """Whether a run with this configuration reads a field of `Config` or `Hypers`."""
+    conditions = readers().get(name)
+    if conditions is None:
+        return True
+    return any(getattr(config, field) == value and is_read(config, field) for field, value in conditions)
+
+
+def check_read(config: Config, values: dict[str, Any]) -> None:
+    """Refuses settings that somebody chose and that nothing would read.
+
+    Args:
+      config: the whole configuration.
+      values: fields of `Config` or `Hypers` that were chosen, with their values.
+
+    Raises:
+      SettingError: it names the choice that would read the first of them.
+    """
+    table = readers()
+    for name, value in values.items():
+        if is_read(config, name):
+            continue
+        conditions = table[name]
+        field = next((f for f, _ in conditions if is_read(config, f)), conditions[0][0])
+        wanted = " or ".join(dict.fromkeys(flag(f, v) for f, v in conditions))
+        now = flag(field, getattr(config, field))
+        raise SettingError(name, value, f"{now} does not read it: leave it out, or use {wanted}")
+
+
+def flag(field: str, value: Any) -> str:
+    """A setting as it is typed."""
+    name = field.replace("_", "-")
+    return f"--{name} {value}" if not isinstance(value, bool) else f"--{'' if value else 'no-'}{name}"
+
+
+def choose(seam: str, config: Config) -> Choice:
+    """The choice that a configuration names.
+
+    Raises:
+      SettingError: for an unknown name, with those that there are.
+    """
+    name, choices = getattr(config, seam), SEAMS[seam]
+    require(name in choices, seam, name, f"use one of {', '.join(choices)}")
+    return choices[name]
 
 
 class Parts(NamedTuple):
@@ -21,6 +182,20 @@ class Parts(NamedTuple):
     learn: LearnFn
 
 
+def no_replay() -> Replay:
+    """The replay of a learner that keeps nothing."""
+
+    def sample(memory: Any, key: Any, h: Any) -> Any:
+        raise NotImplementedError("there is no replay to sample")
+
+    return Replay(
+        init=lambda row: (),
+        add=lambda memory, rows: memory,
+        sample=sample,
+        update=lambda memory, index, priority, h: memory,
+    )
+
+
 def build_env(config: Config) -> Env:
     """The environment that a configuration names."""
     # Imported on use: a policy is loaded where gymnax may not be installed.
@@ -31,25 +206,38 @@ def build_env(config: Config) -> Env:
 
 def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     """The network and the head that reads it, which is all that a trained policy needs."""
-    head = scalar(config.loss)
-    return make_network(config, spec, head.num_atoms), head
+    head = choose("head", config).make(config)
+    return make_network(config, spec, head.outputs), head
+
+
+def build_learner(config: Config, env: Env, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+    """The replay, and the learning phase with it."""
+    if config.learner == "rollout":
+        require(
+            config.head == "scalar",
+            "head",
+            config.head,
+            "the rollout learner's λ-returns are expected returns: use --head scalar",
+        )
+        return no_replay(), make_rollout_learn(config, network, head)
+    backup: Backup = choose("backup", config).make(config)
+    replay: Replay = choose("replay", config).make(config, env)
+    return replay, make_replay_learn(config, network, head, backup, replay)
+
+
+def changed_settings(config: Config) -> dict[str, Any]:
+    """Fields of a configuration that differ from the defaults."""
+    return {name: value for name, value in vars(config).items() if value != getattr(Config, name)}
 
 
 def build(config: Config) -> Parts:
     """Turns a configuration into functions.
 
     Raises:
-      SettingError: where the environment, or what it needs, cannot be had.
+      SettingError: where the environment, or what it needs, cannot be had, or a setting would not be read.
     """
+    check_read(config, changed_settings(config))
     env = build_env(config)
     network, head = build_model(config, env.spec)
-    replay = uniform(
-        capacity=config.buffer_rows,
-        num_envs=config.num_envs,
-        batch_size=config.batch_size,
-        n_step=config.n_step,
-        time_limit=env.spec.time_limit,
-        every_row_valid=env.every_row_valid,
-    )
-    learn = make_learn(config, network, head, greedy(config.double), replay)
+    replay, learn = build_learner(config, env, network, head)
     return Parts(env=env, network=network, head=head, replay=replay, learn=learn)

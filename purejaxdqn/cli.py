@@ -117,18 +117,30 @@ def tyro_sentence(box: str, cls: type) -> str:
     return f"there is no flag {name} ({hint})" if word.startswith("-") else f"{word!r} belongs to no flag ({hint})"
 
 
-def all_flags(cls: type, prefix: str = "") -> list[str]:
+def all_flags(cls: type) -> list[str]:
     """Every flag that a dataclass makes."""
-    found = []
+    return list(flag_fields(cls))
+
+
+def flag_fields(cls: type, prefix: str = "") -> dict[str, str]:
+    """The field, with its path, that each flag of a dataclass sets."""
+    found: dict[str, str] = {}
     for field in dataclasses.fields(cls):
         kind = getattr(field.type, "__origin__", field.type)
         if dataclasses.is_dataclass(kind):
-            found += all_flags(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
+            found |= flag_fields(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
         else:
-            found.append(flag_name(prefix + field.name))
+            found[flag_name(prefix + field.name)] = prefix + field.name
             if kind is bool:
-                found.append(flag_name(f"{prefix}no-{field.name}"))
+                found[flag_name(f"{prefix}no-{field.name}")] = prefix + field.name
     return found
+
+
+def typed_fields(args: Sequence[str], cls: type) -> set[str]:
+    """The fields whose flags were typed."""
+    fields = flag_fields(cls)
+    words = {word.partition("=")[0].replace("_", "-") for word in args if word.startswith("--")}
+    return {fields[word] for word in words if word in fields}
 
 
 def peek(args: Sequence[str], flag: str) -> str | None:

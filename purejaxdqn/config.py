@@ -4,17 +4,33 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-NetworkName = Literal["auto", "mlp", "minatar-cnn"]
+LearnerName = Literal["replay", "rollout"]
+NormName = Literal["none", "layer", "batch"]
 ActivationName = Literal["relu", "tanh", "gelu", "silu", "elu"]
 InitializerName = Literal["lecun_normal", "he_normal", "he_uniform", "glorot_uniform", "orthogonal"]
 LossName = Literal["huber", "squared"]
 ReductionName = Literal["mean", "sum"]
-OptimizerName = Literal["adam", "rmsprop", "sgd"]
+OptimizerName = Literal["adam", "radam", "rmsprop", "sgd"]
 EpsilonScheduleName = Literal["linear", "exponential", "constant"]
 LearningRateScheduleName = Literal["constant", "linear"]
 
 
-SIZES = ("total_steps", "num_envs", "rollout_length", "updates_per_rollout", "buffer_size", "batch_size", "n_step")
+SIZES = (
+    "total_steps",
+    "num_envs",
+    "rollout_length",
+    "updates_per_rollout",
+    "buffer_size",
+    "batch_size",
+    "n_step",
+    "num_atoms",
+    "num_quantiles",
+    "num_target_quantiles",
+    "num_policy_quantiles",
+    "num_cosines",
+    "num_epochs",
+    "num_minibatches",
+)
 
 
 class SettingError(ValueError):
@@ -52,27 +68,57 @@ class Config:
     rollout_length: int = 1
     """Vector steps (one step of every environment) between two learning phases."""
     updates_per_rollout: int = 1
-    """Gradient updates in each learning phase."""
+    """Gradient updates in each learning phase of the replay learner."""
+    num_epochs: int = 2
+    """Passes of the rollout learner over each rollout."""
+    num_minibatches: int = 1
+    """Gradient updates in each of these passes."""
     buffer_size: int = 50_000
     """Capacity of the replay in transitions, over all environments of one seed (rounded up to whole vector steps)."""
     batch_size: int = 128
-    """Transitions in one gradient update, drawn uniformly with replacement."""
+    """Transitions in one gradient update, drawn from the replay with replacement."""
     learning_starts: int = 1_000
     """Environment steps taken with uniformly random actions before the first update."""
     n_step: int = 3
     """Steps of reward in a target before it bootstraps."""
-    double: bool = True
-    """Whether the online network selects the next action (double DQN) instead of the target network."""
-    network: NetworkName = "auto"
-    """Torso; `auto` takes the CNN for observations of rank 3 and the MLP for all others."""
+    learner: LearnerName = "replay"
+    """Where gradients come from: a `replay` of past steps with a target network, or the newest `rollout` (PQN)."""
+    head: str = "scalar"
+    """What the network's outputs mean: scalar, categorical (C51), quantile (QR-DQN), iqn, fqf, or one registered."""
+    backup: str = "double"
+    """What a target bootstraps with: max, double, munchausen, or one registered."""
+    replay: str = "uniform"
+    """How the replay is drawn from: uniform, prioritized, or one registered."""
+    network: str = "auto"
+    """Torso: mlp, minatar-cnn, or one registered; `auto` takes the CNN for observations of rank 3, else the MLP."""
+    dueling: bool = False
+    """Whether the network adds a state value and mean-free advantages, each from a stream of its own."""
+    noisy: bool = False
+    """Whether the layers after the torso are noisy ones, which explore by themselves: see --epsilon-start."""
+    noisy_sigma: float = 0.5
+    """Scale of a noisy layer's noise at the start, before it is divided by the root of the layer's inputs."""
     hidden: tuple[int, ...] = (120, 84)
     """Widths of the dense hidden layers, in units."""
     activation: ActivationName = "relu"
     """Activation after each hidden layer."""
     initializer: InitializerName = "lecun_normal"
     """Initialiser of the weight matrices; biases start at zero."""
-    layer_norm: bool = True
-    """Whether layer normalisation precedes each activation."""
+    norm: NormName = "layer"
+    """Normalisation before each activation; `batch` keeps running means for acting and for targets."""
+    num_atoms: int = 51
+    """Atoms of the categorical head."""
+    v_min: float = -10.0
+    """Lowest atom of the categorical head, in units of return."""
+    v_max: float = 10.0
+    """Highest atom of the categorical head, in units of return."""
+    num_quantiles: int = 32
+    """Quantiles of the quantile head, fractions N of iqn's predictions, or fractions that fqf proposes."""
+    num_target_quantiles: int = 32
+    """Fractions N' of iqn's targets."""
+    num_policy_quantiles: int = 32
+    """Fractions K that iqn averages to choose an action."""
+    num_cosines: int = 64
+    """Cosines in which iqn and fqf embed a fraction."""
     loss: LossName = "squared"
     """Loss of one TD error; `huber` has its threshold in --huber-delta."""
     reduction: ReductionName = "mean"
@@ -96,37 +142,17 @@ class Config:
             value = getattr(self, name)
             require(isinstance(value, int) and value > 0, name, value, "use a whole number of at least 1")
         require(
-            self.learning_starts >= 0,
-            "learning_starts",
-            self.learning_starts,
-            "use 0 or a positive number of environment steps",
-        )
-        require(
-            self.buffer_size >= self.num_envs,
-            "buffer_size",
-            self.buffer_size,
-            f"the replay must hold a row of every environment: use at least num_envs, {self.num_envs}",
-        )
-        require(
-            self.buffer_size >= self.batch_size,
-            "buffer_size",
-            self.buffer_size,
-            f"the replay must hold a batch: use at least batch_size, {self.batch_size}",
-        )
-        window = self.n_step + self.rollout_length
-        require(
-            self.buffer_rows > window,
-            "buffer_size",
-            self.buffer_size,
-            f"n_step + rollout_length is {window} vector steps of {self.num_envs} environments: "
-            f"use more than {window * self.num_envs}",
-        )
-        require(
             all(isinstance(width, int) and width > 0 for width in self.hidden),
             "hidden",
             self.hidden,
             "use widths of at least 1",
         )
+        lowest, highest = float("-inf"), float("inf")
+        require(lowest < self.v_min < self.v_max, "v_min", self.v_min, f"use a number below v_max, {self.v_max}")
+        require(self.v_max < highest, "v_max", self.v_max, "use a finite number")
+        require(self.num_atoms >= 2, "num_atoms", self.num_atoms, "a support needs at least 2")
+        require(0.0 < self.noisy_sigma < highest, "noisy_sigma", self.noisy_sigma, "use a finite number above 0")
+        {"replay": check_replay, "rollout": check_rollout}[self.learner](self)
         require(
             self.num_iterations > 0,
             "total_steps",
@@ -142,7 +168,14 @@ class Config:
     @property
     def prefill_steps(self) -> int:
         """Vector steps of the prefill: enough for --learning-starts and for one n-step window."""
+        if self.learner == "rollout":
+            return 0
         return max(-(-self.learning_starts // self.num_envs), self.n_step + 1)
+
+    @property
+    def updates_per_iteration(self) -> int:
+        """Gradient updates of one learning phase."""
+        return self.updates_per_rollout if self.learner == "replay" else self.num_epochs * self.num_minibatches
 
     @property
     def steps_per_iteration(self) -> int:
@@ -157,11 +190,32 @@ class Config:
     @property
     def num_updates(self) -> int:
         """Gradient updates of the whole run."""
-        return self.num_iterations * self.updates_per_rollout
+        return self.num_iterations * self.updates_per_iteration
 
     def replace(self, **changes: Any) -> "Config":
         """A validated copy with `changes`."""
         return dataclasses.replace(self, **changes)
+
+
+def check_replay(config: Config) -> None:
+    """Raises `SettingError` where a replay could not hold what the run needs of it."""
+    size, num_envs, batch_size = config.buffer_size, config.num_envs, config.batch_size
+    starts = config.learning_starts
+    require(starts >= 0, "learning_starts", starts, "use 0 or a positive number of environment steps")
+    whole_step = f"the replay must hold a row of every environment: use at least num_envs, {num_envs}"
+    require(size >= num_envs, "buffer_size", size, whole_step)
+    require(size >= batch_size, "buffer_size", size, f"the replay must hold a batch: use at least {batch_size}")
+    window = config.n_step + config.rollout_length
+    steps = f"n_step + rollout_length is {window} vector steps of {num_envs} environments"
+    remedy = f"{steps}: use more than {window * num_envs}"
+    require(config.buffer_rows > window, "buffer_size", size, remedy)
+
+
+def check_rollout(config: Config) -> None:
+    """Raises `SettingError` where a rollout cannot be cut into the minibatches."""
+    steps = config.steps_per_iteration
+    remedy = f"a rollout has {steps} steps (rollout_length × num_envs): use a divisor of that"
+    require(steps % config.num_minibatches == 0, "num_minibatches", config.num_minibatches, remedy)
 
 
 class EnvSpec(NamedTuple):

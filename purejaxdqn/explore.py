@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config
+from purejaxdqn.draws import index_from_bits, uniform_from_bits
 from purejaxdqn.schedules import SCHEDULES
 from purejaxdqn.types import Hypers
 
@@ -20,11 +21,11 @@ def epsilon_greedy(key: Array, q_values: Array, epsilon: float | Array) -> Array
     Returns:
       int32 [E] (or []). Ties of the greedy choice go to the lowest index.
     """
-    coin_key, action_key = jax.random.split(key)
-    batch_shape, num_actions = q_values.shape[:-1], q_values.shape[-1]
-    explore = jax.random.uniform(coin_key, batch_shape) < epsilon
-    random_action = jax.random.randint(action_key, batch_shape, 0, num_actions)
-    return jnp.where(explore, random_action, jnp.argmax(q_values, axis=-1)).astype(jnp.int32)
+    coin, action = jax.random.bits(key, (2, *q_values.shape[:-1]), jnp.uint32)
+    explore = uniform_from_bits(coin) < epsilon
+    return jnp.where(
+        explore, index_from_bits(action, q_values.shape[-1]), jnp.argmax(q_values, axis=-1).astype(jnp.int32)
+    )
 
 
 def epsilon_at(config: Config, h: Hypers, env_steps: Array) -> Array:

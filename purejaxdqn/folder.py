@@ -53,6 +53,7 @@ class Settings:
     eval_episodes: int
     checkpoint_every: int
     recipe: str
+    algo: str | None
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

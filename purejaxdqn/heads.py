@@ -1,13 +1,28 @@
 """Heads: what a network's outputs mean. Each is a record of functions of one example."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
+from purejaxdqn.config import require
+from purejaxdqn.distributional import categorical_l2_projection, fraction_loss, quantile_huber
 from purejaxdqn.losses import huber, squared_error
-from purejaxdqn.types import Dist, Hypers
+from purejaxdqn.types import Dist, Hypers, Outputs
+
+
+class LossParts(NamedTuple):
+    """What one example's prediction costs; all float32 []."""
+
+    loss: Array
+    abs_td_error: Array
+    """|E[target] - Q(s, a)|, in units of return."""
+    priority: Array
+    """What prioritized replay ranks the transition by, at least 0."""
 
 
 class Head(NamedTuple):
@@ -15,11 +30,11 @@ class Head(NamedTuple):
 
     q_values: Callable[[Dist], Array]
     """dist -> action values [A]."""
-    target: Callable[[Dist, Array, Array, Array, Array], Array]
-    """(dist_t, policy [A], bonus [A], r_t [], discount_t []) -> y [N], before any gradient is stopped."""
-    loss: Callable[[Dist, Array, Array, Hypers], tuple[Array, Array]]
-    """(dist_tm1, a_tm1 [], y [N], hypers) -> (loss [], |TD error| [])."""
-    num_atoms: int
+    target: Callable[[Dist, Array, Array | None, Array, Array], Any]
+    """(dist_t, policy [A], entropy penalty [A] or None, r_t [], discount_t []) -> y, any pytree; stops no gradient."""
+    loss: Callable[[Dist, Array, Any, Hypers], LossParts]
+    """(dist_tm1, a_tm1 [], y, hypers) -> loss, |TD error| and priority."""
+    outputs: Outputs
 
 
 def scalar_loss(error: Array, h: Hypers, name: str) -> Array:
@@ -41,13 +56,145 @@ def scalar(loss_name: str) -> Head:
     def q_values(dist: Dist) -> Array:
         return dist.x[..., 0]
 
-    def target(dist_t: Dist, policy: Array, bonus: Array, r_t: Array, discount_t: Array) -> Array:
-        # Entropy penalties are zero for greedy backups; for soft ones they lower the value action by action.
-        value = jnp.sum(policy * (q_values(dist_t) - bonus))
-        return (r_t + discount_t * value)[None]
+    def target(dist_t: Dist, policy: Array, penalty: Array | None, r_t: Array, discount_t: Array) -> Array:
+        values = q_values(dist_t) if penalty is None else q_values(dist_t) - penalty
+        return r_t + discount_t * jnp.sum(policy * values)
 
-    def loss(dist_tm1: Dist, a_tm1: Array, y: Array, h: Hypers) -> tuple[Array, Array]:
-        error = y[0] - q_values(dist_tm1)[a_tm1]
-        return scalar_loss(error, h, loss_name), jnp.abs(error)
+    def loss(dist_tm1: Dist, a_tm1: Array, y: Array, h: Hypers) -> LossParts:
+        error = y - q_values(dist_tm1)[a_tm1]
+        return LossParts(scalar_loss(error, h, loss_name), jnp.abs(error), jnp.abs(error))
 
-    return Head(q_values=q_values, target=target, loss=loss, num_atoms=1)
+    return Head(q_values=q_values, target=target, loss=loss, outputs=Outputs(1, (0.0,), "fixed"))
+
+
+def categorical(support: Sequence[float]) -> Head:
+    """Probabilities of fixed atoms per action, C51 (Bellemare et al. 2017).
+
+    The target is the mixture over actions a, in the policy's proportions, of r + γ(Z_a - penalty_a), projected onto the
+    support; under a greedy policy it is the paper's. The loss is the cross-entropy, and the priority its excess over
+    the least possible, KL(y ‖ p), as in Rainbow (Hessel et al. 2018).
+
+    Args:
+      support: returns of the atoms, at least 2, strictly increasing, evenly spaced or not.
+
+    Raises:
+      SettingError: where the support is not such.
+    """
+    support = tuple(map(float, support))
+    increasing = all(low < high for low, high in itertools.pairwise(support))
+    usable = len(support) >= 2 and all(map(math.isfinite, support)) and increasing
+    require(usable, "support", support, "use at least 2 finite returns, each above the one before")
+
+    def q_values(dist: Dist) -> Array:
+        return jnp.sum(jax.nn.softmax(dist.x) * dist.support[..., None, :], axis=-1)
+
+    def target(dist_t: Dist, policy: Array, penalty: Array | None, r_t: Array, discount_t: Array) -> Array:
+        probs = policy[:, None] * jax.nn.softmax(dist_t.x)
+        if penalty is None:
+            # All actions share their atoms, so the mixture comes first, and N atoms are left to project.
+            atoms, probs = r_t + discount_t * dist_t.support, jnp.sum(probs, axis=0)
+        else:
+            # Each action's atoms are shifted by a penalty of their own: A x N of them.
+            atoms = r_t + discount_t * (dist_t.support[None, :] - penalty[:, None])
+        return categorical_l2_projection(atoms.ravel(), probs.ravel(), jnp.asarray(support, probs.dtype))
+
+    def loss(dist_tm1: Dist, a_tm1: Array, y: Array, h: Hypers) -> LossParts:
+        del h
+        log_p = jax.nn.log_softmax(dist_tm1.x[a_tm1])
+        cross_entropy = -jnp.sum(y * log_p)
+        error = jnp.sum(y * dist_tm1.support) - q_values(dist_tm1)[a_tm1]
+        # 0 log 0 is 0. A divergence of nearly nothing may round to below zero, which no priority may be.
+        negative_entropy = jnp.sum(y * jnp.log(jnp.where(y > 0.0, y, 1.0)))
+        divergence = jnp.maximum(cross_entropy + negative_entropy, 0.0)
+        return LossParts(cross_entropy, jnp.abs(error), divergence)
+
+    return Head(q_values=q_values, target=target, loss=loss, outputs=Outputs(len(support), support, "fixed"))
+
+
+class QuantileTarget(NamedTuple):
+    """What quantile heads predict: a distribution of N' weighted values."""
+
+    values: Array
+    """float32 [N']."""
+    weight: Array
+    """float32 [N'], probability of each, summing to one."""
+
+
+def quantile_head(outputs: Outputs) -> Head:
+    """What quantile heads share: `Dist.support` holds their fractions, `Dist.weight` the probability of each.
+
+    The target is made quantile by quantile, r + γ Σ_a π_a (x_a - penalty_a) at each fraction, as in Munchausen-IQN
+    (Vieillard et al. 2020); under a greedy policy it is the best action's distribution.
+
+    Args:
+      outputs: what the head asks of the network.
+    """
+
+    def q_values(dist: Dist) -> Array:
+        return jnp.sum(dist.weight[..., None, :] * dist.x, axis=-1)
+
+    def target(dist_t: Dist, policy: Array, penalty: Array | None, r_t: Array, discount_t: Array) -> QuantileTarget:
+        values = dist_t.x if penalty is None else dist_t.x - penalty[:, None]
+        return QuantileTarget(r_t + discount_t * jnp.sum(policy[:, None] * values, axis=0), dist_t.weight)
+
+    def loss(dist_tm1: Dist, a_tm1: Array, y: QuantileTarget, h: Hypers) -> LossParts:
+        values, weight = y
+        cost = quantile_huber(dist_tm1.x[a_tm1], dist_tm1.support, values, weight, h.huber_delta)
+        error = jnp.abs(jnp.sum(weight * values) - q_values(dist_tm1)[a_tm1])
+        return LossParts(cost, error, error)
+
+    return Head(q_values=q_values, target=target, loss=loss, outputs=outputs)
+
+
+def quantile(num_quantiles: int) -> Head:
+    """Quantile values at the midpoints of N equal fractions per action, QR-DQN (Dabney et al. 2018a).
+
+    Args:
+      num_quantiles: N, at least 1.
+
+    Raises:
+      SettingError: where it is below 1.
+    """
+    require(num_quantiles >= 1, "num_quantiles", num_quantiles, "use at least 1")
+    midpoints = tuple((2 * i + 1) / (2 * num_quantiles) for i in range(num_quantiles))
+    return quantile_head(Outputs(num_quantiles, midpoints, "fixed"))
+
+
+def implicit_quantile() -> Head:
+    """Quantile values at fractions that the network draws for each forward pass, IQN (Dabney et al. 2018b)."""
+    return quantile_head(Outputs(1, (), "sampled"))
+
+
+def proposal_loss(dist: Dist, action: Array, h: Hypers) -> Array:
+    """What one example costs fqf's proposal: its fraction loss at the action taken, minus its weighted entropy.
+
+    Args:
+      dist: of one example; without a proposal the cost is zero.
+      action: int [].
+      h: hypers.
+
+    Returns:
+      The cost [], of which no gradient reaches a quantile value.
+    """
+    if dist.proposal is None:
+        return jnp.zeros((), dist.x.dtype)
+    proposal = dist.proposal
+    return fraction_loss(proposal.boundary, proposal.x[action], dist.x[action]) - h.fraction_entropy * proposal.entropy
+
+
+def proposed_quantile() -> Head:
+    """Quantile values at the midpoints of N fractions that the network proposes, FQF (Yang et al. 2019).
+
+    It departs from the paper in one way. The paper takes the target's quantiles at the online network's fractions of
+    the other state; here they are at the fractions that the target network proposes, weighted by their widths, so that
+    the target's mean is exactly the target network's action value.
+
+    The reported loss includes the fraction loss, a surrogate that may have any sign; the priority is |TD error|.
+    """
+    head = quantile_head(Outputs(1, (), "proposed"))
+
+    def loss(dist_tm1: Dist, a_tm1: Array, y: QuantileTarget, h: Hypers) -> LossParts:
+        parts = head.loss(dist_tm1, a_tm1, y, h)
+        return parts._replace(loss=parts.loss + proposal_loss(dist_tm1, a_tm1, h))
+
+    return head._replace(loss=loss)

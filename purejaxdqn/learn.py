@@ -1,4 +1,4 @@
-"""One learning phase from replay: write the rollout's rows, then make u gradient updates."""
+"""Learning phases, from a replay or from the newest rollout: one signature, and one gradient step that both share."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,8 +13,9 @@ from purejaxdqn.config import Config
 from purejaxdqn.heads import Head
 from purejaxdqn.networks import Network
 from purejaxdqn.optim import make_optimizer, periodic_update
-from purejaxdqn.replay.uniform import Replay
-from purejaxdqn.types import Counter, Dist, Hypers, Learner, Row, Transition, counter
+from purejaxdqn.replay.contract import Replay
+from purejaxdqn.returns import lambda_returns
+from purejaxdqn.types import Counter, Hypers, Learner, Row, Transition, counter
 
 
 class LearnMetrics(NamedTuple):
@@ -26,79 +27,157 @@ class LearnMetrics(NamedTuple):
     grad_norm: Array
 
 
-DIST_AXES = Dist(x=0, support=None)  # type: ignore[arg-type]
-"""Of a batch for `jax.vmap`: the examples share one support."""
-
 LearnFn = Callable[[Learner, Any, Row, Array, Hypers], tuple[Learner, Any, LearnMetrics]]
+"""(learner, memory, rows [T, E], key, hypers) -> learner, memory, metrics."""
+
+
+class Examples(NamedTuple):
+    """What one gradient step predicts, and what it should have predicted."""
+
+    obs_tm1: Array
+    """[B, ...]."""
+    a_tm1: Array
+    """int32 [B]."""
+    y: Any
+    """Targets of the head, each leaf [B, ...], constant."""
+    weight: Array
+    """float32 [B], of each loss."""
 
 
 def init_learner(config: Config, network: Network, key: Array, h: Hypers) -> Learner:
-    """Fresh parameters, a target equal to them, and an optimiser at rest."""
+    """Fresh parameters, a target equal to them where there is one, and an optimiser at rest."""
     params = network.init(key)
     opt_state = make_optimizer(config, h, jnp.zeros((), jnp.int32)).init(params)
     # A copy, not an alias: donating a state in which two leaves are one buffer is an error.
-    target_params = jax.tree.map(jnp.copy, params)
+    target_params = jax.tree.map(jnp.copy, params) if config.learner == "replay" else ()
     return Learner(params=params, target_params=target_params, opt_state=opt_state, updates=counter())
 
 
 def batch_targets(
     network: Network, head: Head, backup: Backup, learner: Learner, batch: Transition, key: Array, h: Hypers
-) -> Array:
-    """Targets y [B, N] of a batch, from the target network; the online one selects where the backup says so."""
+) -> Any:
+    """Targets of a batch, each leaf [B, ...]: the target network's, save where the backup has the online one select."""
     value_key, select_key, bonus_key = jax.random.split(key, 3)
-    dist_t = network.apply(learner.target_params, batch.obs_t, value_key)
+    dist_t = network.apply(learner.target_params, batch.obs_t, value_key, "target")
     q_select = head.q_values(dist_t)
-    if backup.selects_online:
-        q_select = head.q_values(network.apply(learner.params, batch.obs_t, select_key))
+    # Sampled fractions are drawn anew for the choice of the action (Dabney et al. 2018b, eq. 3).
+    if backup.selects_online or head.outputs.fractions == "sampled":
+        selector = learner.params if backup.selects_online else learner.target_params
+        q_select = head.q_values(network.apply(selector, batch.obs_t, select_key, "select"))
     reward = batch.r_t
     if backup.needs_bonus:
-        q_tm1 = head.q_values(network.apply(learner.target_params, batch.obs_tm1, bonus_key))
+        q_tm1 = head.q_values(network.apply(learner.target_params, batch.obs_tm1, bonus_key, "select"))
+        # After n steps the bonus is that of the first alone: those of the others would need their own forward passes.
         reward = reward + jax.vmap(backup.bonus, in_axes=(0, 0, None))(q_tm1, batch.a_tm1, h)
     policy, penalty = jax.vmap(backup.policy, in_axes=(0, None))(q_select, h)
-    return jax.vmap(head.target, in_axes=(DIST_AXES, 0, 0, 0, 0))(dist_t, policy, penalty, reward, batch.discount_t)
+    return jax.vmap(head.target)(dist_t, policy, penalty, reward, batch.discount_t)
 
 
-def make_learn(config: Config, network: Network, head: Head, backup: Backup, replay: Replay) -> LearnFn:
-    """The learning phase as one pure function of learner, memory, rows [T, E], key and hypers."""
+DescendFn = Callable[[Learner, Examples, Array, Hypers], tuple[Learner, Array, LearnMetrics]]
+
+
+def make_descend(config: Config, network: Network, head: Head) -> DescendFn:
+    """One gradient step on given targets: (learner, examples, key, hypers) -> learner, priorities [B], metrics."""
     reduce = {"mean": jnp.mean, "sum": jnp.sum}[config.reduction]
 
-    def loss_fn(params: Any, batch: Transition, y: Array, weight: Array, key: Array, h: Hypers) -> tuple[Array, Any]:
-        dist_tm1 = network.apply(params, batch.obs_tm1, key)
-        losses, abs_td_error = jax.vmap(head.loss, in_axes=(DIST_AXES, 0, 0, None))(dist_tm1, batch.a_tm1, y, h)
-        q_taken = jnp.take_along_axis(head.q_values(dist_tm1), batch.a_tm1[:, None], axis=1)
-        return reduce(weight * losses), (abs_td_error, jnp.mean(q_taken))
+    def loss_fn(params: Any, examples: Examples, key: Array, h: Hypers) -> tuple[Array, Any]:
+        dist_tm1 = network.apply(params, examples.obs_tm1, key, "online")
+        parts = jax.vmap(head.loss, in_axes=(0, 0, 0, None))(dist_tm1, examples.a_tm1, examples.y, h)
+        q_taken = jnp.take_along_axis(head.q_values(dist_tm1), examples.a_tm1[:, None], axis=1)
+        return reduce(examples.weight * parts.loss), (parts.priority, jnp.mean(parts.abs_td_error), jnp.mean(q_taken))
 
-    def gradient_step(
-        learner: Learner, batch: Transition, weight: Array, key: Array, h: Hypers
-    ) -> tuple[Learner, Array, LearnMetrics]:
-        target_key, online_key = jax.random.split(key)
-        y = jax.lax.stop_gradient(batch_targets(network, head, backup, learner, batch, target_key, h))
-        (loss, (abs_td_error, q)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            learner.params, batch, y, weight, online_key, h
+    def descend(learner: Learner, examples: Examples, key: Array, h: Hypers) -> tuple[Learner, Array, LearnMetrics]:
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, (priority, abs_td_error, q)), grads = grad_fn(learner.params, examples, key, h)
+        changes, opt_state = make_optimizer(config, h, learner.updates.count).update(
+            grads, learner.opt_state, learner.params
         )
-        optimizer = make_optimizer(config, h, learner.updates.count)
-        changes, opt_state = optimizer.update(grads, learner.opt_state, learner.params)
         params = optax.apply_updates(learner.params, changes)
-        updates = learner.updates.count + 1
-        target_params = periodic_update(params, learner.target_params, updates, h.target_period, h.tau)
-        metrics = LearnMetrics(loss, q, jnp.mean(abs_td_error), optax.tree.norm(grads))
-        return Learner(params, target_params, opt_state, Counter(updates)), abs_td_error, metrics
+        if network.refresh is not None:
+            params = network.refresh(params, examples.obs_tm1)
+        learner = Learner(params, learner.target_params, opt_state, Counter(learner.updates.count + 1))
+        return learner, priority, LearnMetrics(loss, q, abs_td_error, optax.tree.norm(grads))
+
+    return descend
+
+
+def no_metrics() -> LearnMetrics:
+    """Metrics before the first update."""
+    return LearnMetrics(*(jnp.zeros((), jnp.float32) for _ in LearnMetrics._fields))
+
+
+def make_replay_learn(config: Config, network: Network, head: Head, backup: Backup, replay: Replay) -> LearnFn:
+    """The learning phase of DQN and its family: write the rollout's rows, then make updates from the replay."""
+    descend = make_descend(config, network, head)
+
+    def update(memory: Any, learner: Learner, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
+        sample_key, target_key, online_key = jax.random.split(key, 3)
+        batch, where, weight = replay.sample(memory, sample_key, h)
+        y = jax.lax.stop_gradient(batch_targets(network, head, backup, learner, batch, target_key, h))
+        examples = Examples(batch.obs_tm1, batch.a_tm1, y, weight)
+        learner, priority, metrics = descend(learner, examples, online_key, h)
+        target_params = periodic_update(
+            learner.params, learner.target_params, learner.updates.count, h.target_period, h.tau
+        )
+        return learner.replace(target_params=target_params), replay.update(memory, where, priority, h), metrics  # type: ignore[attr-defined]
 
     def learn(learner: Learner, memory: Any, rows: Row, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
         memory = replay.add(memory, rows)
 
-        def update(_: Array, carry: tuple[Learner, Any, LearnMetrics]) -> tuple[Learner, Any, LearnMetrics]:
+        def step(_: Array, carry: tuple[Learner, Any, LearnMetrics]) -> tuple[Learner, Any, LearnMetrics]:
             learner, memory, total = carry
-            sample_key, step_key = jax.random.split(jax.random.fold_in(key, learner.updates.count))
-            batch, where, weight = replay.sample(memory, sample_key, h)
-            learner, abs_td_error, metrics = gradient_step(learner, batch, weight, step_key, h)
-            return learner, replay.update(memory, where, abs_td_error), jax.tree.map(jnp.add, total, metrics)
+            update_key = jax.random.fold_in(key, learner.updates.count)
+            learner, memory, metrics = update(memory, learner, update_key, h)
+            return learner, memory, jax.tree.map(jnp.add, total, metrics)
 
-        nothing = LearnMetrics(*(jnp.zeros((), jnp.float32) for _ in LearnMetrics._fields))
         # A number of updates that XLA cannot see, and keys that no two of them share, keep this a loop of its own. One
         # update that it could merge with the writing above would read a ring with the new rows fused in, for which the
         # whole old ring is copied: in every phase, and the more the larger the ring.
         count = jnp.minimum(config.updates_per_rollout, config.updates_per_rollout + learner.updates.count)
-        return jax.lax.fori_loop(0, count, update, (learner, memory, nothing))
+        return jax.lax.fori_loop(0, count, step, (learner, memory, no_metrics()))
+
+    return learn
+
+
+def make_rollout_learn(config: Config, network: Network, head: Head) -> LearnFn:
+    """The learning phase of PQN (Gallici et al. 2024): λ-returns of the newest rollout, no replay, no target network.
+
+    Every pass (epoch) goes through the rollout's T × E steps in a new random order, in `num_minibatches` updates.
+    """
+    descend = make_descend(config, network, head)
+
+    def rollout_targets(params: Any, rows: Row, key: Array, h: Hypers) -> Array:
+        """λ-returns [T, E] with the parameters that acted."""
+        # The true next observation of each step, so that a cut episode goes on being worth something.
+        obs_t = rows.final_obs.reshape(-1, *rows.final_obs.shape[2:])
+        q_t = head.q_values(network.apply(params, obs_t, key, "target"))
+        value_t = jnp.max(q_t, axis=-1).reshape(rows.reward.shape)
+        per_env = jax.vmap(lambda_returns, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
+        return per_env(rows.reward, rows.terminated, rows.truncated, rows.valid, value_t, h.gamma, h.trace_lambda)
+
+    def learn(learner: Learner, memory: Any, rows: Row, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
+        target_key, epoch_key = jax.random.split(jax.random.fold_in(key, learner.updates.count))
+        y = jax.lax.stop_gradient(rollout_targets(learner.params, rows, target_key, h))
+        weight = rows.valid.astype(jnp.float32)
+        examples = jax.tree.map(
+            lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), Examples(rows.obs, rows.action, y, weight)
+        )
+        size = weight.size
+
+        def minibatch(carry: tuple[Learner, LearnMetrics], step: tuple[Array, Array]) -> tuple[Any, None]:
+            learner, total = carry
+            index, online_key = step
+            part = jax.tree.map(lambda leaf: leaf[index], examples)
+            learner, _, metrics = descend(learner, part, online_key, h)
+            return (learner, jax.tree.map(jnp.add, total, metrics)), None
+
+        def epoch(carry: tuple[Learner, LearnMetrics], key: Array) -> tuple[Any, None]:
+            order_key, online_key = jax.random.split(key)
+            order = jax.random.permutation(order_key, size).reshape(config.num_minibatches, -1)
+            return jax.lax.scan(minibatch, carry, (order, jax.random.split(online_key, config.num_minibatches)))
+
+        epochs = jax.random.split(epoch_key, config.num_epochs)
+        (learner, total), _ = jax.lax.scan(epoch, (learner, no_metrics()), epochs)
+        return learner, memory, total
 
     return learn

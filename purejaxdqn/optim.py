@@ -1,6 +1,6 @@
 """The optimiser from Config and Hypers, and target updates."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ Params = TypeVar("Params")
 
 
 def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientTransformation:
-    """The gradient transformation at one update: clip by global norm, then Adam, RMSProp or plain descent.
+    """The gradient transformation at one update: clip by global norm, then Adam, RAdam, RMSProp or plain descent.
 
     It is rebuilt under the trace from traced hypers, which keeps new hypers from recompiling; its state has the same
     structure whatever the hypers, so the state of one update serves the next.
@@ -27,6 +27,8 @@ def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientT
     """
     scale_by = {
         "adam": lambda: optax.scale_by_adam(eps=h.adam_epsilon),
+        # Rectified Adam (Liu et al. 2020), which PQN's authors use.
+        "radam": lambda: optax.scale_by_radam(eps=h.adam_epsilon),
         # Centred, decay .95 and ε inside the root: Mnih et al. 2015's RMSProp as DQN Zoo writes it.
         "rmsprop": lambda: optax.scale_by_stddev(decay=0.95, eps=h.adam_epsilon),
         "sgd": optax.identity,
@@ -36,8 +38,30 @@ def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientT
         "linear": lambda: linear_schedule(updates, h.learning_rate, h.learning_rate_final, float(config.num_updates)),
     }[config.learning_rate_schedule]()
     return optax.chain(
-        optax.clip_by_global_norm(h.max_grad_norm), scale_by(), optax.scale_by_learning_rate(learning_rate)
+        optax.clip_by_global_norm(h.max_grad_norm),
+        scale_by(),
+        scale_proposal(h.fraction_lr_scale) if config.head == "fqf" else optax.identity(),
+        optax.scale_by_learning_rate(learning_rate),
     )
+
+
+PROPOSAL = "fraction_proposal"
+"""Name, on the path to its parameters, of the network that proposes fqf's fractions."""
+
+
+def scale_proposal(scale: float | Array) -> optax.GradientTransformation:
+    """Scales the changes of the fraction proposal alone, after the moments have made them independent of its loss.
+
+    The proposal has to learn much more slowly than the quantiles that it chooses from (Yang et al. 2019, appendix).
+
+    Args:
+      scale: [].
+    """
+
+    def scaled(path: Any, change: Array) -> Array:
+        return change * scale if any(getattr(part, "key", None) == PROPOSAL for part in path) else change
+
+    return optax.stateless(lambda changes, params: jax.tree_util.tree_map_with_path(scaled, changes))
 
 
 def soft_update(params: Params, target_params: Params, tau: float | Array) -> Params:

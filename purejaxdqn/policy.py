@@ -74,6 +74,6 @@ def load_policy(run_dir: str | Path, seed_index: int = 0, which: Which = "best")
 
     @jax.jit
     def apply_q(params: Any, obs: jax.Array) -> jax.Array:
-        return head.q_values(network.apply(params, obs, jax.random.key(0)))
+        return head.q_values(network.apply(params, obs, jax.random.key(0), "greedy"))
 
     return Policy(params, apply_q, spec)

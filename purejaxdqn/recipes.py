@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from purejaxdqn.config import Config, SettingError
+from purejaxdqn.algorithms import ALGORITHMS, Algorithm, Family
+from purejaxdqn.build import check_read, is_read
+from purejaxdqn.config import Config, SettingError, require
 from purejaxdqn.types import Hypers
 
 
@@ -39,9 +41,9 @@ _VECTOR_CONFIG = {
     "batch_size": 128,
     "learning_starts": 1_000,
     "n_step": 3,
-    "double": True,
+    "backup": "double",
     "hidden": (120, 84),
-    "layer_norm": True,
+    "norm": "layer",
     "loss": "squared",
     "learning_rate_schedule": "linear",
 }
@@ -60,9 +62,9 @@ _MINATAR_CONFIG = {
     "batch_size": 32,
     "learning_starts": 5_000,
     "n_step": 3,
-    "double": True,
+    "backup": "double",
     "hidden": (64,),
-    "layer_norm": True,
+    "norm": "layer",
     "loss": "squared",
     "learning_rate_schedule": "linear",
 }
@@ -138,8 +140,21 @@ RECIPES: dict[str, Recipe] = {
 }
 _GENERIC = ("vector", "minatar")
 _TUNED = {recipe.config["env"]: recipe for recipe in RECIPES.values() if recipe.name not in _GENERIC}
+_CONFIG_FIELDS = {field.name for field in dataclasses.fields(Config)}
+_HYPER_FIELDS = {field.name for field in dataclasses.fields(Hypers)}
+_DEFAULTS = {name: getattr(Config, name) for name in _CONFIG_FIELDS} | {
+    name: getattr(Hypers, name) for name in _HYPER_FIELDS
+}
 # Named, so that choosing a recipe need not import gymnax and make the environment.
 _OTHER_PICTURES = frozenset({"Pong-misc"})
+
+
+def family(env_id: str) -> Family:
+    """Which settings of an algorithm suit an environment; an unknown one counts as giving vectors."""
+    if env_id.endswith("-v5"):
+        # EnvPool names its Atari games so.
+        return "atari"
+    return "minatar" if env_id.endswith("-MinAtar") or env_id in _OTHER_PICTURES else "vector"
 
 
 def default_recipe(env_id: str) -> Recipe:
@@ -150,28 +165,46 @@ def default_recipe(env_id: str) -> Recipe:
     """
     if env_id in _TUNED:
         return _TUNED[env_id]
-    pictures = env_id.endswith("-MinAtar") or env_id in _OTHER_PICTURES
-    return RECIPES["minatar" if pictures else "vector"]
+    return RECIPES["vector" if family(env_id) == "vector" else "minatar"]
 
 
-def make_settings(recipe: Recipe, env_id: str | None = None, **overrides: Any) -> tuple[Config, Hypers]:
-    """A recipe's settings.
+def find_algorithm(name: str) -> Algorithm:
+    """An algorithm by name.
+
+    Raises:
+      SettingError: for an unknown one, with those that there are.
+    """
+    require(name in ALGORITHMS, "algo", name, f"use one of {', '.join(ALGORITHMS)}")
+    return ALGORITHMS[name]
+
+
+def make_settings(
+    recipe: Recipe, env_id: str | None = None, algo: str | None = None, **overrides: Any
+) -> tuple[Config, Hypers]:
+    """A recipe's settings, with an algorithm's in their place where one is named, and single ones in place of both.
+
+    Of a recipe and an algorithm only those settings are taken that the run will read: `algo="rainbow", head="scalar"`
+    has no atoms.
 
     Args:
       recipe: the settings to start from.
       env_id: another environment than the recipe's.
-      **overrides: fields of `Config` or `Hypers` that differ from the recipe's.
+      algo: name of an algorithm; by default the recipe's own ingredients.
+      **overrides: fields of `Config` or `Hypers` that differ.
 
     Raises:
-      SettingError: for a name that is a field of neither, or a value that cannot work.
+      SettingError: for an unknown name, a value that cannot work, or an override that nothing would read.
     """
-    config_names = {field.name for field in dataclasses.fields(Config)}
-    hyper_names = {field.name for field in dataclasses.fields(Hypers)}
+    env_id = env_id or recipe.config["env"]
+    base = {**recipe.config, **recipe.hypers, "env": env_id}
+    if algo is not None:
+        base |= find_algorithm(algo).values(family(env_id))
     for name, value in overrides.items():
-        if name not in config_names | hyper_names:
+        if name not in _CONFIG_FIELDS | _HYPER_FIELDS:
             raise SettingError(name, value, "there is no such setting")
-    config = dict(recipe.config) | {name: value for name, value in overrides.items() if name in config_names}
-    hypers = dict(recipe.hypers) | {name: value for name, value in overrides.items() if name in hyper_names}
-    if env_id is not None:
-        config["env"] = env_id
-    return Config(**config), Hypers(**hypers).validate()
+    config = Config(**{name: value for name, value in (base | overrides).items() if name in _CONFIG_FIELDS})
+    check_read(config, overrides)
+    unread = {name: _DEFAULTS[name] for name in base if name not in overrides and not is_read(config, name)}
+    chosen = base | unread | overrides
+    config = config.replace(**{name: chosen[name] for name in unread if name in _CONFIG_FIELDS})
+    return config, Hypers(**{name: value for name, value in chosen.items() if name in _HYPER_FIELDS}).validate()

@@ -34,7 +34,7 @@ def record_episode(parts: Parts, params: Any, key: jax.Array, epsilon: float = 0
 
     @jax.jit
     def decide(params: Any, env: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), key))
+        q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), key, "greedy"))
         return q_values, epsilon_greedy(key, q_values, epsilon)
 
     env, _ = jax.jit(parts.env.reset, static_argnums=1)(key, 1)

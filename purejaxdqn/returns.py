@@ -1,5 +1,6 @@
 """Folding several rewards into one return."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -28,3 +29,44 @@ def n_step_fold(reward: Array, terminated: Array, truncated: Array, gamma: float
     stopped_by_termination = jnp.any(jnp.logical_and(in_fold, terminated))
     discount = jnp.where(stopped_by_termination, 0.0, powers[last] * gamma)
     return folded_return, discount, last
+
+
+def lambda_returns(
+    reward: Array,
+    terminated: Array,
+    truncated: Array,
+    valid: Array,
+    value_t: Array,
+    gamma: float | Array,
+    trace_lambda: float | Array,
+) -> Array:
+    """λ-returns of every step of one environment's rollout (Sutton and Barto 2018, eq. 12.18).
+
+    G_t = r_t + γ ((1 - λ_t) v_t + λ_t G_{t+1}), without the bracket where step t terminated. λ_t is λ, or 0 where no
+    next step continues the episode: it ended there, the rollout did, or the next row is not valid. With v_t the
+    greatest action value this is Peng's Q(λ) (Peng and Williams 1994), the target of PQN (Gallici et al. 2024).
+
+    Args:
+      reward: [T] rewards.
+      terminated: bool [T].
+      truncated: bool [T].
+      valid: bool [T], False for a row that is no transition; what is returned for such a row means nothing.
+      value_t: [T] value of the true observation after each step, of the final one where an episode ended there.
+      gamma: discount per step, [].
+      trace_lambda: λ in [0, 1], [].
+
+    Returns:
+      The λ-returns [T]. No gradient is stopped here.
+    """
+    next_valid = jnp.concatenate([valid[1:], jnp.zeros(1, bool)])
+    goes_on = jnp.logical_and(next_valid, jnp.logical_not(jnp.logical_or(terminated, truncated)))
+
+    def back(g_next: Array, step: tuple[Array, Array, Array, Array]) -> tuple[Array, Array]:
+        r, ended, traced, v = step
+        # Chosen, not multiplied by zero, so that not even a NaN of another episode gets through.
+        bootstrap = jnp.where(traced, (1.0 - trace_lambda) * v + trace_lambda * g_next, v)
+        g = r + jnp.where(ended, 0.0, gamma * bootstrap)
+        return g, g
+
+    nothing = jnp.zeros_like(reward[-1])
+    return jax.lax.scan(back, nothing, (reward, terminated, goes_on, value_t), reverse=True)[1]

@@ -226,7 +226,7 @@ class Run:
                 seconds = time.perf_counter() - begin
                 self.run_seconds += seconds
                 self.iterations += count
-                updates = self.iterations * config.updates_per_rollout
+                updates = self.iterations * config.updates_per_iteration
                 rows = metric_rows(metrics, settings.seeds, self.env_steps, updates)
                 self.check_finite(rows)
                 finished = self.iterations == config.num_iterations
@@ -310,9 +310,10 @@ class Run:
         summary = {
             "env": settings.config.env,
             "recipe": settings.recipe,
+            "algo": settings.algo,
             "seeds": list(settings.seeds),
             "env_steps_per_seed": self.env_steps,
-            "updates_per_seed": self.iterations * settings.config.updates_per_rollout,
+            "updates_per_seed": self.iterations * settings.config.updates_per_iteration,
             "compile_seconds": round(self.compile_seconds, 3),
             "run_seconds": round(self.run_seconds, 3),
             "steps_per_second": round(trained / max(self.run_seconds, 1e-9), 1),

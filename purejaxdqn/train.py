@@ -13,6 +13,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from purejaxdqn import cli
+from purejaxdqn.build import check_read
 from purejaxdqn.checkpoint import DamagedCheckpoint
 from purejaxdqn.config import Config, SettingError, require
 from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
@@ -29,6 +30,9 @@ class RunOptions:
 
     recipe: str | None = None
     """Named settings to start from; by default those for the environment. Other flags override them."""
+    algo: str | None = None
+    """Algorithm: dqn, double, dueling, prioritized, n-step, noisy, c51, qr-dqn, iqn, fqf, m-dqn, m-iqn, rainbow or pqn;
+    by default the recipe's own. Its ingredients are flags too, which override it."""
     seeds: int = 1
     """Number of seeds trained side by side, each a run of its own."""
     seed: int = 0
@@ -115,9 +119,14 @@ def number_of_seeds(args: Sequence[str]) -> int | None:
 def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     """Settings of a new run from its flags."""
     recipe, env = find_recipe(args)
-    config, hypers = make_settings(recipe, env)
-    flags = cli.parse(flags_class(config, hypers, RunOptions()), args, COMMAND, str(__doc__))
+    algo = cli.peek(args, "--algo")
+    config, hypers = make_settings(recipe, env, algo)
+    cls = flags_class(config, hypers, RunOptions())
+    flags = cli.parse(cls, args, COMMAND, str(__doc__))
     config, hypers, options = split_flags(flags)
+    # Once more with what was typed alone: a value that only the recipe chose is left out where nothing reads it now.
+    typed = typed_settings(args, cls, config, hypers)
+    config, hypers = make_settings(recipe, env, algo, **typed)
     require(options.seeds >= 1, "seeds", options.seeds, "use at least 1")
     require(options.seed >= 0, "seed", options.seed, "use 0 or a positive whole number")
     require(options.eval_episodes >= 1, "eval_episodes", options.eval_episodes, "use at least 1")
@@ -133,8 +142,16 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
         eval_episodes=options.eval_episodes,
         checkpoint_every=options.checkpoint_every or max(1, config.total_steps // 10),
         recipe=recipe.name,
+        algo=algo,
     )
     return settings, options
+
+
+def typed_settings(args: Sequence[str], cls: type, config: Config, hypers: Hypers) -> dict[str, Any]:
+    """The fields of Config and Hypers that were typed, with their values; environment parameters count as one."""
+    typed = {name.split(".", 1)[0] for name in cli.typed_fields(args, cls)}
+    values = vars(config) | vars(hypers)
+    return {name: value for name, value in values.items() if name in typed and name != "env"}
 
 
 def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOptions]:
@@ -146,6 +163,7 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
     saved, _, _ = read_config(folder)
     options = RunOptions(
         recipe=saved.recipe,
+        algo=saved.algo,
         seeds=len(saved.seeds),
         seed=saved.seeds[0],
         eval_episodes=saved.eval_episodes,
@@ -156,14 +174,16 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
     env = cli.peek(args, "--env")
     fixed = "was {} when the run began, and a saved state fits that alone: leave the flag out, or begin a new run"
     require(env in (None, saved.config.env), "env", env, "the environment " + fixed.format(saved.config.env))
-    flags = cli.parse(flags_class(saved.config, saved.hypers, options), args, COMMAND, str(__doc__))
+    cls = flags_class(saved.config, saved.hypers, options)
+    flags = cli.parse(cls, args, COMMAND, str(__doc__))
     config, hypers, chosen = split_flags(flags)
+    check_read(saved.config, typed_settings(args, cls, config, hypers))
     require(chosen.out is None, "out", chosen.out, "a resumed run stays in its folder: leave the flag out")
     for field in dataclasses.fields(Config):
         before, after = getattr(saved.config, field.name), getattr(config, field.name)
         longer = field.name == "total_steps" and after > before
         require(before == after or longer, field.name, after, "it " + fixed.format(cli.typed(before)))
-    for name in ("recipe", "seeds", "seed", "log_every", "eval_every", "eval_episodes"):
+    for name in ("recipe", "algo", "seeds", "seed", "log_every", "eval_every", "eval_episodes"):
         before, after = getattr(options, name), getattr(chosen, name)
         require(before == after, name, after, "it " + fixed.format(cli.typed(before)))
     settings = dataclasses.replace(

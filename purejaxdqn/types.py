@@ -4,7 +4,7 @@ Sizes: T time, E environments, B batch, A actions, N atoms. Arrays at a step and
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,17 @@ from flax import struct
 from jax import Array
 
 from purejaxdqn.config import require
+
+UNIT_INTERVAL = (
+    "gamma",
+    "tau",
+    "epsilon_start",
+    "epsilon_final",
+    "munchausen_alpha",
+    "importance_exponent",
+    "importance_exponent_final",
+    "trace_lambda",
+)
 
 
 @struct.dataclass
@@ -39,19 +50,47 @@ class Hypers:
     epsilon_fraction: float | Array = 0.5
     """Share of total_steps over which ε decays, in (0, 1]."""
     huber_delta: float | Array = 1.0
-    """|TD error| beyond which the Huber loss is linear, in units of return."""
+    """|TD error| beyond which the Huber loss is linear, in units of return; κ of the quantile losses."""
+    munchausen_alpha: float | Array = 0.9
+    """Share of the log-policy that a Munchausen backup adds to the reward, in [0, 1]."""
+    munchausen_temperature: float | Array = 0.03
+    """Temperature of a Munchausen backup's softmax policy, in units of return."""
+    munchausen_clip: float | Array = -1.0
+    """Lowest value of temperature × log-policy that a Munchausen backup adds, below 0."""
+    priority_exponent: float | Array = 0.6
+    """Power of the TD error in a priority: 0 is uniform, 1 proportional."""
+    priority_epsilon: float | Array = 1e-6
+    """Added to |TD error|, so that no transition becomes impossible to draw."""
+    importance_exponent: float | Array = 0.4
+    """β, how far importance weights undo the priorities, at the start of the run, in [0, 1]."""
+    importance_exponent_final: float | Array = 1.0
+    """β at the end of the run."""
+    trace_lambda: float | Array = 0.65
+    """λ of the rollout learner's returns: 0 is one-step, 1 sums all rewards of the rollout."""
+    fraction_lr_scale: float | Array = 0.01
+    """Step size of fqf's fraction proposal, as a share of the network's."""
+    fraction_entropy: float | Array = 0.0
+    """Weight of the entropy that keeps fqf's fractions apart."""
 
     def validate(self) -> "Hypers":
         """Returns itself; raises `SettingError` where a value (not a tracer) is out of range."""
-        for name in ("gamma", "tau", "epsilon_start", "epsilon_final"):
+        for name in UNIT_INTERVAL:
             value = float(getattr(self, name))
             require(0.0 <= value <= 1.0, name, value, "use a number in [0, 1]")
-        for name in ("learning_rate", "learning_rate_final"):
+        for name in (
+            "learning_rate",
+            "learning_rate_final",
+            "priority_exponent",
+            "fraction_lr_scale",
+            "fraction_entropy",
+        ):
             value = float(getattr(self, name))
             require(0.0 <= value < float("inf"), name, value, "use a finite number of at least 0")
-        for name in ("adam_epsilon", "huber_delta"):
+        for name in ("adam_epsilon", "huber_delta", "munchausen_temperature", "priority_epsilon"):
             value = float(getattr(self, name))
             require(0.0 < value < float("inf"), name, value, "use a finite number above 0")
+        clip = float(self.munchausen_clip)
+        require(-float("inf") < clip < 0.0, "munchausen_clip", clip, "use a finite number below 0")
         norm, fraction = float(self.max_grad_norm), float(self.epsilon_fraction)
         require(norm > 0.0, "max_grad_norm", norm, "use a number above 0")
         require(0.0 < fraction <= 1.0, "epsilon_fraction", fraction, "use a number in (0, 1]")
@@ -131,13 +170,45 @@ class Transition:
 
 
 @struct.dataclass
+class Proposal:
+    """What learns fqf's fractions: the N - 1 inner boundaries between N fractions, and the quantiles there."""
+
+    boundary: Array
+    """float32 [..., N - 1], increasing in (0, 1); its gradient goes to the proposal alone."""
+    x: Array
+    """float32 [..., A, N - 1], quantile values at the boundaries, without gradient."""
+    entropy: Array
+    """float32 [...], entropy of the widths of the N fractions; its gradient goes to the proposal alone."""
+
+
+@struct.dataclass
 class Dist:
-    """Return distributions of every action: atoms or quantiles `x` on a support. A scalar head has N = 1."""
+    """Return distributions of every action, each of N entries. A scalar head has N = 1."""
 
     x: Array
-    """float32 [..., A, N]."""
+    """float32 [..., A, N]: an expected return (N = 1), logits of atoms, or quantile values."""
     support: Array
-    """float32 [N]."""
+    """float32 [..., N]: the atoms' returns, or the quantiles' fractions τ; 0 for an expected return."""
+    weight: Array
+    """float32 [..., N]: probability mass that each quantile stands for, summing to one; 1 / N for all others."""
+    proposal: Proposal | None = None
+    """Of fqf's online network only."""
+
+
+class Outputs(NamedTuple):
+    """What a head asks of the network that it reads."""
+
+    num_atoms: int
+    """Outputs per action; 1 where the network is asked for one fraction at a time."""
+    support: tuple[float, ...]
+    """`Dist.support` where it is fixed, of length num_atoms."""
+    fractions: Literal["fixed", "sampled", "proposed"]
+    """Whether the support is fixed, or fractions that the network draws (iqn) or proposes (fqf)."""
+
+
+Role = Literal["online", "target", "select", "act", "greedy"]
+"""What a forward pass is for: predicting under a gradient, valuing the next observation, choosing the action there,
+acting in E environments that are to explore apart, or acting greedily without any noise."""
 
 
 @struct.dataclass
@@ -146,6 +217,7 @@ class Learner:
 
     params: Any
     target_params: Any
+    """Of the same structure; () where the learner has no target network."""
     opt_state: Any
     updates: Counter
 

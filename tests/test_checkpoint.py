@@ -38,6 +38,7 @@ def settings(**changes):
         "eval_episodes": 3,
         "checkpoint_every": 30,
         "recipe": "cartpole",
+        "algo": None,
     }
     return run_folder.Settings(**values | changes)
 

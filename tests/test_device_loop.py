@@ -305,7 +305,7 @@ def test_greedy_runs_act_greedily(agent, init, iterate):
     h = Hypers(epsilon_start=0.0, epsilon_final=0.0, learning_rate=0.0)
     state, _ = iterate(init(KEY, h), h, 10)
     rows = rows_of(state)
-    q = agent.parts.network.apply(state.learner.params, rows.obs[10:].reshape(-1, 4), None).x[..., 0]
+    q = agent.parts.network.apply(state.learner.params, rows.obs[10:].reshape(-1, 4), None, "greedy").x[..., 0]
     np.testing.assert_array_equal(rows.action[10:].ravel(), np.argmax(q, axis=-1))
 
 
@@ -553,7 +553,7 @@ def test_greedy_evaluation_equals_a_loop_by_hand(agent, init, evaluate):
     state, obs = env.reset(jax.random.split(KEY)[0], 4)
     running, lengths = np.ones(4, bool), np.zeros(4, int)
     step = jax.jit(env.step)
-    q_values = jax.jit(lambda obs: agent.parts.network.apply(params, obs, None).x[..., 0])
+    q_values = jax.jit(lambda obs: agent.parts.network.apply(params, obs, None, "greedy").x[..., 0])
     while running.any():
         state, obs, row = step(KEY, state, jnp.argmax(q_values(obs), axis=-1))
         lengths += running

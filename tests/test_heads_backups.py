@@ -10,9 +10,9 @@ import rlax
 from purejaxdqn.backups import greedy
 from purejaxdqn.config import Config
 from purejaxdqn.heads import scalar
-from purejaxdqn.learn import batch_targets, init_learner, make_learn
+from purejaxdqn.learn import batch_targets, init_learner, make_replay_learn
 from purejaxdqn.networks import Network
-from purejaxdqn.replay.uniform import Replay
+from purejaxdqn.replay.contract import Replay
 from purejaxdqn.types import Dist, Hypers, Learner, Transition, counter
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
@@ -22,7 +22,7 @@ H = Hypers().as_arrays()
 
 
 def dist(*values):
-    return Dist(x=jnp.array(values, jnp.float32)[:, None], support=jnp.zeros(1))
+    return Dist(x=jnp.array(values, jnp.float32)[:, None], support=jnp.zeros(1), weight=jnp.ones(1))
 
 
 def test_scalar_head_reads_action_values():
@@ -34,20 +34,20 @@ def test_scalar_target_is_the_policys_expectation():
     target = scalar("squared").target
     policy, penalty = jnp.array([0.25, 0.75]), jnp.array([0.0, 2.0])
     y = target(dist(4, 8), policy, penalty, jnp.float32(1.0), jnp.float32(0.5))
-    np.testing.assert_allclose(y, [3.75])
-    np.testing.assert_allclose(target(dist(4, 8), policy, penalty, jnp.float32(1.0), jnp.float32(0.0)), [1.0])
+    np.testing.assert_allclose(y, 3.75)
+    np.testing.assert_allclose(target(dist(4, 8), policy, penalty, jnp.float32(1.0), jnp.float32(0.0)), 1.0)
 
 
 @pytest.mark.parametrize(("loss", "expected"), [("squared", 4.5), ("huber", 2.5)])
 def test_scalar_loss_by_hand(loss, expected):
     # The target 5 misses the value 2 by 3: ½ · 9, or with δ = 1, 1 · (3 - ½).
-    value, abs_error = scalar(loss).loss(dist(7, 2), jnp.int32(1), jnp.array([5.0]), H)
-    assert float(value) == expected and float(abs_error) == 3.0
+    value, abs_error, priority = scalar(loss).loss(dist(7, 2), jnp.int32(1), jnp.float32(5.0), H)
+    assert float(value) == expected and float(abs_error) == float(priority) == 3.0
 
 
 def test_huber_delta_is_a_hyper():
     """δ = 2: 2 · (3 - 1) = 4, without another compilation."""
-    value, _ = scalar("huber").loss(dist(7, 2), jnp.int32(1), jnp.array([5.0]), H.replace(huber_delta=2.0))
+    value, *_ = scalar("huber").loss(dist(7, 2), jnp.int32(1), jnp.float32(5.0), H.replace(huber_delta=2.0))
     assert float(value) == 4.0
 
 
@@ -58,7 +58,7 @@ def test_largest_valid_huber_delta_gives_no_nan():
         h.validate()
     except ValueError:
         return
-    value, _ = scalar("huber").loss(dist(7, 2), jnp.int32(1), jnp.array([5.0]), h.as_arrays())
+    value, *_ = scalar("huber").loss(dist(7, 2), jnp.int32(1), jnp.float32(5.0), h.as_arrays())
     assert float(value) == 4.5
 
 
@@ -68,7 +68,7 @@ def test_greedy_backup():
         backup = greedy(double)
         policy, penalty = backup.policy(jnp.array([1.0, 5.0, 5.0]), H)
         np.testing.assert_array_equal(policy, [0.0, 1.0, 0.0])
-        np.testing.assert_array_equal(penalty, [0.0, 0.0, 0.0])
+        assert penalty is None
         assert backup.selects_online is double and not backup.needs_bonus
         assert float(backup.bonus(jnp.array([1.0, 2.0, 3.0]), jnp.int32(0), H)) == 0.0
 
@@ -77,8 +77,9 @@ def linear_init(key):
     return {"w": jax.random.normal(key, (D, A))}
 
 
-def linear_apply(params, obs, key):
-    return Dist(x=(obs @ params["w"])[..., None], support=jnp.zeros(1))
+def linear_apply(params, obs, key, role):
+    one = jnp.ones((obs.shape[0], 1))
+    return Dist(x=(obs @ params["w"])[..., None], support=0.0 * one, weight=one)
 
 
 LINEAR = Network(init=linear_init, apply=linear_apply)
@@ -110,7 +111,7 @@ def fixed_replay(batch, weight):
         init=lambda row: (),
         add=lambda memory, rows: memory,
         sample=lambda memory, key, h: (batch, (), weight),
-        update=lambda memory, index, error: memory,
+        update=lambda memory, index, priority, h: memory,
     )
 
 
@@ -124,13 +125,15 @@ def test_targets_equal_rlax(double, batch, learner):
         error = jax.vmap(rlax.double_q_learning)(q_tm1, batch.a_tm1, batch.r_t, batch.discount_t, value, online)
     else:
         error = jax.vmap(rlax.q_learning)(q_tm1, batch.a_tm1, batch.r_t, batch.discount_t, value)
-    assert y.shape == (B, 1)
-    np.testing.assert_allclose(y[:, 0], error + q_tm1[jnp.arange(B), batch.a_tm1], atol=1e-5)
+    assert y.shape == (B,)
+    np.testing.assert_allclose(y, error + q_tm1[jnp.arange(B), batch.a_tm1], atol=1e-5)
 
 
 def learn_once(config, batch, learner, weight, h):
     """One learning phase on a fixed batch."""
-    learn = make_learn(config, LINEAR, scalar(config.loss), greedy(config.double), fixed_replay(batch, weight))
+    learn = make_replay_learn(
+        config, LINEAR, scalar(config.loss), greedy(config.backup == "double"), fixed_replay(batch, weight)
+    )
     return jax.jit(learn)(learner, (), None, jax.random.key(0), h.as_arrays())
 
 
@@ -140,7 +143,7 @@ def test_gradient_step_equals_rlax(loss, double, batch, learner):
     """One step of plain descent moves the parameters along the gradient of rlax's loss, weights included."""
     weight = (jnp.arange(B) % 4 > 0).astype(jnp.float32)
     h = Hypers(learning_rate=0.1, max_grad_norm=float("inf"), huber_delta=0.5)
-    config = Config(optimizer="sgd", learning_rate_schedule="constant", loss=loss, double=double)
+    config = Config(optimizer="sgd", learning_rate_schedule="constant", loss=loss, backup="double" if double else "max")
     new, _, metrics = learn_once(config, batch, learner, weight, h)
 
     def loss_fn(params):
@@ -186,16 +189,16 @@ def test_sum_is_mean_times_the_batch_size(batch, learner):
 def test_update_receives_the_absolute_errors_and_the_phase_makes_u_updates(batch, learner):
     """What a prioritised replay is given is |TD error| [B], after each of the updates."""
 
-    def update(memory, index, error):
+    def update(memory, index, error, h):
         return memory[0] + 1, error
 
     replay = fixed_replay(batch, jnp.ones(B))._replace(update=update)
     config = Config(optimizer="sgd", learning_rate_schedule="constant", updates_per_rollout=3)
-    learn = make_learn(config, LINEAR, scalar("squared"), greedy(True), replay)
+    learn = make_replay_learn(config, LINEAR, scalar("squared"), greedy(True), replay)
     h = Hypers(learning_rate=0.0).as_arrays()
     new, (calls, errors), _ = jax.jit(learn)(learner, (jnp.int32(0), jnp.zeros(B)), None, jax.random.key(0), h)
     q_tm1 = (batch.obs_tm1 @ learner.params["w"])[jnp.arange(B), batch.a_tm1]
-    y = batch_targets(LINEAR, scalar("squared"), greedy(True), learner, batch, jax.random.key(0), H)[:, 0]
+    y = batch_targets(LINEAR, scalar("squared"), greedy(True), learner, batch, jax.random.key(0), H)
     assert int(calls) == 3 and int(new.updates.count) == 3
     np.testing.assert_allclose(errors, jnp.abs(y - q_tm1), atol=1e-5)
 

@@ -1,22 +1,48 @@
 """Networks: shapes, inputs of every rank and dtype, sizes counted by hand, order of normalisation and activation."""
 
+import itertools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from purejaxdqn.config import Config, EnvSpec, SettingError
-from purejaxdqn.networks import ACTIVATIONS, INITIALIZERS, make_network, to_features
+from purejaxdqn.networks import ACTIVATIONS, INITIALIZERS, TORSOS, Network, Torso, to_features
+from purejaxdqn.networks import make_network as make_plain_network
+from purejaxdqn.networks.qnetwork import duel
+from purejaxdqn.types import Outputs
+
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 B, A, N = 5, 3, 2
+ROLES = ("online", "target", "select", "act", "greedy")
 
 
 def spec(shape, dtype="float32", values=None):
     return EnvSpec("Test-v0", A, shape, dtype, values, 100)
 
 
+def make_network(*args):
+    """The network with its functions compiled, which is quicker than op by op."""
+    network = make_plain_network(*args)
+    refresh = network.refresh and jax.jit(network.refresh)
+    return Network(network.init, jax.jit(network.apply, static_argnums=3), refresh)
+
+
+def fixed(num_atoms):
+    return Outputs(num_atoms, tuple(float(i) - 1.0 for i in range(num_atoms)), "fixed")
+
+
 def size(params):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def random_like(shapes):
+    """Arrays of the shapes of a tree, all positive, so that a variance may be among them, and none of them alike."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(0.1, 0.9, leaf.shape), jnp.float32), shapes)
 
 
 OBSERVATIONS = [
@@ -31,34 +57,36 @@ OBSERVATIONS = [
 
 
 @pytest.mark.parametrize(("env", "convolution", "inputs"), OBSERVATIONS)
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_shapes_and_number_of_parameters(env, convolution, inputs, layer_norm):
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_shapes_and_number_of_parameters(env, convolution, inputs, norm):
     """Every rank of observation gives [B, A, N]; parameters counted by hand (a norm has a scale and an offset)."""
-    network = make_network(Config(hidden=(12, 9), layer_norm=layer_norm), env, N)
-    params = network.init(jax.random.key(0))
+    network = make_network(Config(hidden=(12, 9), norm=norm), env, fixed(N))
+    params = random_like(jax.eval_shape(network.init, jax.random.key(0)))
     obs = jnp.ones((B, *env.obs_shape), env.obs_dtype)
-    out = jax.jit(network.apply)(params, obs, jax.random.key(1))
-    assert out.x.shape == (B, A, N) and out.x.dtype == jnp.float32 and out.support.shape == (N,)
-    norm = 2 if layer_norm else 0
-    expected = (inputs * 12 + 12 + 12 * norm) + (12 * 9 + 9 + 9 * norm) + (9 * A * N + A * N)
+    out = network.apply(params, obs, jax.random.key(1), "online")
+    assert out.x.shape == (B, A, N) and out.x.dtype == jnp.float32 and out.support.shape == out.weight.shape == (B, N)
+    np.testing.assert_array_equal(out.support, np.tile([-1.0, 0.0], (B, 1)))
+    np.testing.assert_array_equal(out.weight, 0.5)
+    scales = 2 if norm == "layer" else 0
+    expected = (inputs * 12 + 12 + 12 * scales) + (12 * 9 + 9 + 9 * scales) + (9 * A * N + A * N)
     if convolution:
-        expected += 3 * 3 * env.obs_shape[-1] * 16 + 16 + 16 * norm
+        expected += 3 * 3 * env.obs_shape[-1] * 16 + 16 + 16 * scales
     assert size(params) == expected
 
 
 def test_number_of_parameters_on_cartpole_by_hand():
     # 4·120 + 120, 120·84 + 84, 84·2 + 2, and two norms of 2·120 and 2·84.
     network = make_network(
-        Config(hidden=(120, 84), layer_norm=True), EnvSpec("CartPole-v1", 2, (4,), "float32", None, 500), 1
+        Config(hidden=(120, 84), norm="layer"), EnvSpec("CartPole-v1", 2, (4,), "float32", None, 500), fixed(1)
     )
-    assert size(network.init(jax.random.key(0))) == 600 + 10_164 + 170 + 240 + 168
+    assert size(jax.eval_shape(network.init, jax.random.key(0))) == 600 + 10_164 + 170 + 240 + 168
 
 
 def test_no_hidden_layers_is_linear():
-    network = make_network(Config(hidden=()), spec((7,)), 1)
+    network = make_network(Config(hidden=()), spec((7,)), fixed(1))
     params = network.init(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (2, 7))
-    one, other, both = (network.apply(params, x[None], None).x for x in (obs[0], obs[1], obs[0] + obs[1]))
+    one, other, both = (network.apply(params, x[None], None, "online").x for x in (obs[0], obs[1], obs[0] + obs[1]))
     np.testing.assert_allclose(one + other, both, atol=1e-5)
     assert size(params) == 7 * A + A
 
@@ -93,9 +121,9 @@ def with_kernels(params, kernels):
 def hidden_layer(x, **settings):
     """What a network's one hidden layer makes of x [1, 3], where its kernel is the identity and its bias zero."""
     env = EnvSpec("Test-v0", 4, (3,), "float32", None, 100)
-    network = make_network(Config(hidden=(3,), **settings), env, 1)
+    network = make_network(Config(hidden=(3,), **settings), env, fixed(1))
     kernels = {(3, 3): np.eye(3), (3, 4): np.eye(3, 4)}  # the fourth action is the bias of the output, zero
-    out = network.apply(with_kernels(network.init(jax.random.key(0)), kernels), jnp.array([x]), None).x
+    out = network.apply(with_kernels(network.init(jax.random.key(0)), kernels), jnp.array([x]), None, "online").x
     assert out[0, 3, 0] == 0.0
     return out[0, :3, 0]
 
@@ -104,43 +132,45 @@ def test_layer_norm_precedes_the_activation():
     """Dense (here the identity), then (x - mean) / deviation, then ReLU: -1, 1, 3 gives 0, 0, 1.2247."""
     # Mean 1, variance 8/3: 2 / √(8/3) = 1.2247. The other order would give (0, 1, 3) normalised: -1.069 first.
     np.testing.assert_allclose(
-        hidden_layer([-1.0, 1.0, 3.0], activation="relu", layer_norm=True), [0.0, 0.0, 1.2247], atol=1e-4
+        hidden_layer([-1.0, 1.0, 3.0], activation="relu", norm="layer"), [0.0, 0.0, 1.2247], atol=1e-4
     )
-    np.testing.assert_allclose(hidden_layer([-1.0, 1.0, 3.0], activation="relu", layer_norm=False), [0.0, 1.0, 3.0])
+    np.testing.assert_allclose(hidden_layer([-1.0, 1.0, 3.0], activation="relu", norm="none"), [0.0, 1.0, 3.0])
 
 
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_network_equals_numpy(layer_norm):
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_network_equals_numpy(norm):
     """Two hidden layers written out in numpy, with biases, scales and offsets that are not zero or one."""
-    network = make_network(Config(hidden=(12, 9), activation="tanh", layer_norm=layer_norm), spec((7,)), N)
+    network = make_network(Config(hidden=(12, 9), activation="tanh", norm=norm), spec((7,)), fixed(N))
     params = network.init(jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 20))
     params = jax.tree.map(lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape), params)
     obs = np.asarray(jax.random.normal(jax.random.key(2), (B, 7)))
-    layers, x = named(params), obs
+    layers, x = jax.tree.map(np.asarray, named(params)), obs
     for inputs, width in ((7, 12), (12, 9)):
         x = x @ layers["kernel", (inputs, width)] + layers["bias", (width,)]
-        if layer_norm:
+        if norm == "layer":
             x = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-6)
             x = x * layers["scale", (width,)] + layers["offset", (width,)]
         x = np.tanh(x)
     x = x @ layers["kernel", (9, A * N)] + layers["bias", (A * N,)]
-    np.testing.assert_allclose(network.apply(params, obs, None).x, x.reshape(B, A, N), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(network.apply(params, obs, None, "online").x, x.reshape(B, A, N), rtol=1e-4, atol=1e-5)
 
 
 def test_examples_of_a_batch_do_not_mix():
     """Each row of a batch gives what it gives alone: nothing is normalised, or reshaped, across the batch."""
     for env in (spec((7,)), spec((10, 10, 4))):
-        network = make_network(Config(hidden=(12,)), env, N)
+        network = make_network(Config(hidden=(12,)), env, fixed(N))
         params = network.init(jax.random.key(0))
         obs = jax.random.normal(jax.random.key(1), (B, *env.obs_shape))
-        together = network.apply(params, obs, None).x
+        together = network.apply(params, obs, None, "online").x
         for i in range(B):
-            np.testing.assert_allclose(network.apply(params, obs[i : i + 1], None).x[0], together[i], atol=1e-5)
+            np.testing.assert_allclose(
+                network.apply(params, obs[i : i + 1], None, "online").x[0], together[i], atol=1e-5
+            )
 
 
 def kernel_and_bias(initializer):
-    network = make_network(Config(hidden=(256,), initializer=initializer, layer_norm=False), spec((128,)), 1)
+    network = make_network(Config(hidden=(256,), initializer=initializer, norm="none"), spec((128,)), fixed(1))
     layers = named(network.init(jax.random.key(0)))
     return np.asarray(layers["kernel", (128, 256)]), np.asarray(layers["bias", (256,)])
 
@@ -173,12 +203,12 @@ def test_activations_are_used(activation):
         "silu": [-0.26894, 0.31123, 1.76159],
         "elu": [-0.63212, 0.5, 2.0],
     }[activation]
-    out = hidden_layer([-1.0, 0.5, 2.0], activation=activation, layer_norm=False)
+    out = hidden_layer([-1.0, 0.5, 2.0], activation=activation, norm="none")
     np.testing.assert_allclose(out, expected, atol=1e-4)
 
 
 def test_different_keys_give_different_parameters_and_the_same_key_the_same():
-    network = make_network(Config(hidden=(120,)), spec((7,)), 1)
+    network = make_network(Config(hidden=(120,)), spec((7,)), fixed(1))
     one, again, other = (network.init(jax.random.key(k)) for k in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, one, again)
     kernel = lambda params: np.asarray(named(params)["kernel", (7, 120)])  # noqa: E731
@@ -188,7 +218,7 @@ def test_different_keys_give_different_parameters_and_the_same_key_the_same():
 @pytest.mark.parametrize("shape", [(10, 10, 4), (3, 5, 1)])
 def test_minatar_torso_is_a_convolution(shape):
     """Outputs and gradients are those of XLA's own convolution, on pictures that are not square too."""
-    network = make_network(Config(hidden=(), activation="relu", layer_norm=False), spec(shape), 1)
+    network = make_network(Config(hidden=(), activation="relu", norm="none"), spec(shape), fixed(1))
     params = network.init(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (2, *shape))
 
@@ -196,13 +226,153 @@ def test_minatar_torso_is_a_convolution(shape):
         layers, features = named(params), (shape[0] - 2) * (shape[1] - 2) * 16
         kernel = layers["kernel", (3, 3, shape[2], 16)]
         y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        y = jnp.maximum(y + layers["bias", (16,)], 0.0).reshape(2, features)
-        return y @ layers["kernel", (features, A)] + layers["bias", (A,)]
+        y = jnp.maximum(y + layers["bias", (16,)].reshape(1, 1, 1, 16), 0.0).reshape(2, features)
+        return y @ layers["kernel", (features, A)] + layers["bias", (A,)].reshape(1, A)
 
-    ours = lambda params: network.apply(params, x, None).x[..., 0]  # noqa: E731
+    ours = lambda params: network.apply(params, x, None, "online").x[..., 0]  # noqa: E731
     np.testing.assert_allclose(ours(params), reference(params), atol=1e-5)
-    grads = [jax.grad(lambda p, f=f: jnp.sum(jnp.sin(f(p))))(params) for f in (ours, reference)]
+    grads = [jax.jit(jax.grad(lambda p, f=f: jnp.sum(jnp.sin(f(p)))))(params) for f in (ours, reference)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *grads)
+
+
+def dense_size(inputs, outputs, noisy=False):
+    """A kernel and a bias; a noisy layer has the deviations of both too."""
+    return (2 if noisy else 1) * (inputs * outputs + outputs)
+
+
+HEADS = {
+    "scalar": fixed(1),
+    "atoms": fixed(5),
+    "iqn": Outputs(1, (0.0,), "sampled"),
+    "fqf": Outputs(1, (0.0,), "proposed"),
+}
+KINDS = list(itertools.product(HEADS, (False, True), (False, True), ("none", "layer", "batch"), ("mlp", "cnn")))
+
+
+@pytest.mark.parametrize(("head", "dueling", "noisy", "norm", "torso"), KINDS)
+def test_shapes_and_number_of_parameters_of_every_kind(head, dueling, noisy, norm, torso):
+    """Counted by hand: shared layers, one or two streams, embedding and proposal; shapes in every role."""
+    outputs, shape = HEADS[head], (7,) if torso == "mlp" else (4, 5, 2)
+    counts = {"num_quantiles": 4, "num_target_quantiles": 6, "num_policy_quantiles": 8, "num_cosines": 10}
+    config = Config(hidden=(12, 9), dueling=dueling, noisy=noisy, norm=norm, **counts)
+    network = make_network(config, spec(shape), outputs)
+    variables = jax.eval_shape(network.init, jax.random.key(0))
+    params = variables["params"]
+
+    norms = 12 + 9 * (1 + dueling) + (16 if torso == "cnn" else 0)  # numbers of normalised features
+    expected = dense_size(2 * 3 * 16, 12) + dense_size(3 * 3 * 2, 16) if torso == "cnn" else dense_size(7, 12)
+    for width in (outputs.num_atoms, A * outputs.num_atoms) if dueling else (A * outputs.num_atoms,):
+        expected += dense_size(12, 9, noisy) + dense_size(9, width, noisy)
+    expected += 0 if norm == "none" else 2 * norms
+    expected += dense_size(10, 12) if head in ("iqn", "fqf") else 0
+    expected += dense_size(12, 4) if head == "fqf" else 0
+    assert size(params) == expected
+    assert set(variables) == ({"params", "batch_stats"} if norm == "batch" else {"params"})
+    assert norm != "batch" or size(variables["batch_stats"]) == 2 * norms
+    assert (network.refresh is None) == (norm != "batch")
+    assert ("fraction_proposal" in params) == (head == "fqf")
+
+    for role in ROLES:
+        count = {"iqn": {"online": 4, "target": 6}.get(role, 8), "fqf": 4}.get(head, outputs.num_atoms)
+        apply = lambda p, o, k, role=role: network.apply(p, o, k, role)  # noqa: E731
+        dist = jax.eval_shape(apply, variables, jnp.ones((B, *shape)), jax.random.key(1))
+        assert (dist.x.shape, dist.support.shape, dist.weight.shape) == ((B, A, count), (B, count), (B, count))
+        assert {str(leaf.dtype) for leaf in jax.tree.leaves(dist)} == {"float32"}
+        assert (dist.proposal is not None) == (head == "fqf" and role == "online")
+        if dist.proposal is not None:
+            assert dist.proposal.x.shape == (B, A, 3)
+            assert (dist.proposal.boundary.shape, dist.proposal.entropy.shape) == ((B, 3), (B,))
+
+
+@pytest.mark.parametrize(("head", "role"), [("atoms", "online"), ("atoms", "act"), ("iqn", "act"), ("fqf", "online")])
+def test_lanes_of_a_network_are_networks(head, role):
+    """vmap over parameters and keys, noise and batch norm included, gives what each lane gives alone."""
+    config = Config(hidden=(6,), noisy=True, norm="batch", num_quantiles=4, num_cosines=5)
+    network = make_network(config, spec((7,)), HEADS[head])
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = random_like(jax.eval_shape(jax.vmap(network.init), keys))
+    obs = jax.random.normal(jax.random.key(1), (3, B, 7))
+    lane = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)  # noqa: E731
+    lanes = jax.jit(jax.vmap(lambda p, o, k: network.apply(p, o, k, role)))(params, obs, keys)
+    for i in range(3):
+        alone = network.apply(lane(params, i), obs[i], keys[i], role)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), lane(lanes, i), alone)
+    refreshed, alone = jax.jit(jax.vmap(network.refresh))(params, obs), network.refresh(lane(params, 1), obs[1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), lane(refreshed, 1), alone)
+
+
+def test_dueling_by_hand():
+    """One atom: V = 10 and A = 1, 2, 6 (mean 3) give 8, 9, 13; another atom with another mean does not interfere."""
+    value = jnp.array([10.0, 0.0])[:, None]
+    advantage = jnp.array([[1.0, 5.0], [2.0, 5.0], [6.0, -4.0]])[:, :, None]
+    expected = [[8.0, 3.0], [9.0, 3.0], [13.0, -6.0]]
+    np.testing.assert_allclose(duel(value, advantage)[:, :, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [(), (12,), (12, 9)])
+def test_dueling_network_equals_numpy(hidden):
+    """Streams part after the first hidden layer; the mean over actions is the value, the rest the advantage."""
+    network = make_network(Config(hidden=hidden, dueling=True, norm="none", activation="tanh"), spec((7,)), fixed(N))
+    params = network.init(jax.random.key(0))
+    obs = np.asarray(jax.random.normal(jax.random.key(2), (B, 7)))
+    p = jax.tree.map(np.asarray, params["params"])
+    dense = lambda x, layer: x @ layer["kernel"] + layer["bias"]  # noqa: E731
+    x = np.tanh(dense(obs, p["Hidden_0"]["Dense_0"])) if hidden else obs
+
+    def stream(name):
+        y = np.tanh(dense(x, p[f"{name}_Hidden_1"]["Dense_0"])) if len(hidden) == 2 else x
+        return dense(y, p[f"{name}_Output"])
+
+    value, advantage = stream("Value"), stream("Advantage").reshape(B, A, N)
+    expected = value[:, None] + advantage - advantage.mean(axis=1, keepdims=True)
+    out = network.apply(params, obs, None, "online").x
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(out.mean(axis=1), value, rtol=1e-4, atol=1e-5)
+
+
+def test_an_offset_of_all_advantages_changes_nothing():
+    """Identifiability: what all actions share belongs to the value alone."""
+    network = make_network(Config(hidden=(12,), dueling=True), spec((7,)), fixed(N))
+    params = network.init(jax.random.key(0))
+    obs = jax.random.normal(jax.random.key(2), (B, 7))
+    before = network.apply(params, obs, None, "online").x
+    for name, difference in (("Advantage_Output", 0.0), ("Value_Output", 2.5)):
+        layer = params["params"][name]
+        moved = {"params": {**params["params"], name: {**layer, "bias": layer["bias"] + 2.5}}}
+        np.testing.assert_allclose(network.apply(moved, obs, None, "online").x, before + difference, atol=1e-5)
+
+
+class Doubling(nn.Module):
+    """A torso of its own: twice the features, with a parameter."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x):
+        return x * self.param("factor", nn.initializers.constant(2.0), ())
+
+
+def test_a_torso_of_another_package(monkeypatch):
+    """By name or as an argument; it keeps one hidden layer for the streams, as a CNN does."""
+    monkeypatch.setitem(TORSOS, "doubling", Torso(Doubling, lambda shape: len(shape) == 1, "it takes vectors"))
+    by_name = make_network(Config(network="doubling", hidden=(8,), dueling=True), spec((7,)), fixed(1))
+    given = make_network(Config(hidden=(8,), dueling=True), spec((7,)), fixed(1), Doubling)
+    plain = make_network(Config(hidden=()), spec((7,)), fixed(1))
+    doubling = make_network(Config(hidden=()), spec((7,)), fixed(1), Doubling)
+    names = {"Doubling_0", "Value_Hidden_0", "Value_Output", "Advantage_Hidden_0", "Advantage_Output"}
+    for network in (by_name, given):
+        assert set(jax.eval_shape(network.init, jax.random.key(0))["params"]) == names
+    params, obs = doubling.init(jax.random.key(0)), jnp.ones((B, 7))
+    rest = {"params": {"Output": params["params"]["Output"]}}
+    x = doubling.apply(params, obs, None, "online").x
+    np.testing.assert_allclose(x, plain.apply(rest, 2 * obs, None, "online").x, rtol=1e-5)
+    with pytest.raises(SettingError, match=r"shape \(4, 5\), and it takes vectors: use mlp"):
+        make_network(Config(network="doubling"), spec((4, 5)), fixed(1))
+
+
+def test_an_unknown_torso_is_a_setting_error():
+    with pytest.raises(SettingError, match="network='nonsense': use one of auto, mlp, minatar-cnn"):
+        make_network(Config(network="nonsense"), spec((7,)), fixed(1))
 
 
 def has_convolution(params):
@@ -211,9 +381,11 @@ def has_convolution(params):
 
 def test_torso_by_name():
     """`mlp` flattens what `auto` would convolve."""
-    params = make_network(Config(network="mlp", hidden=(8,)), spec((10, 10, 4)), 1).init(jax.random.key(0))
+    params = make_network(Config(network="mlp", hidden=(8,)), spec((10, 10, 4)), fixed(1)).init(jax.random.key(0))
     assert not has_convolution(params)
-    params = make_network(Config(network="minatar-cnn", hidden=(8,)), spec((10, 10, 4)), 1).init(jax.random.key(0))
+    params = make_network(Config(network="minatar-cnn", hidden=(8,)), spec((10, 10, 4)), fixed(1)).init(
+        jax.random.key(0)
+    )
     assert has_convolution(params)
 
 
@@ -222,13 +394,12 @@ def test_torso_by_name():
 )
 def test_refuses_a_cnn_for_what_is_no_picture(network, shape):
     with pytest.raises(SettingError, match=r"Test-v0 gives observations of shape .*: use mlp"):
-        make_network(Config(network=network), spec(shape), 1)
+        make_network(Config(network=network), spec(shape), fixed(1))
 
 
 @pytest.mark.parametrize(
     "field",
     [
-        "network",
         "activation",
         "initializer",
         "loss",

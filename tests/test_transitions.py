@@ -339,7 +339,7 @@ def test_uniform_replay(every_row_valid):
     np.testing.assert_array_equal(weight, 1.0)
     np.testing.assert_array_equal(batch.discount_t, 0.0)
     np.testing.assert_allclose(batch.r_t, np.asarray(rows.reward)[index], rtol=1e-6)
-    assert replay.update(memory, index, jnp.ones(16)) is memory
+    assert replay.update(memory, index, jnp.ones(16), Hypers()) is memory
 
 
 @pytest.mark.usefixtures("strict_ranks")

@@ -32,8 +32,8 @@ def measure(seeds: int, total_steps: int, num_envs: int, learning_starts: int, d
         learning_starts=learning_starts,
         n_step=1,
         hidden=(120, 84),
-        layer_norm=False,
-        double=False,
+        norm="none",
+        backup="max",
         loss="squared",
         learning_rate_schedule="constant",
     )

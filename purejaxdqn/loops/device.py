@@ -130,13 +130,13 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
     """The function that goes on with a run."""
 
     def act_and_step(
-        carry: tuple[Any, Episodes, Metrics, Array], key: Array, params: Any, h: Hypers
+        carry: tuple[Any, Episodes, Metrics, Array], keys: Array, params: Any, h: Hypers
     ) -> tuple[tuple[Any, Episodes, Metrics, Array], Row]:
         env, episodes, metrics, vector_steps = carry
-        network_key, action_key, step_key = jax.random.split(key, 3)
+        network_key, action_key, step_key = keys
         obs = parts.env.observe(env)
         epsilon = epsilon_at(config, h, vector_steps * config.num_envs)
-        q_values = parts.head.q_values(parts.network.apply(params, obs, network_key))
+        q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "act"))
         env, _, row = parts.env.step(step_key, env, epsilon_greedy(action_key, q_values, epsilon))
         episodes, metrics = follow_episodes(episodes, row, metrics)
         return (env, episodes, dataclasses.replace(metrics, epsilon=epsilon), vector_steps + 1), row
@@ -144,18 +144,19 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
     def iteration(state: State, metrics: Metrics, h: Hypers) -> tuple[State, Metrics]:
         # Keys are a function of the run's key and its clock, so a restored run draws what an undisturbed one would.
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data, impl=KEY_IMPL), state.vector_steps.count)
-        rollout_key, learn_key = jax.random.split(key)
+        keys = jax.random.split(key, 1 + 3 * config.rollout_length)
+        learn_key, rollout_keys = keys[0], keys[1:].reshape(config.rollout_length, 3)
         (env, episodes, metrics, vector_steps), rows = jax.lax.scan(
-            lambda carry, step_key: act_and_step(carry, step_key, state.learner.params, h),
+            lambda carry, step_keys: act_and_step(carry, step_keys, state.learner.params, h),
             (state.env, state.episodes, metrics, state.vector_steps.count),
-            jax.random.split(rollout_key, config.rollout_length),
+            rollout_keys,
         )
         learner, memory, learned = parts.learn(state.learner, state.memory, rows, learn_key, h)
         new = State(Counter(vector_steps), learner, memory, env, episodes, state.key_data)
-        return new, add_learning(metrics, learned, config.updates_per_rollout)
+        return new, add_learning(metrics, learned, config.updates_per_iteration)
 
     def iterate(state: State, hypers: Hypers, n: int | Array) -> tuple[State, Metrics]:
-        """Goes on for n iterations of `rollout_length` vector steps and `updates_per_rollout` updates.
+        """Goes on for n iterations of `rollout_length` vector steps and `updates_per_iteration` updates.
 
         Args:
           state: from `init` or an earlier call; `iterate(4)` equals `iterate(2)` twice, bit for bit.

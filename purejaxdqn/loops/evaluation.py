@@ -30,7 +30,7 @@ def make_evaluate(parts: Parts) -> Callable[..., Evaluation]:
     limit = min(parts.env.spec.time_limit, MAX_STEPS)
 
     def evaluate(params: Any, key: Array, *, episodes: int, epsilon: float | Array = 0.0) -> Evaluation:
-        """Plays the first episode of each of `episodes` fresh environments, side by side.
+        """Plays the first episode of each of `episodes` fresh environments, side by side, without noise in the network.
 
         Args:
           params: parameters of the network.
@@ -48,7 +48,7 @@ def make_evaluate(parts: Parts) -> Callable[..., Evaluation]:
         def play(carry: tuple[Any, Array, Array, Array, Array]) -> tuple[Any, Array, Array, Array, Array]:
             env, running, returns, lengths, step = carry
             network_key, action_key, step_key = jax.random.split(jax.random.fold_in(play_key, step), 3)
-            q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key))
+            q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key, "greedy"))
             env, _, row = parts.env.step(step_key, env, epsilon_greedy(action_key, q_values, epsilon))
             counts = jnp.logical_and(running, row.valid)
             returns = returns + jnp.where(counts, row.reward, 0.0)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from purejaxdqn.draws import index_from_bits
 from purejaxdqn.types import Counter, counter
 
 
@@ -122,6 +123,6 @@ def sample_starts(key: Array, ring: Ring, batch_shape: tuple[int, ...], window: 
       times and writers, int32 of `batch_shape`.
     """
     num_starts = ring.size - window
-    flat = jax.random.randint(key, batch_shape, 0, num_starts * ring.num_writers)
+    flat = index_from_bits(jax.random.bits(key, batch_shape, jnp.uint32), num_starts * ring.num_writers)
     oldest = ring.written.count - ring.size
     return oldest + flat // ring.num_writers, flat % ring.num_writers

@@ -1,25 +1,12 @@
 """Uniform replay: every held transition is as likely as every other (Lin 1992; Mnih et al. 2015)."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from jax import Array
 
 from purejaxdqn.replay import transitions
+from purejaxdqn.replay.contract import Replay
 from purejaxdqn.types import Hypers, Row, Transition
-
-
-class Replay(NamedTuple):
-    """What a learner needs of a replay; `memory` is any pytree, `index` whatever `update` wants back."""
-
-    init: Callable[[Row], Any]
-    """(row of one environment) -> memory."""
-    add: Callable[[Any, Row], Any]
-    """(memory, rows [T, E]) -> memory."""
-    sample: Callable[[Any, Array, Hypers], tuple[Transition, Any, Array]]
-    """(memory, key, hypers) -> transitions [B], index, weights [B]."""
-    update: Callable[[Any, Any, Array], Any]
-    """(memory, index, |TD error| [B]) -> memory."""
 
 
 def uniform(
@@ -47,8 +34,8 @@ def uniform(
         batch, weight = transitions.read_transitions(memory, times, writers, n_step, h.gamma)
         return batch, (times, writers), weight
 
-    def update(memory: Any, index: Any, abs_td_error: Array) -> Any:
-        del index, abs_td_error
+    def update(memory: Any, index: Any, priority: Array, h: Hypers) -> Any:
+        del index, priority, h
         return memory
 
     return Replay(init=init, add=transitions.add_steps, sample=sample, update=update)

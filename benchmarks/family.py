@@ -1,0 +1,89 @@
+"""Trains algorithms side by side on one environment and judges every seed on fresh greedy episodes.
+
+python -m benchmarks.family --env CartPole-v1                                   # every algorithm, 16 seeds
+python -m benchmarks.family --env Breakout-MinAtar --algos dqn rainbow pqn --seeds 5 --total-steps 1000000
+
+Writes results/family-ENV.json after every algorithm; with --keep, algorithms that are in it already are left alone.
+Further flags go to the training command.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import RESULTS, commit, run, write_result
+from benchmarks.learning import curve, evaluate
+from purejaxdqn.algorithms import ALGORITHMS
+from purejaxdqn.folder import versions
+from purejaxdqn.stats import bootstrap_interval, iqm
+
+WHAT = "every seed's greedy mean return over 100 fresh episodes, last and best parameters, by algorithm"
+MINATAR = ("Breakout-MinAtar", "Asterix-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar", "Seaquest-MinAtar")
+
+
+def summarize(scores: np.ndarray) -> dict[str, Any]:
+    """Scores of all seeds, and their interquartile mean with its stratified bootstrap interval."""
+    low, high = bootstrap_interval(scores)
+    return {
+        "scores": [round(float(score), 3) for score in scores],
+        "min": float(scores.min()),
+        "iqm": float(iqm(scores)),
+        "iqm_interval_95": [float(low), float(high)],
+    }
+
+
+def measure(env: str, algo: str, seeds: int, first_seed: int, extra: list[str]) -> dict[str, Any]:
+    """Trains and evaluates one algorithm by the command lines."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "run"
+        flags = ["--env", env, "--algo", algo, "--seeds", str(seeds), "--seed", str(first_seed), "--quiet", *extra]
+        finished = run([sys.executable, "-m", "purejaxdqn.train", *flags, "--out", str(folder)])
+        summary = json.loads((folder / "summary.json").read_text())
+        settings = json.loads((folder / "config.json").read_text())
+        return {
+            "train_command": " ".join(["python -m purejaxdqn.train", *flags]),
+            "commit": commit(),
+            "versions": versions(),
+            "config": settings["config"],
+            "hypers": settings["hypers"],
+            "train_wall_seconds": round(finished.seconds, 1),
+            **{name: summary[name] for name in ("env_steps_per_seed", "run_seconds", "steps_per_second", "plan")},
+            "curve": curve(folder),
+            **{
+                which: summarize(np.array([seed["mean_return"] for seed in evaluate(folder, which)]))
+                for which in ("last", "best")
+            },
+        }
+
+
+def main() -> None:
+    """Reads the command line, measures, writes the results and prints a line for each algorithm."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--algos", nargs="+", choices=list(ALGORITHMS), default=list(ALGORITHMS))
+    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--first-seed", type=int, default=1_000, help="seeds that no tuning saw (default: 1000)")
+    parser.add_argument("--keep", action="store_true", help="leave algorithms that were measured alone")
+    parser.add_argument("--name", help="of the result file, after family- (default: the environment)")
+    args, extra = parser.parse_known_args()
+    name = f"family-{args.name or args.env}"
+    path = RESULTS / f"{name}.json"
+    found = json.loads(path.read_text())["algorithms"] if path.exists() else {}
+    for algo in args.algos:
+        if args.keep and algo in found:
+            continue
+        found[algo] = measure(args.env, algo, args.seeds, args.first_seed, extra)
+        ordered = {known: found[known] for known in ALGORITHMS if known in found}
+        write_result(name, WHAT, {"env": args.env, "seeds": args.seeds, "algorithms": ordered})
+        last, seconds = found[algo]["last"], found[algo]["train_wall_seconds"]
+        scores = " ".join(f"{score:.1f}" for score in sorted(last["scores"])[:4])
+        print(f"{args.env} {algo}: IQM {last['iqm']:.1f}, lowest {scores}, {seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

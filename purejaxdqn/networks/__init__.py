@@ -1,0 +1,18 @@
+"""Networks: from observations to a return distribution of every action."""
+
+from purejaxdqn.networks.layers import ACTIVATIONS, INITIALIZERS, NORMS
+from purejaxdqn.networks.qnetwork import Network, make_network
+from purejaxdqn.networks.torsos import TORSOS, MakeTorso, Torso, find_torso, to_features
+
+__all__ = [
+    "ACTIVATIONS",
+    "INITIALIZERS",
+    "NORMS",
+    "TORSOS",
+    "MakeTorso",
+    "Network",
+    "Torso",
+    "find_torso",
+    "make_network",
+    "to_features",
+]

@@ -1,0 +1,98 @@
+"""Fractions τ at which a quantile network is read: drawn, evenly spaced or proposed, and how they are embedded."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from purejaxdqn.config import Config
+from purejaxdqn.networks.layers import INITIALIZERS, FeatureMajorDense
+from purejaxdqn.types import Role
+
+
+def cosines(tau: Array, num_cosines: int) -> Array:
+    """cos(π i τ) for i = 0, …, n - 1 (Dabney et al. 2018b, equation 4).
+
+    Args:
+      tau: fractions [B, N].
+      num_cosines: n.
+
+    Returns:
+      float32 [n, B, N].
+    """
+    index = jnp.arange(num_cosines, dtype=jnp.float32).reshape(-1, 1, 1)
+    return jnp.cos(jnp.pi * index * tau[None])
+
+
+class FractionEmbedding(nn.Module):
+    """ψ(x) ∘ φ(τ), with φ(τ) = relu(dense(cosines of τ)) (Dabney et al. 2018b, equation 4)."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, psi: Array, tau: Array) -> Array:
+        """Features [F, B, N] from those of the torso, psi [F, B], and fractions tau [B, N]."""
+        dense = FeatureMajorDense(psi.shape[0], INITIALIZERS[self.config.initializer](), name="Dense_0")
+        return psi[:, :, None] * nn.relu(dense(cosines(tau, self.config.num_cosines)))
+
+
+def even_fractions(batch: int, count: int) -> Array:
+    """The midpoints of `count` equal parts of (0, 1), [batch, count]."""
+    return jnp.broadcast_to((jnp.arange(count, dtype=jnp.float32) + 0.5) / count, (batch, count))
+
+
+def draw_fractions(config: Config, key: Array | None, role: Role, batch: int) -> Array:
+    """iqn's fractions: of U(0, 1), for every example its own; evenly spaced ones for acting greedily.
+
+    Args:
+      config: has the number of fractions of each role.
+      key: unused when acting greedily.
+      role: see `Role`.
+      batch: B.
+
+    Returns:
+      float32 [B, N], N by the role.
+    """
+    if role == "greedy":
+        return even_fractions(batch, config.num_policy_quantiles)
+    assert key is not None, "fractions are drawn: give a key, or the role greedy"
+    counts = {"online": config.num_quantiles, "target": config.num_target_quantiles}
+    shape = (batch, counts.get(role, config.num_policy_quantiles))
+    # Layers fold in a checksum of their names; 0 is that of no name.
+    return jax.random.uniform(jax.random.fold_in(key, 0), shape, minval=jnp.finfo(jnp.float32).tiny)
+
+
+class Partition(NamedTuple):
+    """(0, 1) cut into N parts."""
+
+    width: Array
+    """float32 [B, N], summing to one."""
+    boundary: Array
+    """float32 [B, N - 1], increasing: τ_1, …, τ_{N-1}."""
+    midpoint: Array
+    """float32 [B, N]: τ̂ of each part."""
+    entropy: Array
+    """float32 [B], of the widths, in nats."""
+
+
+def partition(logits: Array) -> Partition:
+    """Parts whose widths are the softmax of logits [B, N] (Yang et al. 2019, section 3.1)."""
+    log_width = jax.nn.log_softmax(logits, axis=-1)
+    width = jnp.exp(log_width)
+    boundary = jnp.cumsum(width, axis=-1)[:, :-1]
+    ends = jnp.zeros((logits.shape[0], 1))
+    edges = jnp.concatenate([ends, boundary, ends + 1.0], axis=-1)
+    return Partition(
+        width=width,
+        boundary=boundary,
+        midpoint=0.5 * (edges[:, :-1] + edges[:, 1:]),
+        entropy=-jnp.sum(width * log_width, axis=-1),
+    )
+
+
+def make_proposal_layer(num_quantiles: int) -> FeatureMajorDense:
+    """fqf's proposal, features [F, B] -> logits [N, B]; small weights, so that the widths are nearly even at first."""
+    small = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+    return FeatureMajorDense(num_quantiles, small, name="fraction_proposal")

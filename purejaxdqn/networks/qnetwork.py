@@ -1,0 +1,183 @@
+"""The network of action values: a torso, one or two streams, and a return distribution of every action."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import stop_gradient
+
+from purejaxdqn.config import Config, EnvSpec
+from purejaxdqn.networks.fractions import FractionEmbedding, draw_fractions, make_proposal_layer, partition
+from purejaxdqn.networks.layers import STATISTICS, Hidden, make_dense
+from purejaxdqn.networks.torsos import MakeTorso, find_torso, to_features
+from purejaxdqn.types import Dist, Outputs, Proposal, Role
+
+Evaluate = Callable[[Array], Array]
+"""Features [F, B] -> [A, num_atoms, B], or [F, B, N] -> [A, num_atoms, B, N]."""
+
+
+def split_hidden(hidden: Sequence[int], has_torso: bool) -> tuple[Sequence[int], Sequence[int]]:
+    """The widths of the hidden layers that all streams share, and of those that each has for itself: at most the last.
+
+    An MLP always shares its first, or its streams would have nothing in common but the observation.
+    """
+    shared = max(len(hidden) - 1, 0 if has_torso else 1)
+    return hidden[:shared], hidden[shared:]
+
+
+def make_stream(config: Config, prefix: str, hidden: Sequence[int], first: int, outputs: int) -> list[nn.Module]:
+    """Hidden layers, numbered from `first`, and a linear output; all noisy where the configuration says so."""
+    layers = [Hidden(config, width, config.noisy, name=f"{prefix}Hidden_{first + i}") for i, width in enumerate(hidden)]
+    return [*layers, make_dense(config, outputs, config.noisy, f"{prefix}Output")]
+
+
+def run_stream(layers: list[nn.Module], x: Array, key: Array | None, role: Role) -> Array:
+    """Outputs [outputs, B, ...] of a stream on features [F, B, ...]."""
+    for layer in layers:
+        x = layer(x, key, role)
+    return x
+
+
+def duel(value: Array, advantage: Array) -> Array:
+    """V + A - mean_a A, for every atom or quantile by itself (Wang et al. 2016, equation 9).
+
+    Args:
+      value: [num_atoms, ...].
+      advantage: [A, num_atoms, ...].
+    """
+    return value[None] + advantage - jnp.mean(advantage, axis=0, keepdims=True)
+
+
+class QNetwork(nn.Module):
+    """Torso, shared hidden layers, streams, and the reader that the head asks for."""
+
+    config: Config
+    spec: EnvSpec
+    outputs: Outputs
+    make_torso: MakeTorso | None
+
+    @nn.compact
+    def __call__(self, obs: Array, key: Array | None, role: Role) -> Dist:
+        config, num_actions, num_atoms = self.config, self.spec.num_actions, self.outputs.num_atoms
+        x = to_features(obs, self.spec.num_obs_values)
+        if self.make_torso is not None:
+            x = self.make_torso(config)(x)
+        psi = x.reshape(x.shape[0], -1).T
+        shared, own = split_hidden(config.hidden, self.make_torso is not None)
+        for i, width in enumerate(shared):
+            psi = Hidden(config, width, name=f"Hidden_{i}")(psi)
+
+        prefix = "Advantage_" if config.dueling else ""
+        actions = make_stream(config, prefix, own, len(shared), num_actions * num_atoms)
+        value = make_stream(config, "Value_", own, len(shared), num_atoms) if config.dueling else None
+
+        def evaluate(features: Array) -> Array:
+            x = run_stream(actions, features, key, role)
+            x = x.reshape(num_actions, num_atoms, *x.shape[1:])
+            return x if value is None else duel(run_stream(value, features, key, role), x)
+
+        return READERS[self.outputs.fractions](self, psi, evaluate, key, role)
+
+
+def read_fixed(network: QNetwork, psi: Array, evaluate: Evaluate, key: Array | None, role: Role) -> Dist:
+    """A distribution on the head's own support."""
+    del key, role
+    count = network.outputs.num_atoms
+    x = jnp.moveaxis(evaluate(psi), -1, 0)
+    support = jnp.broadcast_to(jnp.asarray(network.outputs.support, jnp.float32), (x.shape[0], count))
+    return Dist(x=x, support=support, weight=jnp.full_like(support, 1.0 / count))
+
+
+def at_fractions(network: QNetwork, psi: Array, evaluate: Evaluate) -> Callable[[Array], Array]:
+    """Quantile values of the examples psi [F, B], as a function of fractions [B, N] -> [B, A, N]."""
+    embedding = FractionEmbedding(network.config, name="fraction_embedding")
+    return lambda tau: jnp.moveaxis(evaluate(embedding(psi, tau))[:, 0], 1, 0)
+
+
+def read_sampled(network: QNetwork, psi: Array, evaluate: Evaluate, key: Array | None, role: Role) -> Dist:
+    """Quantile values at fractions that are drawn (iqn, Dabney et al. 2018b)."""
+    tau = draw_fractions(network.config, key, role, psi.shape[1])
+    x = at_fractions(network, psi, evaluate)(tau)
+    return Dist(x=x, support=tau, weight=jnp.full_like(tau, 1.0 / tau.shape[1]))
+
+
+def read_proposed(network: QNetwork, psi: Array, evaluate: Evaluate, key: Array | None, role: Role) -> Dist:
+    """Quantile values at the midpoints of proposed fractions (fqf, Yang et al. 2019), each network's own proposal.
+
+    No gradient passes between proposal and quantiles: the torso and the quantile values learn from `Dist.x` alone, and
+    the proposal from `Proposal.boundary` and `Proposal.entropy` alone.
+    """
+    del key
+    quantiles = at_fractions(network, psi, evaluate)
+    logits = make_proposal_layer(network.config.num_quantiles)(stop_gradient(psi)).T
+    parts = partition(logits)
+    tau = stop_gradient(parts.midpoint)
+    dist = Dist(x=quantiles(tau), support=tau, weight=stop_gradient(parts.width))
+    if role != "online":
+        return dist
+    # A pass of its own, which needs no backward pass.
+    x = stop_gradient(quantiles(stop_gradient(parts.boundary)))
+    return dist.replace(proposal=Proposal(boundary=parts.boundary, x=x, entropy=parts.entropy))  # type: ignore[attr-defined]
+
+
+READERS: dict[str, Callable[[QNetwork, Array, Evaluate, Array | None, Role], Dist]] = {
+    "fixed": read_fixed,
+    "sampled": read_sampled,
+    "proposed": read_proposed,
+}
+
+
+class Network(NamedTuple):
+    """A network as pure functions.
+
+    A recurrent network would take its carried state next to the observation in `apply`, and return the new one next to
+    the `Dist`; there is none now.
+    """
+
+    init: Callable[[Array], Any]
+    """(key) -> parameters, with the running statistics of batch norm, if any, in the same pytree."""
+    apply: Callable[[Any, Array, Array | None, Role], Dist]
+    """(parameters, obs [B, ...], key, role) -> Dist with x [B, A, N], support and weight [B, N]; B examples do not mix,
+    except by batch norm in the role `online`. The key may be None where nothing is drawn."""
+    refresh: Callable[[Any, Array], Any] | None = None
+    """(parameters, obs [B, ...]) -> parameters whose running statistics have moved towards the batch's; None without
+    batch norm."""
+
+
+def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTorso | None = None) -> Network:
+    """The configured network for an environment and a head.
+
+    Args:
+      config: names torso, widths, activation, initialiser and norm, and whether there are two streams and noise.
+      spec: shapes of the observation and number of actions.
+      outputs: what the head reads.
+      torso: config -> module mapping features [B, ...] to [B, ...]; None looks up `config.network` in `TORSOS`.
+
+    Raises:
+      SettingError: where there is no torso of that name, or it cannot take the observation's shape.
+    """
+    module = QNetwork(config, spec, outputs, torso or find_torso(config, spec).make)
+
+    def init(key: Array) -> Any:
+        return module.init(key, jnp.zeros((1, *spec.obs_shape), spec.obs_dtype), key, "online")
+
+    def apply(params: Any, obs: Array, key: Array | None, role: Role) -> Dist:
+        return module.apply(params, obs, key, role)  # type: ignore[return-value]
+
+    def apply_batch_norm(params: Any, obs: Array, key: Array | None, role: Role) -> Dist:
+        if role != "online":
+            return apply(params, obs, key, role)
+        # Statistics that may be written are not read; what is written is dropped here and left to `refresh`.
+        return module.apply(params, obs, key, role, mutable=[STATISTICS])[0]
+
+    def refresh(params: Any, obs: Array) -> Any:
+        # In the role `greedy`, which draws nothing and makes one pass through every layer.
+        _, statistics = module.apply(params, obs, None, "greedy", mutable=[STATISTICS])
+        return {**params, **jax.lax.stop_gradient(statistics)}
+
+    if config.norm == "batch":
+        return Network(init=init, apply=apply_batch_norm, refresh=refresh)
+    return Network(init=init, apply=apply)

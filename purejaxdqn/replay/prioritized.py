@@ -1,0 +1,154 @@
+"""Prioritized replay, the proportional variant (Schaul et al. 2016, "Prioritized Experience Replay")."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from purejaxdqn.draws import uniform_from_bits
+from purejaxdqn.replay import sum_tree, transitions
+from purejaxdqn.replay.contract import Replay
+from purejaxdqn.types import Hypers, Row, Transition
+
+SMALLEST_LEAF, LARGEST_LEAF = 2.0**-100, 2.0**90
+"""Bounds of the leaf of a row that can be drawn. Powers far from usual ones would else underflow to a leaf of zero,
+which is never drawn again, or overflow; 2³⁰ leaves of either kind still have a finite, positive sum."""
+
+
+@struct.dataclass
+class PrioritizedMemory:
+    """Steps, and for each of them a leaf: what its probability to be drawn is proportional to."""
+
+    store: transitions.TransitionStore
+    tree: sum_tree.SumTree
+    """Leaves in the order position in the ring × writers + writer; 0 for a row that cannot be drawn."""
+    max_leaf: Array
+    """float32 []: the largest leaf ever set, which new rows get."""
+
+
+class Drawn(NamedTuple):
+    """The rows of a sample."""
+
+    times: Array
+    """int32 [B]."""
+    writers: Array
+    """int32 [B]."""
+    leaf: Array
+    """float32 [B], when they were drawn. An update that reads it here cannot start before the leaves have been read,
+    without which order a compiler must copy them all."""
+
+
+def to_leaf(priority: Array, h: Hypers) -> Array:
+    """(p + ε)^α, Schaul et al. 2016, equation 1 and section 3.3; an exponent of 0 makes all leaves equal.
+
+    Args:
+      priority: float32, any shape, at least 0.
+      h: for `priority_epsilon` ε and `priority_exponent` α.
+    """
+    return jnp.clip((priority + h.priority_epsilon) ** h.priority_exponent, SMALLEST_LEAF, LARGEST_LEAF)
+
+
+def importance_weights(leaf: Array, beta: Array) -> Array:
+    """(1 / (N P(i)))^β over its maximum in the batch (Schaul et al. 2016, section 3.4), which is (min P / P(i))^β.
+
+    The number N of rows that can be drawn and the total of the leaves cancel in the division, so neither is needed.
+
+    Args:
+      leaf: float32 [B], leaves of the rows drawn; one of 0 (drawn only where all are 0) gets the weight 0.
+      beta: float32 [].
+
+    Returns:
+      float32 [B], in [0, 1].
+    """
+    drawable = leaf > 0.0
+    least = jnp.min(jnp.where(drawable, leaf, LARGEST_LEAF))
+    return jnp.where(drawable, (least / jnp.where(drawable, leaf, 1.0)) ** beta, 0.0)
+
+
+def prioritized(
+    capacity: int,
+    num_envs: int,
+    batch_size: int,
+    n_step: int,
+    time_limit: int,
+    total_rows: int,
+    fan_out: int = sum_tree.FAN_OUT,
+) -> Replay:
+    """Sampling in proportion to priority^α, with replacement, in time logarithmic in the capacity.
+
+    The newest n_step time steps, and rows that are no transitions, are never drawn. A row becomes drawable with the
+    largest leaf seen so far (1 at first), so that it is soon drawn once. `add` needs a capacity above n_step plus the
+    time steps it writes, and raises ValueError otherwise.
+
+    Draws have the resolution of float32, 2⁻²⁴ of the total: next to a leaf's share of it this is 1 % at 100,000 equal
+    leaves.
+
+    Args:
+      capacity: vector steps to hold.
+      num_envs: environments.
+      batch_size: transitions in a sample.
+      n_step: longest fold.
+      time_limit: fewest steps between two truncations of one environment (see `transitions.init_store`).
+      total_rows: vector steps of the whole run, over which β goes from `importance_exponent` to
+        `importance_exponent_final` linearly; it stays there.
+      fan_out: children of a node of the sum tree, a power of two.
+    """
+
+    def flat(times: Array, writers: Array) -> Array:
+        return times % capacity * num_envs + writers
+
+    def init(row: Row) -> PrioritizedMemory:
+        return PrioritizedMemory(
+            store=transitions.init_store(row, capacity, num_envs, time_limit),
+            tree=sum_tree.init_tree(capacity * num_envs, fan_out),
+            max_leaf=jnp.ones((), jnp.float32),
+        )
+
+    def add(memory: PrioritizedMemory, rows: Row) -> PrioritizedMemory:
+        num_steps = rows.action.shape[0]
+        if capacity <= n_step + num_steps:
+            raise ValueError(f"a capacity of {capacity} must exceed n_step + time steps, {n_step} + {num_steps}")
+        store = transitions.add_steps(memory.store, rows)
+        written = store.ring.written.count
+        # As many time steps get their last step as are written. Before the first row there is none: these positions lie
+        # at the end of a ring that is not full, where every leaf is 0 and stays so.
+        complete = written - n_step - num_steps + jnp.arange(num_steps)
+        drawable = jnp.logical_and(store.ring.rows.valid[complete % capacity], (complete >= 0)[:, None])
+        leaf = jnp.where(drawable, memory.max_leaf, 0.0)
+        # The newest wait for theirs, and lie where older rows had a leaf. Those between the two are waiting already.
+        num_new = min(num_steps, n_step)
+        times = jnp.concatenate([complete, written - num_new + jnp.arange(num_new)])
+        value = jnp.concatenate([leaf, jnp.zeros((num_new, num_envs), jnp.float32)])
+        index = flat(times[:, None], jnp.arange(num_envs)[None])
+        tree = sum_tree.set_leaves(memory.tree, index.reshape(-1), value.reshape(-1))
+        return dataclasses.replace(memory, store=store, tree=tree)
+
+    def sample(memory: PrioritizedMemory, key: Array, h: Hypers) -> tuple[Transition, Drawn, Array]:
+        written = memory.store.ring.written.count
+        # One draw from each of batch_size equal strata of the total mass (Schaul et al. 2016, section 3.3).
+        u = uniform_from_bits(jax.random.bits(key, (batch_size,), jnp.uint32))
+        mass = (jnp.arange(batch_size) + u) * (sum_tree.total(memory.tree) / batch_size)
+        index = sum_tree.find(memory.tree, mass)
+        position, writers = index // num_envs, index % num_envs
+        # The newest time that lies at a position.
+        times = written - 1 - (written - 1 - position) % capacity
+        batch, weight = transitions.read_transitions(memory.store, times, writers, n_step, h.gamma)
+        share = jnp.minimum(written / total_rows, 1.0)
+        beta = h.importance_exponent + share * (h.importance_exponent_final - h.importance_exponent)
+        leaf = memory.tree.levels[0][index]
+        return batch, Drawn(times, writers, leaf), weight * importance_weights(leaf, beta)
+
+    def update(memory: PrioritizedMemory, index: Drawn, priority: Array, h: Hypers) -> PrioritizedMemory:
+        ring = memory.store.ring
+        # A row that has been overwritten since, or that could not be drawn, keeps the leaf that it has.
+        changes = jnp.logical_and(index.times >= ring.written.count - ring.size, index.leaf > 0.0)
+        leaf = to_leaf(priority, h)
+        place = jnp.where(changes, flat(index.times, index.writers), -1)
+        tree = sum_tree.set_leaves(memory.tree, place, leaf)
+        max_leaf = jnp.maximum(memory.max_leaf, jnp.max(jnp.where(changes, leaf, 0.0)))
+        return dataclasses.replace(memory, tree=tree, max_leaf=max_leaf)
+
+    return Replay(init=init, add=add, sample=sample, update=update)
