@@ -6,16 +6,19 @@ python -m benchmarks.report --check    exits with 1 where the README's tables ar
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.common import RESULTS
 from purejaxdqn.folder import write_atomically
 from purejaxdqn.plots import step_label
+from purejaxdqn.recipes import default_recipe
 from purejaxdqn.stats import bootstrap_interval, iqm
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +112,47 @@ def robustness_table() -> str:
     return "\n".join([*lines, "", *(f"{line}<br>" for line in sources)])
 
 
-TABLES = {"learning": learning_table, "speed": speed_table, "robustness": robustness_table}
+def family_table(env: str) -> str:
+    """What every algorithm reaches on one environment."""
+    result = load(f"family-{env}")
+    if result is None:
+        return ""
+    solved = default_recipe(env).solved_at if env in ENVS and not env.endswith("MinAtar") else None
+    heading = "lowest" if solved is None else f"seeds at {solved:g}"
+    lines = [
+        f"| {env} | IQM of last parameters (95 %) | {heading} | steps a seed | steps/s, all seeds |",
+        "|---|---|---|---|---|",
+    ]
+    for algo, found in result["algorithms"].items():
+        last = found["last"]
+        low, high = last["iqm_interval_95"]
+        reached = sum(score >= solved for score in last["scores"]) if solved is not None else 0
+        second = f"{last['min']:.1f}" if solved is None else f"{reached} of {len(last['scores'])}"
+        steps, speed = step_label(found["env_steps_per_seed"]), found["steps_per_second"]
+        lines.append(f"| `{algo}` | {last['iqm']:.1f} ({low:.1f} to {high:.1f}) | {second} | {steps} | {speed:,.0f} |")
+    return "\n".join([*lines, "", source(result, f"family-{env}")])
+
+
+def replay_table() -> str:
+    """What prioritized replay costs."""
+    replay, loop = load("replay"), load("replay_loop")
+    if replay is None or loop is None:
+        return ""
+    lines = [
+        f"| write 10, sample 128, update: µs | uniform | prioritized (sum tree, fan-out {replay['default_fan_out']}) |",
+        "|---|---|---|",
+    ]
+    for capacity, medians in replay["median_us"].items():
+        chosen = medians[f"prioritized, fan-out {replay['default_fan_out']}"]
+        lines.append(f"| {int(capacity):,} transitions | {medians['uniform']:.0f} | {chosen:.0f} |")
+    uniform, prioritized = (loop["median_us"][name] for name in ("uniform", "prioritized"))
+    lines.append(f"| a whole training iteration, 100,000 | {uniform:.0f} | {prioritized:.0f} ({loop['ratio']:.2f} ×) |")
+    return "\n".join([*lines, "", source(replay, "replay") + "<br>", source(loop, "replay_loop")])
+
+
+TABLES = {"learning": learning_table, "speed": speed_table, "robustness": robustness_table, "replay": replay_table}
+FAMILY = ("CartPole-v1", "Breakout-MinAtar", "DeepSea-bsuite")
+TABLES |= {f"family-{env}": partial(family_table, env) for env in FAMILY}
 
 
 def fill(text: str) -> str:
@@ -148,6 +191,41 @@ def draw_learning(path: Path) -> None:
     beside.replace(path)
 
 
+def draw_family(env: str, path: Path) -> None:
+    """A small picture for every algorithm: its evaluations during training, before those of all others in grey."""
+    result = load(f"family-{env}")
+    if result is None:
+        return
+    curves = {
+        algo: (np.array(found["curve"]["env_steps"]), np.array(found["curve"]["eval_returns"]).T)
+        for algo, found in result["algorithms"].items()
+    }
+    columns = min(len(curves), 7)
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(1.6 * max(columns, 5), 1.75 * rows + 0.2), dpi=150, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    grid = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
+    for axes, (algo, (steps, returns)) in zip(grid, curves.items(), strict=False):
+        for other_steps, other in curves.values():
+            axes.plot(other_steps, iqm(other), color="#d5d7dc", lw=0.7, zorder=1)
+        low, high = bootstrap_interval(returns)
+        axes.fill_between(steps, low, high, color="#1f5fa8", alpha=0.25, lw=0, zorder=2)
+        axes.plot(steps, iqm(returns), color="#1f5fa8", lw=1.8, zorder=3)
+        axes.set_title(algo, fontsize=9, loc="left")
+        axes.xaxis.set_major_formatter(step_label)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=2))
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid[len(curves) :]:
+        axes.set_visible(False)
+    figure.supxlabel(f"environment steps, {env}, {result['seeds']} seeds", fontsize=8)
+    figure.supylabel("greedy return", fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}")
+    canvas.print_png(str(beside))
+    beside.replace(path)
+
+
 def main() -> int:
     """Writes or checks the README."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -160,6 +238,8 @@ def main() -> int:
     write_atomically(README, after)
     if any(load(f"learning-{env}") for env in ENVS):
         draw_learning(IMAGES / "learning.png")
+    for env in FAMILY:
+        draw_family(env, IMAGES / f"family-{env}.png")
     return 0
 
 

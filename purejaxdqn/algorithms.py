@@ -88,6 +88,10 @@ _NATURE: dict[str, Any] = {
 _DOUBLE = _NATURE | {"target_period": 7_500, "epsilon_final": 0.01}
 _ADAM = _NATURE | {"optimizer": "adam", "reduction": "mean", "epsilon_final": 0.01, "max_grad_norm": float("inf")}
 _QUANTILE = _ADAM | {"learning_rate": 5e-5, "adam_epsilon": 0.01 / 32}
+# Tuned on CartPole-v1: an update for every 5 steps, and a slower target than the default recipe's.
+_VECTOR = {"total_steps": 300_000, "updates_per_rollout": 2, "target_period": 200, "epsilon_fraction": 0.3}
+_VECTOR_FRACTIONS = {"num_quantiles": 8, "num_target_quantiles": 8, "num_policy_quantiles": 8}
+_VECTOR_ATOMS = {"num_atoms": 51, "v_min": 0.0, "v_max": 100.0}
 _MUNCHAUSEN = {"munchausen_alpha": 0.9, "munchausen_temperature": 0.03, "munchausen_clip": -1.0}
 
 ALGORITHMS: dict[str, Algorithm] = {

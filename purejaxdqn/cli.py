@@ -68,15 +68,12 @@ def as_flags(defaults: Any, skip: Sequence[str] = ()) -> list[tuple[str, Any, An
     return flags
 
 
-def env_param_flags(params: Any, prefix_help: str) -> list[tuple[str, Any, Any]]:
-    """An environment's scalar parameters as flags; arrays stay as the environment has them."""
-    flags = []
-    for field in dataclasses.fields(params):
-        value = getattr(params, field.name)
-        if isinstance(value, bool | int | float):
-            annotated = Annotated[type(value), tyro.conf.arg(help=prefix_help)]  # type: ignore[valid-type]
-            flags.append((field.name, annotated, dataclasses.field(default=value)))
-    return flags
+def number_flags(values: dict[str, Any], help_text: str) -> list[tuple[str, Any, Any]]:
+    """Numbers as flags of their own types, with the values as defaults."""
+    return [
+        (name, Annotated[type(value), tyro.conf.arg(help=help_text)], dataclasses.field(default=value))
+        for name, value in values.items()
+    ]
 
 
 def parse(cls: type, args: Sequence[str], command: str, description: str) -> Any:

@@ -204,7 +204,8 @@ def check_replay(config: Config) -> None:
     require(starts >= 0, "learning_starts", starts, "use 0 or a positive number of environment steps")
     whole_step = f"the replay must hold a row of every environment: use at least num_envs, {num_envs}"
     require(size >= num_envs, "buffer_size", size, whole_step)
-    require(size >= batch_size, "buffer_size", size, f"the replay must hold a batch: use at least {batch_size}")
+    whole_batch = f"the replay must hold a batch: use at least batch_size, {batch_size}"
+    require(size >= batch_size, "buffer_size", size, whole_batch)
     window = config.n_step + config.rollout_length
     steps = f"n_step + rollout_length is {window} vector steps of {num_envs} environments"
     remedy = f"{steps}: use more than {window * num_envs}"

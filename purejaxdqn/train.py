@@ -61,10 +61,10 @@ class RunOptions:
 
 def flags_class(config: Config, hypers: Hypers, options: RunOptions) -> type:
     """The dataclass whose fields are the flags, with defaults from a recipe or a saved run."""
-    from purejaxdqn.envs.gymnax import default_params, override_params
+    from purejaxdqn.envs.gymnax import env_settings
 
-    params = override_params(config.env, default_params(config.env), config.env_params)
-    env_flags = cli.env_param_flags(params, f"parameter of {config.env}")
+    values = env_settings(config.env) | dict(config.env_params)
+    env_flags = cli.number_flags(values, f"parameter of {config.env}")
     env_class = dataclasses.make_dataclass("EnvParams", env_flags, frozen=True)
     fields = [
         ("env", *cli.as_flags(config, skip=[f.name for f in dataclasses.fields(config) if f.name != "env"])[0][1:]),
@@ -90,12 +90,10 @@ def find_recipe(args: Sequence[str]) -> tuple[Recipe, str]:
 
 def split_flags(flags: Any) -> tuple[Config, Hypers, RunOptions]:
     """Parsed flags as validated settings."""
-    from purejaxdqn.envs.gymnax import default_params
+    from purejaxdqn.envs.gymnax import env_settings
 
-    defaults = default_params(flags.env)
-    changes = tuple(
-        sorted((k, v) for k, v in dataclasses.asdict(flags.env_params).items() if v != getattr(defaults, k))
-    )
+    defaults = env_settings(flags.env)
+    changes = tuple(sorted((k, v) for k, v in dataclasses.asdict(flags.env_params).items() if v != defaults[k]))
 
     def take(cls: type, **more: Any) -> dict[str, Any]:
         names = [field.name for field in dataclasses.fields(cls) if field.name not in more]

@@ -8,7 +8,7 @@ import pytest
 from gymnax.environments import spaces
 
 from purejaxdqn.config import Config, SettingError
-from purejaxdqn.envs.gymnax import default_params, env_names, make_env
+from purejaxdqn.envs.gymnax import default_params, env_names, env_settings, make_env
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.types import Hypers
 
@@ -73,7 +73,7 @@ def test_the_lists_above_are_gymnaxs():
 def test_a_failed_download_is_a_setting_error(monkeypatch):
     """MNISTBandit-bsuite downloads its images: offline the message names it and says what would help."""
 
-    def offline(env_id):
+    def offline(env_id, **options):
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(gymnax, "make", offline)
@@ -109,6 +109,15 @@ def test_env_params_override():
 def test_env_params_take_the_type_of_their_default():
     """BernoulliBandit-misc has a float limit, 100.0: the whole number 50 is as good as 50.0."""
     assert make_env("BernoulliBandit-misc", (("max_steps_in_episode", 50),)).spec.time_limit == 50
+
+
+def test_what_an_environment_is_made_with_can_be_set():
+    """DeepSea's size is an argument of its class, and its time limit follows from it."""
+    assert env_settings("DeepSea-bsuite")["size"] == 8 and "gravity" in env_settings("CartPole-v1")
+    spec = make_env("DeepSea-bsuite", (("size", 12),)).spec
+    assert (spec.obs_shape, spec.time_limit) == ((12, 12), 12)
+    with pytest.raises(SettingError, match=r"env_params.size"):
+        make_env("DeepSea-bsuite", (("size", 0),))
 
 
 def test_unknown_env_params_are_refused():

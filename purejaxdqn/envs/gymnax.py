@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import inspect
 from typing import Any
 
 import gymnax
@@ -33,6 +34,10 @@ def unknown_env(env_id: str) -> SettingError:
     return SettingError("env", env_id, f"no such environment; {hint}")
 
 
+Changes = tuple[tuple[str, Any], ...]
+"""(name, value) pairs of an environment's settings that differ from its defaults."""
+
+
 def default_params(env_id: str) -> Any:
     """The environment's own default parameters, a dataclass.
 
@@ -42,33 +47,61 @@ def default_params(env_id: str) -> Any:
     return make_raw(env_id)[1]
 
 
-def make_raw(env_id: str) -> tuple[Any, Any]:
+def env_settings(env_id: str) -> dict[str, Any]:
+    """Everything that can be set of an environment by one number, with its default.
+
+    These are its parameters, and what its class is made with, such as DeepSea's size. For the errors see
+    `default_params`.
+    """
+    env, params = make_raw(env_id)
+    fields = {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
+    return {name: value for name, value in fields.items() if is_number(value)} | constructor_defaults(env)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a Python number, truth values among them."""
+    return isinstance(value, bool | int | float)
+
+
+def constructor_defaults(env: Any) -> dict[str, Any]:
+    """The numbers that an environment's class is made with."""
+    arguments = inspect.signature(type(env).__init__).parameters.values()
+    return {argument.name: argument.default for argument in arguments if is_number(argument.default)}
+
+
+def make_raw(env_id: str, **options: Any) -> tuple[Any, Any]:
     """gymnax's own environment and its default parameters; see `default_params` for the errors."""
     if env_id not in env_names():
         raise unknown_env(env_id)
     try:
-        return gymnax.make(env_id)
+        return gymnax.make(env_id, **options)
     except OSError as error:
         # MNISTBandit-bsuite downloads its images when it is made.
         raise SettingError("env", env_id, f"gymnax could not load what it needs ({error}); try when online") from error
 
 
-def override_params(env_id: str, params: Any, changes: tuple[tuple[str, Any], ...]) -> Any:
-    """`params` with `changes`.
+def make_changed(env_id: str, changes: Changes) -> tuple[Any, Any]:
+    """gymnax's environment and its parameters, with `changes`.
 
     Raises:
-      SettingError: for a parameter that the environment does not have, or a time limit below 1.
+      SettingError: for a setting that the environment does not have, or a size or time limit below 1.
     """
+    env, params = make_raw(env_id)
+    options = constructor_defaults(env)
     names = [field.name for field in dataclasses.fields(params)]
     for name, value in changes:
-        remedy = f"{env_id} has no such parameter; it has {', '.join(names)}"
-        require(name in names, f"env_params.{name}", value, remedy)
-    limits = [value for name, value in changes if name == "max_steps_in_episode"]
-    for limit in limits:
-        require(limit >= 1, "env_params.max_steps_in_episode", limit, "use a whole number of at least 1")
+        remedy = f"{env_id} has no such parameter; it has {', '.join([*names, *options])}"
+        require(name in names or name in options, f"env_params.{name}", value, remedy)
+        default = options.get(name)
+        is_size = isinstance(default, int) and not isinstance(default, bool) and default >= 1
+        counted = is_size or name == "max_steps_in_episode"
+        require(not counted or value >= 1, f"env_params.{name}", value, "use a whole number of at least 1")
     # gymnax computes with a parameter's type: a whole number for a float one would fail deep inside it.
-    typed = {name: as_type_of(getattr(params, name), value) for name, value in changes}
-    return params.replace(**typed)
+    made_with = {name: as_type_of(options[name], value) for name, value in changes if name in options}
+    if made_with:
+        env, params = make_raw(env_id, **made_with)
+    typed = {name: as_type_of(getattr(params, name), value) for name, value in changes if name in names}
+    return env, params.replace(**typed)
 
 
 def as_type_of(default: Any, value: Any) -> Any:
@@ -76,7 +109,7 @@ def as_type_of(default: Any, value: Any) -> Any:
     return type(default)(value) if isinstance(default, bool | int | float) else value
 
 
-def make_env(env_id: str, env_params: tuple[tuple[str, Any], ...] = ()) -> Env:
+def make_env(env_id: str, env_params: Changes = ()) -> Env:
     """A gymnax environment with discrete actions.
 
     gymnax resets in the same step that ends an episode, so every row is a transition, and the true final observation
@@ -84,13 +117,12 @@ def make_env(env_id: str, env_params: tuple[tuple[str, Any], ...] = ()) -> Env:
 
     Args:
       env_id: as gymnax registers it.
-      env_params: parameters that differ from its defaults.
+      env_params: settings that differ from its defaults (see `env_settings`).
 
     Raises:
       SettingError: for an unknown id, continuous actions, or an unknown parameter.
     """
-    env, params = make_raw(env_id)
-    params = override_params(env_id, params, env_params)
+    env, params = make_changed(env_id, env_params)
     action_space = env.action_space(params)
     require(
         isinstance(action_space, spaces.Discrete),

@@ -1,5 +1,6 @@
 """Fractions τ at which a quantile network is read: drawn, evenly spaced or proposed, and how they are embedded."""
 
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -22,8 +23,24 @@ def cosines(tau: Array, num_cosines: int) -> Array:
     Returns:
       float32 [n, B, N].
     """
-    index = jnp.arange(num_cosines, dtype=jnp.float32).reshape(-1, 1, 1)
-    return jnp.cos(jnp.pi * index * tau[None])
+    half_turns = jnp.arange(num_cosines, dtype=jnp.float32).reshape(-1, 1, 1) * tau[None]
+    return cosine_of_turns(0.5 * half_turns)
+
+
+TAYLOR = tuple((-1.0) ** n * (2.0 * math.pi) ** (2 * n) / math.factorial(2 * n) for n in range(9))
+"""Of cos(2πx) in x². On [-½, ½] the next term is below 2e-7."""
+
+
+def cosine_of_turns(x: Array) -> Array:
+    """cos(2πx), any shape, as a polynomial: XLA's own cosine took 25 times as long on a CPU, half of iqn's time.
+
+    Whole turns are taken off before the multiplication by 2π, which makes it the more exact one too.
+    """
+    y = jnp.square(x - jnp.round(x))
+    value = jnp.full_like(y, TAYLOR[-1])
+    for coefficient in TAYLOR[-2::-1]:
+        value = value * y + coefficient
+    return value
 
 
 class FractionEmbedding(nn.Module):

@@ -65,7 +65,10 @@ NORMS: dict[str, Callable[[int], Callable[[Array], Array]]] = {
 
 def affine(kernel: Array, bias: Array, x: Array) -> Array:
     """kernelᵀx + bias on features [F, B] or [F, B, N]."""
-    return jax.lax.dot_general(kernel, x, (((0,), (0,)), ((), ()))) + bias.reshape(-1, *[1] * (x.ndim - 1))
+    # One matrix of columns: of a product with three axes the gradient took two and a half times as long on a CPU.
+    columns = x.reshape(x.shape[0], -1)
+    y = jax.lax.dot_general(kernel, columns, (((0,), (0,)), ((), ()))) + bias[:, None]
+    return y.reshape(kernel.shape[1], *x.shape[1:])
 
 
 class FeatureMajorDense(nn.Module):
