@@ -89,40 +89,52 @@ _DOUBLE = _NATURE | {"target_period": 7_500, "epsilon_final": 0.01}
 _ADAM = _NATURE | {"optimizer": "adam", "reduction": "mean", "epsilon_final": 0.01, "max_grad_norm": float("inf")}
 _QUANTILE = _ADAM | {"learning_rate": 5e-5, "adam_epsilon": 0.01 / 32}
 # Tuned on CartPole-v1: an update for every 5 steps, and a slower target than the default recipe's.
-_VECTOR = {"total_steps": 300_000, "updates_per_rollout": 2, "target_period": 200, "epsilon_fraction": 0.3}
-_VECTOR_FRACTIONS = {"num_quantiles": 8, "num_target_quantiles": 8, "num_policy_quantiles": 8}
-_VECTOR_ATOMS = {"num_atoms": 51, "v_min": 0.0, "v_max": 100.0}
+_VECTOR = {"total_steps": 400_000, "updates_per_rollout": 2, "target_period": 200, "epsilon_fraction": 0.3}
+# Distributions learn as much from fewer updates, which cost more each.
+_VECTOR_DISTRIBUTION = {"total_steps": 200_000, "target_period": 50, "epsilon_fraction": 0.3}
+_VECTOR_FRACTIONS = {
+    **_VECTOR_DISTRIBUTION,
+    "total_steps": 300_000,
+    "batch_size": 64,
+    "num_quantiles": 8,
+    "num_target_quantiles": 8,
+    "num_policy_quantiles": 8,
+}
+_VECTOR_ATOMS = {**_VECTOR_DISTRIBUTION, "num_atoms": 51, "v_min": -100.0, "v_max": 100.0}
 _MUNCHAUSEN = {"munchausen_alpha": 0.9, "munchausen_temperature": 0.03, "munchausen_clip": -1.0}
 
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
-        _algorithm("dqn", "Mnih et al. 2015", {}, atari=_NATURE),
-        _algorithm("double", "van Hasselt et al. 2016", {"backup": "double"}, atari=_DOUBLE),
+        _algorithm("dqn", "Mnih et al. 2015", {}, vector=_VECTOR, atari=_NATURE),
+        _algorithm("double", "van Hasselt et al. 2016", {"backup": "double"}, vector=_VECTOR, atari=_DOUBLE),
         _algorithm(
             "dueling",
             "Wang et al. 2016, with double as there",
             {"backup": "double", "dueling": True},
+            vector=_VECTOR,
             atari=_DOUBLE | {"learning_rate": 6.25e-5, "max_grad_norm": 10.0},
         ),
         _algorithm(
             "prioritized",
             "Schaul et al. 2016, proportional, with double as there",
             {"backup": "double", "replay": "prioritized"},
+            vector=_VECTOR | {"learning_rate": 5e-4, "target_period": 100},
             atari=_DOUBLE | {"learning_rate": 6.25e-5, "priority_exponent": 0.6, "importance_exponent": 0.4},
         ),
-        _algorithm("n-step", "Sutton 1988; as in Hessel et al. 2018", {"n_step": 3}, atari=_NATURE),
+        _algorithm("n-step", "Sutton 1988; as in Hessel et al. 2018", {"n_step": 3}, vector=_VECTOR, atari=_NATURE),
         _algorithm(
             "noisy",
             "Fortunato et al. 2018, factorised",
             _NOISY,
+            vector={"total_steps": 300_000, "updates_per_rollout": 2, "target_period": 100},
             atari=_NATURE | _NOISY | {"epsilon_schedule": "constant"},
         ),
         _algorithm(
             "c51",
             "Bellemare et al. 2017",
             {"head": "categorical"},
-            vector={"num_atoms": 101, "v_min": -100.0, "v_max": 100.0},
+            vector=_VECTOR_ATOMS,
             minatar={"num_atoms": 51, "v_min": -10.0, "v_max": 30.0},
             atari=_ADAM | {"adam_epsilon": 0.01 / 32, "num_atoms": 51, "v_min": -10.0, "v_max": 10.0},
         ),
@@ -130,7 +142,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             "qr-dqn",
             "Dabney et al. 2018a",
             {"head": "quantile"},
-            vector={"num_quantiles": 32},
+            vector=_VECTOR_DISTRIBUTION | {"num_quantiles": 16},
             minatar={"num_quantiles": 32},
             atari=_QUANTILE | {"num_quantiles": 200},
         ),
@@ -138,7 +150,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             "iqn",
             "Dabney et al. 2018b",
             {"head": "iqn"},
-            vector={"num_quantiles": 8, "num_target_quantiles": 8, "num_policy_quantiles": 16},
+            vector=_VECTOR_FRACTIONS,
             minatar={"num_quantiles": 8, "num_target_quantiles": 8, "num_policy_quantiles": 16},
             atari=_QUANTILE | {"num_quantiles": 64, "num_target_quantiles": 64, "num_policy_quantiles": 32},
         ),
@@ -146,7 +158,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             "fqf",
             "Yang et al. 2019",
             {"head": "fqf"},
-            vector={"num_quantiles": 16},
+            vector=_VECTOR_DISTRIBUTION | {"total_steps": 300_000, "batch_size": 64, "num_quantiles": 8},
             minatar={"num_quantiles": 16},
             atari=_QUANTILE | {"num_quantiles": 32, "fraction_lr_scale": 5e-5},
         ),
@@ -154,13 +166,14 @@ ALGORITHMS: dict[str, Algorithm] = {
             "m-dqn",
             "Vieillard et al. 2020",
             {"backup": "munchausen"},
+            vector=_VECTOR,
             atari=_ADAM | _MUNCHAUSEN | {"learning_rate": 5e-5, "adam_epsilon": 0.01 / 32, "target_period": 2_000},
         ),
         _algorithm(
             "m-iqn",
             "Vieillard et al. 2020",
             {"head": "iqn", "backup": "munchausen"},
-            vector={"num_quantiles": 8, "num_target_quantiles": 8, "num_policy_quantiles": 16},
+            vector=_VECTOR_FRACTIONS,
             minatar={"num_quantiles": 8, "num_target_quantiles": 8, "num_policy_quantiles": 16},
             atari=_QUANTILE
             | _MUNCHAUSEN
@@ -177,7 +190,12 @@ ALGORITHMS: dict[str, Algorithm] = {
                 "n_step": 3,
                 **_NOISY,
             },
-            vector={"num_atoms": 101, "v_min": -100.0, "v_max": 100.0, "priority_exponent": 0.5},
+            vector={
+                **_VECTOR_ATOMS,
+                "total_steps": 120_000,
+                "batch_size": 64,
+                "priority_exponent": 0.5,
+            },
             minatar={"num_atoms": 51, "v_min": -10.0, "v_max": 30.0, "priority_exponent": 0.5},
             atari=_ADAM
             | _NOISY
@@ -200,6 +218,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             "Gallici et al. 2024",
             {"learner": "rollout"},
             vector={
+                "total_steps": 500_000,
                 "num_envs": 32,
                 "rollout_length": 64,
                 "num_epochs": 4,
