@@ -1,0 +1,67 @@
+"""The rules of runs for whole algorithms: chunks do not show, a saved state goes on, lanes are solo runs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from purejaxdqn import checkpoint as ckpt
+from purejaxdqn.loops.device import make_agent
+from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys, state_bytes
+from purejaxdqn.recipes import RECIPES, make_settings
+from purejaxdqn.types import Hypers
+
+KEY = jax.random.key(0, impl="threefry2x32")
+SMALL = {"num_envs": 4, "total_steps": 2_000, "hidden": (8, 8)}
+REPLAY = SMALL | {"buffer_size": 200, "batch_size": 8, "learning_starts": 40, "updates_per_rollout": 1}
+ALGORITHMS = {
+    "rainbow": REPLAY | {"num_atoms": 7},
+    "m-iqn": REPLAY | {"num_quantiles": 4, "num_cosines": 6, "replay": "prioritized"},
+    "pqn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 2, "norm": "batch"},
+}
+
+
+def same_bits(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in pairs)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_chunks_checkpoints_and_lanes_do_not_show(algo, tmp_path):
+    """Four iterations are two and two, with a checkpoint on disk between them; and lane 1 of 2 is the solo run, bit for
+    bit on every leaf."""
+    config, hypers = make_settings(RECIPES["cartpole"], algo=algo, **ALGORITHMS[algo])
+    agent = make_agent(config)
+    lanes = make_lanes(agent, make_plan(agent, 2))
+    stacked = lanes.put(repeat_hypers(hypers, 2))
+    start = lanes.get(lanes.init(lanes.put(seed_keys([0, 1])), stacked))
+    whole, metrics = lanes.iterate(lanes.put(start), stacked, 40)
+    half, _ = lanes.iterate(lanes.put(start), stacked, 20)
+    flat = ckpt.to_flat(lanes.get(half))
+    with ckpt.open_manager(tmp_path / "checkpoints", create=True) as manager:
+        ckpt.save_checkpoint(manager, ckpt.Checkpoint(20, flat, {"last": flat, "best": flat}, {}))
+    saved = ckpt.load_checkpoint(tmp_path / "checkpoints").state
+    restored = lanes.put(ckpt.from_flat(saved, jax.eval_shape(lambda: start)))
+    rest, _ = lanes.iterate(restored, stacked, 20)
+    assert same_bits(lanes.get(whole), lanes.get(rest))
+    solo_lanes = make_lanes(agent, make_plan(agent, 1))
+    solo_hypers = solo_lanes.put(repeat_hypers(hypers, 1))
+    solo, _ = solo_lanes.iterate(solo_lanes.init(solo_lanes.put(seed_keys([1])), solo_hypers), solo_hypers, 40)
+    one = jax.tree.map(lambda leaf: leaf if leaf.ndim == 0 else leaf[1], lanes.get(whole))
+    other = jax.tree.map(lambda leaf: leaf if leaf.ndim == 0 else leaf[0], solo_lanes.get(solo))
+    assert same_bits(one, other)
+    assert (
+        np.isfinite(lanes.get(metrics).loss_sum).all()
+        and (lanes.get(metrics).updates == 40 * config.updates_per_iteration).all()
+    )
+
+
+def test_prioritized_replay_is_not_copied():
+    """With 10⁶ transitions, a chunk reuses the state, and its scratch space has no room for a copy of ring or tree."""
+    config, hypers = make_settings(RECIPES["cartpole"], replay="prioritized", **REPLAY | {"buffer_size": 1_000_000})
+    agent = make_agent(config)
+    state = jax.eval_shape(agent.init, KEY, Hypers())
+    compiled = jax.jit(agent.iterate, donate_argnums=0).lower(state, hypers, jnp.int32(4)).compile()
+    memory = compiled.memory_analysis()
+    assert memory.alias_size_in_bytes > 0.99 * state_bytes(agent)
+    assert memory.temp_size_in_bytes < 1_000_000
