@@ -1,12 +1,14 @@
-"""Everything that wants an accelerator, in one command: correctness, speed by lanes, and learning.
+"""Everything that wants an accelerator, in one command: correctness, speed by lanes, learning, and MinAtar's family.
 
 python -m benchmarks.gpu [--small]
+python -m benchmarks.gpu --only family --games Breakout-MinAtar --algos rainbow dqn --minutes 9
 
 Each part is a process of its own, so that a part that fails costs only itself; results are written as they come, as
-benchmarks/results/gpu.json, and a short table comes last.
+benchmarks/results/gpu.json, and a short table comes last. `--only family` goes on where an earlier call stopped.
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import last_json, run, write_result
+from benchmarks.family import MINATAR
+from purejaxdqn.algorithms import ALGORITHMS
 
 AGREEMENT = """
 import json, jax, numpy as np
@@ -63,44 +67,67 @@ def train(env: str, seeds: int, steps: int | None, scratch: str) -> list[str]:
     return [sys.executable, "-c", script]
 
 
-def main() -> None:
-    """Reads the command line, measures and prints a short table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="small sizes, to try the script on a CPU")
-    args = parser.parse_args()
-    lane_counts = [1, 4] if args.small else [1, 16, 64, 256, 1024, 4096, 16384]
-    steps = "20000" if args.small else "100000"
-    data: dict[str, Any] = {"lanes": {}, "learning": {}}
-    name = "gpu-small" if args.small else "gpu"
-    what = "lane agreement, steps per second by lanes, and learning, on the accelerator of this machine"
-    data["agreement"] = attempt("agreement", [sys.executable, "-c", AGREEMENT], 300)
-    for count in lane_counts:
-        command = [sys.executable, "-m", "benchmarks.peers.ours_dqn", "--seeds", str(count), "--total-steps", steps]
-        data["lanes"][str(count)] = attempt(f"{count} lanes", command, 300)
-        write_result(name, what, data)
-    runs = (
-        {"CartPole-v1": (2, 20_000)}
-        if args.small
-        else {
-            "CartPole-v1": (1024, None),
-            "MountainCar-v0": (256, None),
-            "Acrobot-v1": (256, None),
-            "Breakout-MinAtar": (64, None),
-        }
-    )
+def measure_lanes(small: bool) -> dict[str, Any]:
+    """Steps per second by number of lanes."""
+    steps = "20000" if small else "100000"
+    program = [sys.executable, "-m", "benchmarks.peers.ours_dqn", "--total-steps", steps, "--seeds"]
+    counts = [1, 4] if small else [1, 16, 64, 256, 1024, 4096, 16384]
+    return {str(count): attempt(f"{count} lanes", [*program, str(count)], 300) for count in counts}
+
+
+def measure_learning(small: bool) -> dict[str, Any]:
+    """The default recipes over many seeds."""
+    whole = {"CartPole-v1": (1024, None), "MountainCar-v0": (256, None), "Acrobot-v1": (256, None)}
+    runs: dict[str, tuple[int, int | None]] = {"CartPole-v1": (2, 20_000)} if small else {**whole}
     with tempfile.TemporaryDirectory() as scratch:
-        for env, (seeds, total) in runs.items():
-            data["learning"][env] = attempt(env, train(env, seeds, total, scratch), 500)
-            write_result(name, what, data)
+        return {env: attempt(env, train(env, seeds, total, scratch), 500) for env, (seeds, total) in runs.items()}
+
+
+def measure_family(small: bool, games: list[str], algos: list[str], minutes: float) -> None:
+    """Every algorithm on every game, 10 seeds, until the time is up; writes results/family-GAME-gpu.json."""
+    end = time.perf_counter() + 60 * minutes
+    size = ["--seeds", "2", "--total-steps", "20000"] if small else ["--seeds", "10"]
+    for algo, game in itertools.product(algos, games):
+        left = end - time.perf_counter()
+        if left < 30:
+            print(f"the time is up before {algo} on {game}")
+            return
+        name = f"{game}-gpu" + ("-small" if small else "")
+        command = [sys.executable, "-m", "benchmarks.family", "--env", game, "--algos", algo, "--name", name, "--keep"]
+        done = subprocess.run(["timeout", str(int(left)), *command, *size], capture_output=True, text=True)
+        print(done.stdout.strip() or f"{algo} on {game}: {done.stderr[-300:] or 'kept'}", flush=True)
+
+
+def print_table(data: dict[str, Any]) -> None:
+    """What was found, in a few lines."""
     print(f"\nlargest difference of a lane from its solo run: {data['agreement'].get('largest_parameter_difference')}")
     for count, found in data["lanes"].items():
         print(f"{count:>6} lanes {found.get('steps_per_second', 0):14,.0f} steps/s")
     for env, found in data["learning"].items():
         scores = sorted(seed["last_mean_return"] for seed in found.get("evaluation", []))
         if scores:
-            print(
-                f"{env:18} median {scores[len(scores) // 2]:8.1f}  min {scores[0]:8.1f}  {found['run_seconds']:.0f} s"
-            )
+            median, seconds = scores[len(scores) // 2], found["run_seconds"]
+            print(f"{env:18} median {median:8.1f}  min {scores[0]:8.1f}  {seconds:.0f} s")
+
+
+def main() -> None:
+    """Reads the command line, measures and prints a short table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="small sizes, to try the script on a CPU")
+    parser.add_argument("--only", choices=("basics", "family"), help="one half (default: both)")
+    parser.add_argument("--games", nargs="+", default=list(MINATAR))
+    parser.add_argument("--algos", nargs="+", default=["rainbow", "dqn", "pqn", *sorted(ALGORITHMS)])
+    parser.add_argument("--minutes", type=float, default=9.0, help="for the family (default: 9)")
+    args = parser.parse_args()
+    if args.only != "family":
+        data: dict[str, Any] = {"agreement": attempt("agreement", [sys.executable, "-c", AGREEMENT], 300)}
+        data["lanes"] = measure_lanes(args.small)
+        data["learning"] = measure_learning(args.small)
+        what = "lane agreement, steps per second by lanes, and learning, on the accelerator of this machine"
+        write_result("gpu-small" if args.small else "gpu", what, data)
+        print_table(data)
+    if args.only != "basics":
+        measure_family(args.small, args.games, list(dict.fromkeys(args.algos)), args.minutes)
 
 
 if __name__ == "__main__":
