@@ -88,9 +88,9 @@ _NATURE: dict[str, Any] = {
 _DOUBLE = _NATURE | {"target_period": 7_500, "epsilon_final": 0.01}
 _ADAM = _NATURE | {"optimizer": "adam", "reduction": "mean", "epsilon_final": 0.01, "max_grad_norm": float("inf")}
 _QUANTILE = _ADAM | {"learning_rate": 5e-5, "adam_epsilon": 0.01 / 32}
-# Tuned on CartPole-v1: an update for every 5 steps, a slower target than the default recipe's, and a replay of the whole
-# run. With one of 50,000, 2 of 16 seeds of double, dueling and noisy forgot at the very end what they had known for
-# 100,000 steps: by then the replay held nothing but good episodes.
+# Tuned on CartPole-v1: an update for every 5 steps, a slower target than the default recipe's, and a replay of the
+# whole run. With one of 50,000, 2 of 16 seeds each of double, dueling and noisy forgot at the very end what they had
+# known for 100,000 steps: by then the replay held nothing but good episodes.
 _VECTOR = {
     "total_steps": 300_000,
     "buffer_size": 300_000,
