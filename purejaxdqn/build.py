@@ -149,9 +149,9 @@ def check_read(config: Config, values: dict[str, Any]) -> None:
         if is_read(config, name):
             continue
         conditions = table[name]
-        field = next((f for f, _ in conditions if is_read(config, f)), conditions[0][0])
+        fields = dict.fromkeys(f for f, _ in conditions if is_read(config, f)) or {conditions[0][0]: None}
         wanted = " or ".join(dict.fromkeys(flag(f, v) for f, v in conditions))
-        now = flag(field, getattr(config, field))
+        now = " with ".join(flag(f, getattr(config, f)) for f in fields)
         raise SettingError(name, value, f"{now} does not read it: leave it out, or use {wanted}")
 
 
