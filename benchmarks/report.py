@@ -130,7 +130,8 @@ def family_table(env: str) -> str:
         second = f"{last['min']:.1f}" if solved is None else f"{reached} of {len(last['scores'])}"
         steps, speed = step_label(found["env_steps_per_seed"]), found["steps_per_second"]
         lines.append(f"| `{algo}` | {last['iqm']:.1f} ({low:.1f} to {high:.1f}) | {second} | {steps} | {speed:,.0f} |")
-    return "\n".join([*lines, "", source(result, f"family-{env}")])
+    each = "; each algorithm's own training command, commit and settings are in the file"
+    return "\n".join([*lines, "", source(result, f"family-{env}").replace("</sub>", each + "</sub>")])
 
 
 def replay_table() -> str:

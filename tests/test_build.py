@@ -1,6 +1,7 @@
 """Names become functions, parts can be added from outside, and nothing that was chosen is silently ignored."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import purejaxdqn
+from benchmarks.common import RESULTS
 from purejaxdqn import build
 from purejaxdqn.algorithms import ALGORITHMS
 from purejaxdqn.backups import Backup
@@ -166,6 +168,21 @@ def test_every_algorithm_has_settings_for_every_family(algo, env):
     assert {name: found[name] for name in ingredients if build.is_read(config, name)} == {
         name: value for name, value in ingredients.items() if build.is_read(config, name)
     }
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("family-*.json")), ids=lambda path: path.stem)
+def test_results_were_measured_with_the_present_settings(path):
+    """Of every algorithm whose training command overrode none of them."""
+    result = json.loads(path.read_text())
+    for algo, found in result["algorithms"].items():
+        words = found["train_command"].split()
+        if {word for word in words if word.startswith("--")} - {"--env", "--algo", "--seeds", "--seed", "--quiet"}:
+            continue
+        config, hypers = make_settings(default_recipe(result["env"]), result["env"], algo)
+        present = vars(config) | {"hidden": list(config.hidden), "env_params": dict(config.env_params)}
+        assert present == found["config"], algo
+        # JSON has no infinity: it is written as a word.
+        assert vars(hypers) == {name: float(value) for name, value in found["hypers"].items()}, algo
 
 
 def test_algorithms_differ():
