@@ -9,32 +9,19 @@ Further flags go to the training command.
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS, commit, run, write_result
-from benchmarks.learning import curve, evaluate
+from benchmarks.common import RESULTS, commit, write_result
+from benchmarks.learning import evaluate, summarize, train
 from purejaxdqn.algorithms import ALGORITHMS
 from purejaxdqn.folder import versions
-from purejaxdqn.stats import bootstrap_interval, iqm
 
 WHAT = "every seed's greedy mean return over 100 fresh episodes, last and best parameters, by algorithm"
 MINATAR = ("Breakout-MinAtar", "Asterix-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar", "Seaquest-MinAtar")
-
-
-def summarize(scores: np.ndarray) -> dict[str, Any]:
-    """Scores of all seeds, and their interquartile mean with its stratified bootstrap interval."""
-    low, high = bootstrap_interval(scores)
-    return {
-        "scores": [round(float(score), 3) for score in scores],
-        "min": float(scores.min()),
-        "iqm": float(iqm(scores)),
-        "iqm_interval_95": [float(low), float(high)],
-    }
 
 
 def measure(env: str, algo: str, seeds: int, first_seed: int, extra: list[str]) -> dict[str, Any]:
@@ -42,18 +29,10 @@ def measure(env: str, algo: str, seeds: int, first_seed: int, extra: list[str]) 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
         flags = ["--env", env, "--algo", algo, "--seeds", str(seeds), "--seed", str(first_seed), "--quiet", *extra]
-        finished = run([sys.executable, "-m", "purejaxdqn.train", *flags, "--out", str(folder)])
-        summary = json.loads((folder / "summary.json").read_text())
-        settings = json.loads((folder / "config.json").read_text())
         return {
-            "train_command": " ".join(["python -m purejaxdqn.train", *flags]),
             "commit": commit(),
             "versions": versions(),
-            "config": settings["config"],
-            "hypers": settings["hypers"],
-            "train_wall_seconds": round(finished.seconds, 1),
-            **{name: summary[name] for name in ("env_steps_per_seed", "run_seconds", "steps_per_second", "plan")},
-            "curve": curve(folder),
+            **train(flags, folder),
             **{
                 which: summarize(np.array([seed["mean_return"] for seed in evaluate(folder, which)]))
                 for which in ("last", "best")

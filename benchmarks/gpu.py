@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +68,26 @@ def train(env: str, seeds: int, steps: int | None, scratch: str) -> list[str]:
     return [sys.executable, "-c", script]
 
 
-def measure_lanes(small: bool) -> dict[str, Any]:
+Found = Iterator[tuple[str, dict[str, Any]]]
+"""(name, result) of one part after another, each when it is known."""
+
+
+def measure_lanes(small: bool) -> Found:
     """Steps per second by number of lanes."""
     steps = "20000" if small else "100000"
     program = [sys.executable, "-m", "benchmarks.peers.ours_dqn", "--total-steps", steps, "--seeds"]
     counts = [1, 4] if small else [1, 16, 64, 256, 1024, 4096, 16384]
-    return {str(count): attempt(f"{count} lanes", [*program, str(count)], 300) for count in counts}
+    for count in counts:
+        yield str(count), attempt(f"{count} lanes", [*program, str(count)], 300)
 
 
-def measure_learning(small: bool) -> dict[str, Any]:
+def measure_learning(small: bool) -> Found:
     """The default recipes over many seeds."""
-    whole = {"CartPole-v1": (1024, None), "MountainCar-v0": (256, None), "Acrobot-v1": (256, None)}
-    runs: dict[str, tuple[int, int | None]] = {"CartPole-v1": (2, 20_000)} if small else {**whole}
+    whole = {"CartPole-v1": 1024, "MountainCar-v0": 256, "Acrobot-v1": 256, "Breakout-MinAtar": 64}
+    steps = 20_000 if small else None
     with tempfile.TemporaryDirectory() as scratch:
-        return {env: attempt(env, train(env, seeds, total, scratch), 500) for env, (seeds, total) in runs.items()}
+        for env, seeds in ({"CartPole-v1": 2} if small else whole).items():
+            yield env, attempt(env, train(env, seeds, steps, scratch), 500)
 
 
 def measure_family(small: bool, games: list[str], algos: list[str], minutes: float) -> None:
@@ -121,10 +128,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.only != "family":
         data: dict[str, Any] = {"agreement": attempt("agreement", [sys.executable, "-c", AGREEMENT], 300)}
-        data["lanes"] = measure_lanes(args.small)
-        data["learning"] = measure_learning(args.small)
+        data |= {"lanes": {}, "learning": {}}
         what = "lane agreement, steps per second by lanes, and learning, on the accelerator of this machine"
-        write_result("gpu-small" if args.small else "gpu", what, data)
+        for section, measure in (("lanes", measure_lanes), ("learning", measure_learning)):
+            for name, found in measure(args.small):
+                data[section][name] = found
+                write_result("gpu-small" if args.small else "gpu", what, data)
         print_table(data)
     if args.only != "basics":
         measure_family(args.small, args.games, list(dict.fromkeys(args.algos)), args.minutes)

@@ -74,20 +74,37 @@ def curve(folder: Path) -> dict[str, Any]:
     return {"env_steps": steps, "eval_returns": [returns[step] for step in steps]}
 
 
+def summarize(scores: np.ndarray) -> dict[str, Any]:
+    """Scores of all seeds, and their interquartile mean with its stratified bootstrap interval."""
+    low, high = bootstrap_interval(scores)
+    return {
+        "scores": [round(float(score), 3) for score in scores],
+        "min": float(scores.min()),
+        "iqm": float(iqm(scores)),
+        "iqm_interval_95": [float(low), float(high)],
+    }
+
+
 def judge(scores: np.ndarray, bar: Bar) -> dict[str, Any]:
     """Scores of all seeds against a bar."""
-    low, high = bootstrap_interval(scores)
-    reached = int((scores >= bar.score).sum())
-    value = float(iqm(scores))
-    passed = value >= bar.score if bar.seeds_needed is None else reached >= bar.seeds_needed
+    reached, summary = int((scores >= bar.score).sum()), summarize(scores)
+    passed = summary["iqm"] >= bar.score if bar.seeds_needed is None else reached >= bar.seeds_needed
+    return {"seeds_at_bar": reached, "mean": float(scores.mean()), "passed": bool(passed), **summary}
+
+
+def train(flags: list[str], folder: Path) -> dict[str, Any]:
+    """Trains by the command line; what was typed, the settings, the seconds and the curve of the finished run."""
+    finished = run([sys.executable, "-m", "purejaxdqn.train", *flags, "--out", str(folder)])
+    summary = json.loads((folder / "summary.json").read_text())
+    settings = json.loads((folder / "config.json").read_text())
+    kept = ("env_steps_per_seed", "run_seconds", "compile_seconds", "steps_per_second", "recipe", "plan")
     return {
-        "seeds_at_bar": reached,
-        "min": float(scores.min()),
-        "mean": float(scores.mean()),
-        "iqm": value,
-        "iqm_interval_95": [float(low), float(high)],
-        "passed": bool(passed),
-        "scores": [round(float(score), 3) for score in scores],
+        "train_command": " ".join(["python -m purejaxdqn.train", *flags]),
+        "config": settings["config"],
+        "hypers": settings["hypers"],
+        "train_wall_seconds": round(finished.seconds, 1),
+        **{name: summary[name] for name in kept},
+        "curve": curve(folder),
     }
 
 
@@ -96,24 +113,9 @@ def measure(env: str, bar: Bar, first_seed: int, extra: list[str]) -> dict[str, 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
         flags = ["--env", env, "--seeds", str(bar.seeds), "--seed", str(first_seed), "--quiet", *extra]
-        finished = run([sys.executable, "-m", "purejaxdqn.train", *flags, "--out", str(folder)])
-        summary = json.loads((folder / "summary.json").read_text())
-        settings = json.loads((folder / "config.json").read_text())
-        result: dict[str, Any] = {
-            "env": env,
-            "train_command": " ".join(["python -m purejaxdqn.train", *flags]),
-            "bar": bar._asdict(),
-            "within_step_limit": summary["env_steps_per_seed"] <= bar.step_limit + settings["config"]["num_envs"],
-            "recipe": summary["recipe"],
-            "config": settings["config"],
-            "hypers": settings["hypers"],
-            "train_wall_seconds": round(finished.seconds, 1),
-            **{
-                key: summary[key]
-                for key in ("env_steps_per_seed", "run_seconds", "compile_seconds", "steps_per_second")
-            },
-        }
-        result["curve"] = curve(folder)
+        result: dict[str, Any] = {"env": env, "bar": bar._asdict(), **train(flags, folder)}
+        limit = bar.step_limit + result["config"]["num_envs"]
+        result["within_step_limit"] = result["env_steps_per_seed"] <= limit
         for which in ("last", "best"):
             scores = np.array([seed["mean_return"] for seed in evaluate(folder, which)])
             result[which] = judge(scores, bar)

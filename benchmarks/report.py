@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmarks.common import RESULTS
 from purejaxdqn.folder import write_atomically
-from purejaxdqn.plots import step_label
+from purejaxdqn.plots import save_png, step_label
 from purejaxdqn.recipes import default_recipe
 from purejaxdqn.stats import bootstrap_interval, iqm
 
@@ -186,10 +186,7 @@ def draw_learning(path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("environment steps", fontsize=8)
     figure.axes[0].set_ylabel("greedy return", fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}")
-    canvas.print_png(str(beside))
-    beside.replace(path)
+    save_png(canvas, path)
 
 
 def draw_family(env: str, path: Path) -> None:
@@ -221,10 +218,7 @@ def draw_family(env: str, path: Path) -> None:
         axes.set_visible(False)
     figure.supxlabel(f"environment steps, {env}, {result['seeds']} seeds", fontsize=8)
     figure.supylabel("greedy return", fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}")
-    canvas.print_png(str(beside))
-    beside.replace(path)
+    save_png(canvas, path)
 
 
 def main() -> int:
@@ -237,6 +231,7 @@ def main() -> int:
     if args.check:
         return int(before != after)
     write_atomically(README, after)
+    IMAGES.mkdir(parents=True, exist_ok=True)
     if any(load(f"learning-{env}") for env in ENVS):
         draw_learning(IMAGES / "learning.png")
     for env in FAMILY:

@@ -69,10 +69,14 @@ def learning_curve(
     if solved_at is not None:
         axes.axhline(solved_at, color=_MUTED, lw=1.1, ls=(0, (5, 4)), zorder=2, label=f"solved at {solved_at:g}")
     _style(axes, env_id, steps)
-    target = Path(png_path)
-    beside = target.with_name(f".{target.name}.tmp")
+    save_png(canvas, Path(png_path))
+
+
+def save_png(canvas: FigureCanvasAgg, path: Path) -> None:
+    """Write a picture beside its place and rename it into it."""
+    beside = path.with_name(f".{path.name}.tmp")
     canvas.print_png(str(beside))
-    os.replace(beside, target)
+    os.replace(beside, path)
 
 
 def read_returns(csv_path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
