@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from purejaxdqn.backups import Backup, greedy, munchausen
-from purejaxdqn.config import Config, EnvSpec, SettingError, require
+from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, require
 from purejaxdqn.envs.contract import Env
 from purejaxdqn.heads import Head, categorical, implicit_quantile, proposed_quantile, quantile, scalar
 from purejaxdqn.learn import LearnFn, make_replay_learn, make_rollout_learn
@@ -157,8 +157,9 @@ def check_read(config: Config, values: dict[str, Any]) -> None:
 
 def flag(field: str, value: Any) -> str:
     """A setting as it is typed."""
-    name = field.replace("_", "-")
-    return f"--{name} {value}" if not isinstance(value, bool) else f"--{'' if value else 'no-'}{name}"
+    if isinstance(value, bool):
+        return flag_name(field if value else f"no-{field}")
+    return f"{flag_name(field)} {value}"
 
 
 def choose(seam: str, config: Config) -> Choice:
@@ -186,7 +187,7 @@ def no_replay() -> Replay:
     """The replay of a learner that keeps nothing."""
 
     def sample(memory: Any, key: Any, h: Any) -> Any:
-        raise NotImplementedError("there is no replay to sample")
+        raise LookupError("a rollout learner keeps no transitions, so there are none to sample")
 
     return Replay(
         init=lambda row: (),

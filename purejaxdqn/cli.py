@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from purejaxdqn.config import SettingError
+from purejaxdqn.config import SettingError, flag_name
 
 
 class UsageError(Exception):
@@ -24,11 +24,6 @@ def fail(command: str, sentence: str, code: int = 2) -> NoReturn:
     """Says one sentence on stderr and exits."""
     print(f"{command}: {' '.join(sentence.split())}", file=sys.stderr)
     raise SystemExit(code)
-
-
-def flag_name(field: str) -> str:
-    """`env_params.max_steps` as it is typed: `--env-params.max-steps`."""
-    return "--" + field.replace("_", "-")
 
 
 def setting_sentence(error: SettingError) -> str:

@@ -47,6 +47,11 @@ def require(condition: bool, field: str, value: Any, remedy: str) -> None:
         raise SettingError(field, value, remedy)
 
 
+def flag_name(field: str) -> str:
+    """`env_params.max_steps` as it is typed: `--env-params.max-steps`."""
+    return "--" + field.replace("_", "-")
+
+
 def one_line(error: BaseException) -> str:
     """The first line of an error's text, with its type where there is none."""
     lines = str(error).strip().splitlines()

@@ -9,7 +9,7 @@ from jax import Array
 
 from purejaxdqn.config import Config
 from purejaxdqn.schedules import linear_schedule
-from purejaxdqn.types import Hypers
+from purejaxdqn.types import PROPOSAL, Hypers
 
 Params = TypeVar("Params")
 
@@ -40,17 +40,13 @@ def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientT
     return optax.chain(
         optax.clip_by_global_norm(h.max_grad_norm),
         scale_by(),
-        scale_proposal(h.fraction_lr_scale) if config.head == "fqf" else optax.identity(),
+        scale_proposal(h.fraction_lr_scale),
         optax.scale_by_learning_rate(learning_rate),
     )
 
 
-PROPOSAL = "fraction_proposal"
-"""Name, on the path to its parameters, of the network that proposes fqf's fractions."""
-
-
 def scale_proposal(scale: float | Array) -> optax.GradientTransformation:
-    """Scales the changes of the fraction proposal alone, after the moments have made them independent of its loss.
+    """Scales the changes of a fraction proposal, if there is one, once the moments have made them free of its scale.
 
     The proposal has to learn much more slowly than the quantiles that it chooses from (Yang et al. 2019, appendix).
 

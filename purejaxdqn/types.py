@@ -206,6 +206,10 @@ class Outputs(NamedTuple):
     """Whether the support is fixed, or fractions that the network draws (iqn) or proposes (fqf)."""
 
 
+PROPOSAL = "fraction_proposal"
+"""Name, on the path to its parameters, of the layer that proposes fractions: the optimiser steps it at a rate of its
+own."""
+
 Role = Literal["online", "target", "select", "act", "greedy"]
 """What a forward pass is for: predicting under a gradient, valuing the next observation, choosing the action there,
 acting in E environments that are to explore apart, or acting greedily without any noise."""

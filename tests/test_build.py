@@ -216,4 +216,7 @@ def test_the_page_on_algorithms_is_complete():
 def test_the_pages_own_example_runs(registry):
     page = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
     exec(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[0], {})
+    policy, penalty = build.BACKUPS["pessimist"].make(Config()).policy(jnp.arange(4.0), Hypers())
+    np.testing.assert_array_equal(policy, [0.25, 0.25, 0.25, 0.25])
+    assert penalty is None
     make_agent(Config(backup="pessimist"))

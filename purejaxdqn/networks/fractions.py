@@ -10,7 +10,7 @@ from jax import Array
 
 from purejaxdqn.config import Config
 from purejaxdqn.networks.layers import INITIALIZERS, FeatureMajorDense
-from purejaxdqn.types import Role
+from purejaxdqn.types import PROPOSAL, Role
 
 
 def cosines(tau: Array, num_cosines: int) -> Array:
@@ -112,4 +112,4 @@ def partition(logits: Array) -> Partition:
 def make_proposal_layer(num_quantiles: int) -> FeatureMajorDense:
     """fqf's proposal, features [F, B] -> logits [N, B]; small weights, so that the widths are nearly even at first."""
     small = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
-    return FeatureMajorDense(num_quantiles, small, name="fraction_proposal")
+    return FeatureMajorDense(num_quantiles, small, name=PROPOSAL)
