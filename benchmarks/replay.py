@@ -26,6 +26,7 @@ from benchmarks.common import write_result  # noqa: E402
 from purejaxdqn.replay.contract import Replay  # noqa: E402
 from purejaxdqn.replay.prioritized import prioritized  # noqa: E402
 from purejaxdqn.replay.sum_tree import FAN_OUT  # noqa: E402
+from purejaxdqn.replay.transitions import transition_store  # noqa: E402
 from purejaxdqn.replay.uniform import uniform  # noqa: E402
 from purejaxdqn.types import Hypers, Row  # noqa: E402
 
@@ -76,11 +77,10 @@ def contender(replay: Replay) -> Callable[[Any, Array, int], tuple[Any, Array]]:
 def make_replays(capacity: int, fan_outs: list[int]) -> dict[str, Replay]:
     """The replays to measure, by name."""
     rows = capacity // NUM_ENVS
-    found = {"uniform": uniform(rows, NUM_ENVS, BATCH_SIZE, N_STEP, TIME_LIMIT, every_row_valid=True)}
+    store = transition_store(rows, NUM_ENVS, N_STEP, TIME_LIMIT, every_row_valid=True)
+    found = {"uniform": uniform(store, BATCH_SIZE)}
     for fan_out in fan_outs:
-        found[f"prioritized, fan-out {fan_out}"] = prioritized(
-            rows, NUM_ENVS, BATCH_SIZE, N_STEP, TIME_LIMIT, total_rows=10**6, fan_out=fan_out
-        )
+        found[f"prioritized, fan-out {fan_out}"] = prioritized(store, BATCH_SIZE, total_rows=10**6, fan_out=fan_out)
     return found
 
 

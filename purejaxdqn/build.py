@@ -7,12 +7,14 @@ import numpy as np
 
 from purejaxdqn.backups import Backup, greedy, munchausen
 from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, require
-from purejaxdqn.envs.contract import Env
+from purejaxdqn.envs.contract import Env, HostEnv
 from purejaxdqn.heads import Head, categorical, implicit_quantile, proposed_quantile, quantile, scalar
 from purejaxdqn.learn import LearnFn, make_replay_learn, make_rollout_learn
 from purejaxdqn.networks import Network, make_network
-from purejaxdqn.replay.contract import Replay
+from purejaxdqn.replay.contract import Replay, Store
+from purejaxdqn.replay.frames import frame_store
 from purejaxdqn.replay.prioritized import prioritized
+from purejaxdqn.replay.transitions import transition_store
 from purejaxdqn.replay.uniform import uniform
 
 
@@ -24,25 +26,22 @@ class Choice(NamedTuple):
     """Names of fields of `Config` and `Hypers`."""
 
 
-def replay_shape(config: Config, env: Env) -> dict[str, Any]:
-    """What every replay has to know."""
-    return {
-        "capacity": config.buffer_rows,
-        "num_envs": config.num_envs,
-        "batch_size": config.batch_size,
-        "n_step": config.n_step,
-        "time_limit": env.spec.time_limit,
-    }
+def make_store(config: Config, env: Env | HostEnv) -> Store:
+    """What keeps the steps that a replay draws from."""
+    shape = {"capacity": config.buffer_rows, "num_envs": config.num_envs, "n_step": config.n_step}
+    if isinstance(env, HostEnv):
+        return frame_store(**shape, spec=env.spec)
+    return transition_store(**shape, time_limit=env.spec.time_limit, every_row_valid=env.every_row_valid)
 
 
-def make_uniform(config: Config, env: Env) -> Replay:
+def make_uniform(config: Config, env: Env | HostEnv) -> Replay:
     """Uniform replay."""
-    return uniform(**replay_shape(config, env), every_row_valid=env.every_row_valid)
+    return uniform(make_store(config, env), config.batch_size)
 
 
-def make_prioritized(config: Config, env: Env) -> Replay:
+def make_prioritized(config: Config, env: Env | HostEnv) -> Replay:
     """Prioritized replay, whose β is annealed over the run."""
-    return prioritized(**replay_shape(config, env), total_rows=-(-config.total_steps // config.num_envs))
+    return prioritized(make_store(config, env), config.batch_size, total_rows=-(-config.total_steps // config.num_envs))
 
 
 def even_support(config: Config) -> Head:
@@ -89,6 +88,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
         ),
         "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
     },
+    "loop": {"host": ("overlap",)},
     "loss": {"huber": ("huber_delta",)},
     "noisy": {True: ("noisy_sigma",)},
     "optimizer": dict.fromkeys(("adam", "radam", "rmsprop"), ("adam_epsilon",)),
@@ -157,6 +157,9 @@ def check_read(config: Config, values: dict[str, Any]) -> None:
 
 def flag(field: str, value: Any) -> str:
     """A setting as it is typed."""
+    if field == "loop":
+        # It follows from the environment.
+        return {"device": "an environment of gymnax", "host": "one of EnvPool such as --env Pong-v5"}[value]
     if isinstance(value, bool):
         return flag_name(field if value else f"no-{field}")
     return f"{flag_name(field)} {value}"
@@ -176,7 +179,8 @@ def choose(seam: str, config: Config) -> Choice:
 class Parts(NamedTuple):
     """The five seams, filled in, and the learning phase that they make."""
 
-    env: Env
+    env: Any
+    """`Env` or `HostEnv`: each has its own loop."""
     network: Network
     head: Head
     replay: Replay
@@ -197,12 +201,31 @@ def no_replay() -> Replay:
     )
 
 
-def build_env(config: Config) -> Env:
+def build_env(config: Config) -> Env | HostEnv:
     """The environment that a configuration names."""
-    # Imported on use: a policy is loaded where gymnax may not be installed.
-    from purejaxdqn.envs.gymnax import make_env
+    # Imported on use: a policy is loaded where gymnax or EnvPool may not be installed.
+    if config.loop == "host":
+        from purejaxdqn.envs import envpool
 
-    return make_env(config.env, config.env_params)
+        return envpool.make_env(config.env, config.env_params)
+    from purejaxdqn.envs import gymnax
+
+    return gymnax.make_env(config.env, config.env_params)
+
+
+def env_settings(env_id: str) -> dict[str, Any]:
+    """Everything that can be set of an environment by one number, with its default.
+
+    Raises:
+      SettingError: for an unknown id, or an environment that cannot be made here.
+    """
+    if Config(env=env_id).loop == "host":
+        from purejaxdqn.envs import envpool
+
+        return envpool.env_settings(env_id)
+    from purejaxdqn.envs import gymnax
+
+    return gymnax.env_settings(env_id)
 
 
 def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
@@ -211,7 +234,7 @@ def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     return make_network(config, spec, head.outputs), head
 
 
-def build_learner(config: Config, env: Env, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+def build_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
     """The replay, and the learning phase with it."""
     if config.learner == "rollout":
         require(

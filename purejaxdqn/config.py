@@ -63,7 +63,7 @@ class Config:
     """The static half of a run: equal configs share one compiled program; `Hypers` is the traced half."""
 
     env: str = "CartPole-v1"
-    """Environment id, as gymnax registers it."""
+    """Environment id: gymnax's, an Atari game of EnvPool such as Pong-v5, or envpool/ID for EnvPool's others."""
     env_params: tuple[tuple[str, Any], ...] = ()
     """Environment parameters that differ from the environment's defaults, as (name, value) pairs."""
     total_steps: int = 200_000
@@ -86,6 +86,8 @@ class Config:
     """Environment steps taken with uniformly random actions before the first update."""
     n_step: int = 3
     """Steps of reward in a target before it bootstraps."""
+    overlap: bool = True
+    """Whether the device learns while EnvPool steps; what is acted on is then one vector step of learning older."""
     learner: LearnerName = "replay"
     """Where gradients come from: a `replay` of past steps with a target network, or the newest `rollout` (PQN)."""
     head: str = "scalar"
@@ -166,6 +168,11 @@ class Config:
         )
 
     @property
+    def loop(self) -> Literal["device", "host"]:
+        """Where the environments step: EnvPool's ids begin with envpool/ or, its Atari games', end in -v5."""
+        return "host" if self.env.startswith("envpool/") or self.env.endswith("-v5") else "device"
+
+    @property
     def buffer_rows(self) -> int:
         """Vector steps that the replay holds."""
         return -(-self.buffer_size // self.num_envs)
@@ -235,3 +242,12 @@ class EnvSpec(NamedTuple):
     """Number of values of a discrete observation, which the network is fed as one-hot; None for arrays."""
     time_limit: int
     """Environment steps after which an episode is truncated."""
+    frame_stack: int = 1
+    """Frames that an observation holds on its last axis, oldest first; 1 where an observation is one frame, or none."""
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Shape of one frame, [..., channels]."""
+        if self.frame_stack == 1:
+            return self.obs_shape
+        return (*self.obs_shape[:-1], self.obs_shape[-1] // self.frame_stack)

@@ -47,3 +47,29 @@ def use_compilation_cache() -> Path:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return folder
+
+
+def available_bytes() -> int:
+    """Memory that arrays on the default device may still take, in bytes; that of the machine where it is the CPU."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
+    return min(free_memory(), container_memory())
+
+
+def free_memory() -> int:
+    """The machine's memory that is free or can be freed, in bytes; all of it where that cannot be told."""
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def container_memory() -> int:
+    """What a control group leaves this process, in bytes; without a limit as good as everything."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        return int((root / "memory.max").read_text()) - int((root / "memory.current").read_text())
+    except (OSError, ValueError):
+        return 2**62

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from purejaxdqn.folder import Settings
-from purejaxdqn.loops.lanes import Plan
 from purejaxdqn.runner import ChunkReport
 
 LINES = 20
@@ -48,7 +47,7 @@ def describe(report: ChunkReport, evaluated: float | None) -> str:
 class Silent:
     """Shows nothing."""
 
-    def started(self, plan: Plan, settings: Settings, env_steps: int, compile_seconds: float) -> None:
+    def started(self, plan: Any, settings: Settings, env_steps: int, compile_seconds: float) -> None:
         """Nothing."""
 
     def chunk(self, report: ChunkReport) -> None:
@@ -67,7 +66,7 @@ class Lines(Silent):
         self.evaluated: float | None = None
         self.begin, self.first_step = time.perf_counter(), 0
 
-    def started(self, plan: Plan, settings: Settings, env_steps: int, compile_seconds: float) -> None:
+    def started(self, plan: Any, settings: Settings, env_steps: int, compile_seconds: float) -> None:
         """Says how the run is laid out."""
         self.total, self.first_step, self.begin = settings.config.total_steps, env_steps, time.perf_counter()
         self.last_mark = env_steps * LINES // self.total
@@ -103,7 +102,7 @@ class Bar(Silent):
         self.live = Live(Group(self.progress, self.numbers), console=Console(), refresh_per_second=8)
         self.live.start()
 
-    def started(self, plan: Plan, settings: Settings, env_steps: int, compile_seconds: float) -> None:
+    def started(self, plan: Any, settings: Settings, env_steps: int, compile_seconds: float) -> None:
         """Says how the run is laid out and starts the bar."""
         self.total = settings.config.total_steps
         self.live.console.print(f"{plan.describe()}; compiled in {compile_seconds:.1f} s", highlight=False)
@@ -132,21 +131,24 @@ def closing_table(summary: dict[str, Any], solved_at: float | None) -> Table:
     """What came of a run: a row for each seed (of the first ten) and one for all."""
     evaluation = summary["evaluation"]
     episodes = evaluation[0]["episodes"]
-    table = Table(title=f"{summary['env']}: greedy return over {episodes} episodes")
+    how = f"greedy return over {episodes} episodes"
+    if summary["eval_epsilon"] > 0.0:
+        how = f"return with ε = {summary['eval_epsilon']:g} over {episodes} episodes"
+    table = Table(title=f"{summary['env']}: {how if episodes else 'return of the newest 100 episodes of training'}")
     for name in ("seed", "last", "best", "best at step"):
         table.add_column(name, justify="right")
     shown = evaluation[:10]
     for entry in shown:
         table.add_row(
             str(entry["seed"]),
-            f"{entry['last_mean_return']:.1f} ± {number(entry['last_stderr'])}",
-            f"{entry['best_mean_return']:.1f} ± {number(entry['best_stderr'])}",
+            f"{number(entry['last_mean_return'])} ± {number(entry['last_stderr'])}",
+            f"{number(entry['best_mean_return'])} ± {number(entry['best_stderr'])}",
             steps_text(entry["best_env_steps"]),
         )
     if len(evaluation) > len(shown):
         table.add_row("…", f"{len(evaluation) - len(shown)} more", "", "in summary.json")
-    last = np.array([entry["last_mean_return"] for entry in evaluation])
-    best = np.array([entry["best_mean_return"] for entry in evaluation])
+    last = np.array([entry["last_mean_return"] for entry in evaluation], float)
+    best = np.array([entry["best_mean_return"] for entry in evaluation], float)
     if len(evaluation) > 1:
         table.add_section()
         table.add_row("mean", f"{last.mean():.1f}", f"{best.mean():.1f}", "")

@@ -85,14 +85,14 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     import numpy as np
 
     from purejaxdqn.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
-    from purejaxdqn.loops.device import make_agent
-    from purejaxdqn.loops.lanes import lane_shapes, make_lanes, make_plan, seed_keys
+    from purejaxdqn.loops.lanes import lane_shapes, seed_keys
     from purejaxdqn.recording import write_gif
+    from purejaxdqn.runner import open_lanes
     from purejaxdqn.stats import standard_error
 
-    agent = make_agent(settings.config)
-    lanes = make_lanes(agent, make_plan(agent, len(indices)), flags.episodes)
-    one_lane = jax.eval_shape(agent.parts.network.init, jax.random.key(0))
+    chosen = tuple(settings.seeds[index] for index in indices)
+    parts, lanes = open_lanes(dataclasses.replace(settings, eval_episodes=flags.episodes), chosen)
+    one_lane = jax.eval_shape(parts.network.init, jax.random.key(0))
     like = lane_shapes(one_lane, len(indices))
     try:
         flat = load_checkpoint(folder / CHECKPOINTS, with_state=False).policy[flags.which]
@@ -105,7 +105,7 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     if flags.gif is not None:
         first = jax.tree.map(lambda leaf: leaf[0], params)
         try:
-            write_gif(agent.parts, first, jax.random.key(flags.key), Path(flags.gif), flags.epsilon)
+            write_gif(parts, first, jax.random.key(flags.key), Path(flags.gif), flags.epsilon)
         except OSError as error:
             raise SettingError("gif", flags.gif, f"it cannot be written ({error.strerror})") from error
     return [

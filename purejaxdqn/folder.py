@@ -16,7 +16,8 @@ from purejaxdqn.config import Config, EnvSpec, SettingError, one_line
 from purejaxdqn.types import Hypers
 
 FORMAT = 1
-CONFIG, METRICS, SUMMARY, CURVE, GIF = "config.json", "metrics.csv", "summary.json", "learning_curve.png", "policy.gif"
+CONFIG, METRICS, SUMMARY, SCORES = "config.json", "metrics.csv", "summary.json", "scores.json"
+CURVE, GIF, MP4 = "learning_curve.png", "policy.gif", "policy.mp4"
 CHECKPOINTS, EVENTS = "checkpoints", "tensorboard"
 UNFINISHED = ".tmp"
 
@@ -54,6 +55,8 @@ class Settings:
     checkpoint_every: int
     recipe: str
     algo: str | None
+    eval_epsilon: float = 0.0
+    keep_replay: bool = True
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -130,6 +133,8 @@ def settings_from_json(data: Mapping[str, Any]) -> Settings:
         field.name: data[field.name]
         for field in dataclasses.fields(Settings)
         if field.name not in ("config", "hypers", "seeds")
+        # A run of before there was such a setting had its default.
+        and (field.name in data or field.default is dataclasses.MISSING)
     }
     return Settings(config=Config(**config), hypers=Hypers(**data["hypers"]), seeds=tuple(data["seeds"]), **plain)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -25,13 +25,24 @@ class Recipe:
     """Fields of `Hypers`."""
     solved_at: float | None
     """Mean greedy return that counts as solved; None where nobody set one."""
+    run: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of evaluation that differ from those of the command line: eval_episodes, eval_epsilon, eval_every."""
+    algo: str | None = None
+    """The algorithm whose settings are in it, where it was made from one."""
 
 
 def _recipe(
-    name: str, description: str, config: dict[str, Any], hypers: dict[str, Any], solved_at: float | None
+    name: str,
+    description: str,
+    config: dict[str, Any],
+    hypers: dict[str, Any],
+    solved_at: float | None,
+    run: dict[str, Any] | None = None,
 ) -> Recipe:
     """A recipe that nobody can change by accident: it is shared by all who read it."""
-    return Recipe(name, description, MappingProxyType(config), MappingProxyType(hypers), solved_at)
+    return Recipe(
+        name, description, MappingProxyType(config), MappingProxyType(hypers), solved_at, MappingProxyType(run or {})
+    )
 
 
 _VECTOR_CONFIG = {
@@ -76,6 +87,49 @@ _MINATAR_HYPERS = {
     "epsilon_final": 0.02,
     "epsilon_fraction": 0.2,
 }
+
+# Two ways to play the same games, whose scores must never stand in one table. An option that is not named has EnvPool's
+# default, or the one in `envs.envpool`: minimal actions, up to 30 no-ops, no sticky actions, a lost life is an end.
+_PROTOCOLS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "nature": (
+        "Mnih et al. 2015: up to 30 no-ops at the start, the game's minimal actions, a lost life is an end in training "
+        "only; whole games with ε = 0.05 are the score.",
+        {},
+        {"eval_episodes": 30, "eval_epsilon": 0.05, "eval_every": 250_000},
+    ),
+    "sticky": (
+        "Machado et al. 2018: each action is repeated with probability 0.25, the full set of 18 actions, no word of "
+        "lives; the last 100 games of training are the score.",
+        {
+            "repeat_action_probability": 0.25,
+            "full_action_space": True,
+            "episodic_life": False,
+            "noop_max": 1,
+        },
+        {"eval_episodes": 0, "eval_every": 250_000},
+    ),
+}
+PROTOCOL_ALGOS = ("dqn", "double", "dueling", "prioritized", "c51", "qr-dqn", "iqn", "rainbow", "pqn")
+
+
+def _protocol_recipe(protocol: str, algo: str) -> Recipe:
+    """An algorithm's published settings under one of the two protocols, for any game; Pong is only the default."""
+    says, params, run = _PROTOCOLS[protocol]
+    values = ALGORITHMS[algo].values("atari")
+    hypers = {f.name for f in dataclasses.fields(Hypers)}
+    return dataclasses.replace(
+        _recipe(
+            f"{protocol}-{algo}",
+            f"{ALGORITHMS[algo].paper}; {says}",
+            {"env": "Pong-v5", "env_params": tuple(sorted(params.items()))}
+            | {name: value for name, value in values.items() if name not in hypers},
+            {name: value for name, value in values.items() if name in hypers},
+            None,
+            run,
+        ),
+        algo=algo,
+    )
+
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -135,10 +189,45 @@ RECIPES: dict[str, Recipe] = {
             _MINATAR_HYPERS,
             None,
         ),
+        _recipe(
+            "atari",
+            "For one machine: eight environments, three-step double DQN and Adam; the games as in nature-*.",
+            {
+                "env": "Pong-v5",
+                "total_steps": 2_500_000,
+                "num_envs": 8,
+                "rollout_length": 1,
+                "updates_per_rollout": 2,
+                "buffer_size": 200_000,
+                "batch_size": 32,
+                "learning_starts": 10_000,
+                "n_step": 3,
+                "backup": "double",
+                "hidden": (512,),
+                "norm": "none",
+                "loss": "huber",
+                "learning_rate_schedule": "constant",
+            },
+            {
+                "learning_rate": 1e-4,
+                "adam_epsilon": 1.5e-4,
+                "max_grad_norm": 10.0,
+                "gamma": 0.99,
+                "target_period": 2_000,
+                "epsilon_final": 0.01,
+                "epsilon_fraction": 0.1,
+            },
+            None,
+            {"eval_episodes": 10, "eval_epsilon": 0.01, "eval_every": 250_000},
+        ),
+        *(_protocol_recipe(protocol, algo) for protocol in _PROTOCOLS for algo in PROTOCOL_ALGOS),
     )
 }
-_GENERIC = ("vector", "minatar")
-_TUNED = {recipe.config["env"]: recipe for recipe in RECIPES.values() if recipe.name not in _GENERIC}
+_TUNED = {
+    recipe.config["env"]: recipe
+    for recipe in RECIPES.values()
+    if recipe.name in ("cartpole", "mountaincar", "acrobot", "breakout-minatar")
+}
 _CONFIG_FIELDS = {field.name for field in dataclasses.fields(Config)}
 _HYPER_FIELDS = {field.name for field in dataclasses.fields(Hypers)}
 _DEFAULTS = {name: getattr(Config, name) for name in _CONFIG_FIELDS} | {
@@ -162,9 +251,9 @@ def default_recipe(env_id: str) -> Recipe:
     Args:
       env_id: as gymnax registers it; an unknown one gets the recipe for vectors.
     """
-    if env_id in _TUNED:
-        return _TUNED[env_id]
-    return RECIPES["vector" if family(env_id) == "vector" else "minatar"]
+    # EnvPool's own CartPole-v1 and gymnax's are one task.
+    name = env_id.removeprefix("envpool/")
+    return _TUNED[name] if name in _TUNED else RECIPES[family(env_id)]
 
 
 def find_algorithm(name: str) -> Algorithm:

@@ -1,35 +1,44 @@
-"""One greedy episode as pictures."""
+"""One episode as pictures."""
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from purejaxdqn.build import Parts
+from purejaxdqn.envs.contract import HostEnv
 from purejaxdqn.explore import epsilon_greedy
+from purejaxdqn.loops.host_functions import greet, pack
 from purejaxdqn.render import ACTION_NAMES, annotate, render_frame, save_gif
+from purejaxdqn.video import save_mp4
 
 MAX_FRAMES = 1_000
+MAX_VIDEO_FRAMES = 6_000
+"""Of a video, whose frames cost little; nearly seven minutes of a game."""
 FPS = {"CartPole-v1": 50, "MountainCar-v0": 30, "Acrobot-v1": 15}
 """Frames per second where the environment's own clock says so; others play at `GRID_FPS`."""
 GRID_FPS = 12
+SCREEN_FPS = 60
+"""Frames per second of the emulator, of which a step takes several."""
 
 
-def record_episode(parts: Parts, params: Any, key: jax.Array, epsilon: float = 0.0) -> list[np.ndarray]:
-    """Plays one episode and draws every step with its action values.
+class Moment(NamedTuple):
+    """One step of an episode."""
 
-    Args:
-      parts: the run's functions.
-      params: parameters of the network, of one lane.
-      key: PRNG key.
-      epsilon: probability of a random action.
+    picture: np.ndarray
+    """uint8 [H, W, 3], before the action."""
+    q_values: np.ndarray
+    """float32 [A]."""
+    action: int
+    reward: float
 
-    Returns:
-      Pictures, uint8 [H, W, 3], `MAX_FRAMES` at most.
-    """
-    env_id = parts.env.spec.env_id
-    names = ACTION_NAMES.get(env_id)
+
+def play_on_device(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> Iterator[Moment]:
+    """One episode of an environment that steps on the device."""
     step = jax.jit(parts.env.step)
 
     @jax.jit
@@ -39,31 +48,107 @@ def record_episode(parts: Parts, params: Any, key: jax.Array, epsilon: float = 0
 
     env, _ = jax.jit(parts.env.reset, static_argnums=1)(key, 1)
     env_params = jax.device_get(parts.env.params)
-    frames, episode_return = [], 0.0
-    for index in range(MAX_FRAMES):
+    done, index = False, 0
+    while not done:
         action_key, step_key = jax.random.split(jax.random.fold_in(key, index))
         q_values, action = decide(params, env, action_key)
         state, obs = jax.device_get((parts.env.picture_state(env), parts.env.observe(env)))
         state = jax.tree.map(lambda leaf: leaf[0], state)
-        picture = render_frame(env_id, state, obs[0], env_params)
-        frames.append(
-            annotate(
-                picture,
-                step=index,
-                episode_return=episode_return,
-                q_values=np.asarray(q_values)[0],
-                action=int(action[0]),
-                action_names=names,
-            )
-        )
+        picture = render_frame(parts.env.spec.env_id, state, obs[0], env_params)
         env, _, row = step(step_key, env, action)
-        episode_return += float(row.reward[0])
-        if bool(row.terminated[0]) or bool(row.truncated[0]):
+        yield Moment(picture, np.asarray(q_values)[0], int(action[0]), float(row.reward[0]))
+        done, index = bool(row.terminated[0]) or bool(row.truncated[0]), index + 1
+
+
+def play_on_host(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> Iterator[Moment]:
+    """One whole game of an environment that steps on the host, as its screen shows it."""
+    env: HostEnv = parts.env
+    show = jax.jit(partial(greet, env.spec))
+
+    @jax.jit
+    def decide(params: Any, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        q_values = parts.head.q_values(parts.network.apply(params, obs, key, "greedy"))
+        return q_values, epsilon_greedy(key, q_values, epsilon)
+
+    pool = env.open_pool(1, int(jax.random.bits(key, dtype=jnp.uint32)), 1)
+    pool.reset()
+    step = pool.receive(0)
+    obs = jnp.zeros((1, *env.spec.obs_shape), env.spec.obs_dtype)
+    done, index = False, 0
+    while not done:
+        obs = show(obs, pack(step))
+        q_values, action = decide(params, obs, jax.random.fold_in(key, index))
+        picture = pool.screen()
+        pool.send(0, np.asarray(action))
+        step = pool.receive(0)
+        # Twice its size, so that the strip beneath has room for words.
+        picture = picture.repeat(2, axis=0).repeat(2, axis=1)
+        yield Moment(picture, np.asarray(q_values)[0], int(action[0]), float(step.reward[0]))
+        done, index = bool(step.terminated[0]) or bool(step.truncated[0]), index + 1
+    pool.close()
+
+
+def record_episode(
+    parts: Parts,
+    params: Any,
+    key: jax.Array,
+    epsilon: float = 0.0,
+    *,
+    max_frames: int = MAX_FRAMES,
+    show_q_values: bool = True,
+) -> list[np.ndarray]:
+    """Plays one episode and draws every step, with its action values beneath.
+
+    Args:
+      parts: the run's functions.
+      params: parameters of the network, of one lane.
+      key: PRNG key.
+      epsilon: probability of a random action.
+      max_frames: most pictures; the episode is cut there.
+      show_q_values: whether to draw action values; without them there is the picture alone.
+
+    Returns:
+      Pictures, uint8 [H, W, 3], `max_frames` at most.
+    """
+    host = isinstance(parts.env, HostEnv)
+    play = play_on_host if host else play_on_device
+    names = parts.env.action_names if host else ACTION_NAMES.get(parts.env.spec.env_id)
+    frames: list[np.ndarray] = []
+    episode_return = 0.0
+    for index, moment in enumerate(play(parts, params, key, epsilon)):
+        if index == max_frames:
             break
+        drawn = annotate(
+            moment.picture,
+            step=index,
+            episode_return=episode_return,
+            q_values=moment.q_values,
+            action=moment.action,
+            action_names=names,
+        )
+        frames.append(drawn if show_q_values else moment.picture)
+        episode_return += moment.reward
     return frames
 
 
-def write_gif(parts: Parts, params: Any, key: jax.Array, path: Path, epsilon: float = 0.0) -> None:
+def frames_per_second(parts: Parts) -> int:
+    """How fast an environment is to be shown."""
+    if isinstance(parts.env, HostEnv):
+        return max(1, SCREEN_FPS // parts.env.frames_per_step)
+    return FPS.get(parts.env.spec.env_id, GRID_FPS)
+
+
+def write_gif(
+    parts: Parts, params: Any, key: jax.Array, path: Path, epsilon: float = 0.0, show_q_values: bool = True
+) -> None:
     """Records one episode into a GIF; see `record_episode`."""
-    frames = record_episode(parts, params, key, epsilon)
-    save_gif(frames, path, fps=FPS.get(parts.env.spec.env_id, GRID_FPS))
+    frames = record_episode(parts, params, key, epsilon, show_q_values=show_q_values)
+    save_gif(frames, path, fps=frames_per_second(parts))
+
+
+def write_mp4(
+    parts: Parts, params: Any, key: jax.Array, path: Path, epsilon: float = 0.0, show_q_values: bool = True
+) -> None:
+    """Records one episode into a video; see `record_episode` and, for errors, `video.save_mp4`."""
+    frames = record_episode(parts, params, key, epsilon, max_frames=MAX_VIDEO_FRAMES, show_q_values=show_q_values)
+    save_mp4(frames, path, fps=frames_per_second(parts))

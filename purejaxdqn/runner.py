@@ -13,6 +13,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from purejaxdqn import checkpoint as ckpt
+from purejaxdqn.build import Parts, build
 from purejaxdqn.folder import (
     CHECKPOINTS,
     EVENTS,
@@ -28,7 +29,8 @@ from purejaxdqn.folder import (
     write_metrics,
 )
 from purejaxdqn.loops.device import KEY_IMPL, make_agent
-from purejaxdqn.loops.lanes import Plan, lane_shapes, make_lanes, make_plan, repeat_hypers, seed_keys
+from purejaxdqn.loops.host_lanes import make_host_lanes
+from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, make_plan, repeat_hypers, seed_keys
 from purejaxdqn.stats import standard_error
 from purejaxdqn.types import Hypers, Metrics
 
@@ -62,7 +64,7 @@ class ChunkReport(NamedTuple):
 class Listener(Protocol):
     """What shows a run to somebody."""
 
-    def started(self, plan: Plan, settings: Settings, env_steps: int, compile_seconds: float) -> None: ...
+    def started(self, plan: Any, settings: Settings, env_steps: int, compile_seconds: float) -> None: ...
 
     def chunk(self, report: ChunkReport) -> None: ...
 
@@ -120,6 +122,19 @@ class Best(NamedTuple):
         return Best(np.where(better, scores, self.score), np.where(better, env_steps, self.env_steps), pick)
 
 
+def open_lanes(settings: Settings, seeds: tuple[int, ...]) -> tuple[Parts, Lanes]:
+    """A run's functions, over the lanes of the loop that its environment needs.
+
+    Raises:
+      SettingError: where the settings cannot work.
+    """
+    if settings.config.loop == "host":
+        parts = build(settings.config)
+        return parts, make_host_lanes(settings.config, parts, seeds, settings.eval_episodes, settings.keep_replay)
+    agent = make_agent(settings.config)
+    return agent.parts, make_lanes(agent, make_plan(agent, len(seeds)), settings.eval_episodes)
+
+
 class Run:
     """One run and its folder. `train` goes on from wherever the state stands."""
 
@@ -130,9 +145,9 @@ class Run:
           SettingError: where the settings cannot work.
         """
         self.settings, self.folder = settings, folder
-        self.agent = make_agent(settings.config)
-        self.plan = make_plan(self.agent, len(settings.seeds))
-        self.lanes = make_lanes(self.agent, self.plan, settings.eval_episodes)
+        self.parts, self.lanes = open_lanes(settings, settings.seeds)
+        self.lanes.check()
+        self.plan = self.lanes.plan
         self.iterations = 0
         self.run_seconds = 0.0
         self.compile_seconds = 0.0
@@ -182,9 +197,7 @@ class Run:
             return self.start()
         begin = time.perf_counter()
         saved = ckpt.load_checkpoint(folder)
-        one_lane = jax.eval_shape(self.agent.init, jax.random.key(0), Hypers())
-        like = lane_shapes(one_lane, len(self.settings.seeds))
-        self.state = self.lanes.put(ckpt.from_flat(saved.state, like))
+        self.state = self.lanes.restored(ckpt.from_flat(saved.state, self.lanes.like), self.hypers)
         self.iterations = saved.step
         progress = saved.progress
         self.run_seconds = progress["run_seconds"]
@@ -234,6 +247,7 @@ class Run:
                     self.evaluate_into(rows)
                 append_metrics(self.folder, rows)
                 write_events(events, rows, self.env_steps)
+                self.show_input(events, rows)
                 on_rows(rows)
                 listener.chunk(self.report(rows, count, seconds))
                 stop = stop_requested()
@@ -241,6 +255,12 @@ class Run:
                     self.save()
                 if stop and not finished:
                     raise Interrupted(self.env_steps)
+
+    def show_input(self, events: SummaryWriter, rows: list[dict[str, Any]]) -> None:
+        """The very stack that the network is fed, wherever there was an evaluation."""
+        picture = self.lanes.watch(self.state) if rows[0]["eval_return"] is not None else None
+        if picture is not None:
+            events.add_image("input/frames", picture, self.env_steps, dataformats="HWC")
 
     def check_finite(self, rows: list[dict[str, Any]]) -> None:
         """Raises `Diverged` for the first seed whose loss is not a finite number."""
@@ -251,25 +271,33 @@ class Run:
                 )
 
     def evaluate_into(self, rows: list[dict[str, Any]]) -> None:
-        """Evaluates every seed greedily, writes it into the rows and keeps the best parameters."""
+        """Evaluates every seed, writes it into the rows and keeps the best parameters."""
         assert self.best is not None
-        returns = self.evaluate(self.state.learner.params, EVAL_STREAM, 0.0)
+        returns = self.evaluate(self.state.learner.params, EVAL_STREAM)
+        if returns is None:
+            return
         for row, seed_returns in zip(rows, returns, strict=True):
             row["eval_return"] = float(np.mean(seed_returns))
             row["eval_stderr"] = error_of_mean(seed_returns)
         params = ckpt.to_flat(self.lanes.get(self.state.learner.params))
         self.best = self.best.update(returns.mean(axis=1), self.env_steps, params)
 
-    def evaluate(self, params: Any, stream: int, epsilon: float) -> np.ndarray:
-        """Returns of fresh episodes, float64 [L, episodes]; the same ones whenever asked at this point of the run."""
+    def evaluate(self, params: Any, stream: int) -> np.ndarray | None:
+        """Returns of fresh episodes, float64 [L, episodes]; the same ones whenever asked at this point of the run.
+
+        Without episodes of its own a run is scored by the newest ones of training, [1, 1]; None before the first.
+        """
+        if self.settings.eval_episodes == 0:
+            found = self.lanes.training_return()
+            return None if found is None else np.array([[found]])
 
         def eval_key(words: jax.Array) -> jax.Array:
             key = jax.random.fold_in(jax.random.wrap_key_data(words, impl=KEY_IMPL), stream)
             return jax.random.key_data(jax.random.fold_in(key, self.iterations))
 
         keys = np.asarray(jax.vmap(eval_key)(jnp.asarray(self.keys)))
-        found = self.lanes.evaluate(params, self.lanes.put(keys), epsilon)
-        return np.asarray(self.lanes.get(found.returns), np.float64)
+        played = self.lanes.evaluate(params, self.lanes.put(keys), self.settings.eval_epsilon)
+        return np.asarray(self.lanes.get(played.returns), np.float64)
 
     def report(self, rows: list[dict[str, Any]], iterations: int, seconds: float) -> ChunkReport:
         """What a display needs of a chunk."""
@@ -287,14 +315,14 @@ class Run:
     def save(self) -> None:
         """Saves everything that going on needs."""
         assert self.best is not None
-        state = self.lanes.get(self.state)
+        state = self.lanes.saved(self.state)
         progress = {
             "run_seconds": self.run_seconds,
             "env_steps": self.env_steps,
             "best_score": finite_scores(self.best.score),
             "best_env_steps": [int(step) for step in self.best.env_steps],
         }
-        policy = {"last": ckpt.to_flat(state.learner.params), "best": self.best.params}
+        policy = {"last": ckpt.to_flat(self.lanes.get(self.state.learner.params)), "best": self.best.params}
         with ckpt.open_manager(self.folder / CHECKPOINTS, create=True) as manager:
             if manager.latest_step() != self.iterations:
                 ckpt.save_checkpoint(manager, ckpt.Checkpoint(self.iterations, ckpt.to_flat(state), policy, progress))
@@ -304,14 +332,18 @@ class Run:
         assert self.best is not None
         settings = self.settings
         best_tree = ckpt.from_flat(self.best.params, self.params_like())
-        last = self.evaluate(self.state.learner.params, FINAL_STREAM, 0.0)
-        best = self.evaluate(self.lanes.put(best_tree), FINAL_STREAM, 0.0)
+        last = self.evaluate(self.state.learner.params, FINAL_STREAM)
+        best = self.evaluate(self.lanes.put(best_tree), FINAL_STREAM)
+        if settings.eval_episodes == 0:
+            # Training says nothing more of parameters that it has left behind.
+            best = self.best.score[:, None] if np.isfinite(self.best.score).all() else None
         trained = self.iterations * settings.config.steps_per_iteration * len(settings.seeds)
         summary = {
             "env": settings.config.env,
             "recipe": settings.recipe,
             "algo": settings.algo,
             "seeds": list(settings.seeds),
+            "eval_epsilon": settings.eval_epsilon,
             "env_steps_per_seed": self.env_steps,
             "updates_per_seed": self.iterations * settings.config.updates_per_iteration,
             "compile_seconds": round(self.compile_seconds, 3),
@@ -321,10 +353,8 @@ class Run:
                 {
                     "seed": seed,
                     "episodes": settings.eval_episodes,
-                    "last_mean_return": float(last[lane].mean()),
-                    "last_stderr": error_of_mean(last[lane]),
-                    "best_mean_return": float(best[lane].mean()),
-                    "best_stderr": error_of_mean(best[lane]),
+                    **describe_returns("last", last, lane),
+                    **describe_returns("best", best, lane),
                     "best_env_steps": int(self.best.env_steps[lane]),
                 }
                 for lane, seed in enumerate(settings.seeds)
@@ -339,8 +369,15 @@ class Run:
 
     def params_like(self) -> Any:
         """Shapes of the parameters of all lanes."""
-        one_lane = jax.eval_shape(self.agent.parts.network.init, jax.random.key(0))
+        one_lane = jax.eval_shape(self.parts.network.init, jax.random.key(0))
         return lane_shapes(one_lane, len(self.settings.seeds))
+
+
+def describe_returns(which: str, returns: np.ndarray | None, lane: int) -> dict[str, float | None]:
+    """Mean and its error of one seed's returns; both missing where no episode ended."""
+    if returns is None:
+        return {f"{which}_mean_return": None, f"{which}_stderr": None}
+    return {f"{which}_mean_return": float(returns[lane].mean()), f"{which}_stderr": error_of_mean(returns[lane])}
 
 
 def error_of_mean(returns: np.ndarray) -> float | None:

@@ -17,7 +17,7 @@ from purejaxdqn.build import check_read
 from purejaxdqn.checkpoint import DamagedCheckpoint
 from purejaxdqn.config import Config, SettingError, require
 from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
-from purejaxdqn.folder import CONFIG, CURVE, GIF, METRICS, Settings, read_config, write_config
+from purejaxdqn.folder import CONFIG, CURVE, GIF, METRICS, MP4, Settings, read_config, write_config
 from purejaxdqn.recipes import RECIPES, Recipe, default_recipe, make_settings
 from purejaxdqn.types import Hypers
 
@@ -42,13 +42,18 @@ class RunOptions:
     resume: str | None = None
     """Folder of a run to go on with, from its newest checkpoint; nothing else need be said."""
     eval_episodes: int = 100
-    """Episodes of each greedy evaluation."""
+    """Episodes of each evaluation. With 0, for EnvPool alone, the newest 100 episodes of training are the score."""
+    eval_epsilon: float = 0.0
+    """Probability of a random action in evaluations; 0 is greedy."""
     log_every: int | None = None
     """Environment steps (per seed) between rows of metrics.csv; by default a hundredth of the run."""
     eval_every: int | None = None
     """Environment steps (per seed) between evaluations; by default a tenth of the run. The end is always evaluated."""
     checkpoint_every: int | None = None
     """Environment steps (per seed) between checkpoints; by default a tenth of the run. The end is always saved."""
+    checkpoint_replay: bool = False
+    """Whether checkpoints of a run on EnvPool hold the replay too (7 GB a million frames); its games always start anew.
+    Runs on the device always keep all of it."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """Where to run; auto is JAX's own choice."""
     compilation_cache: bool = True
@@ -61,7 +66,7 @@ class RunOptions:
 
 def flags_class(config: Config, hypers: Hypers, options: RunOptions) -> type:
     """The dataclass whose fields are the flags, with defaults from a recipe or a saved run."""
-    from purejaxdqn.envs.gymnax import env_settings
+    from purejaxdqn.build import env_settings
 
     values = env_settings(config.env) | dict(config.env_params)
     env_flags = cli.number_flags(values, f"parameter of {config.env}")
@@ -90,7 +95,7 @@ def find_recipe(args: Sequence[str]) -> tuple[Recipe, str]:
 
 def split_flags(flags: Any) -> tuple[Config, Hypers, RunOptions]:
     """Parsed flags as validated settings."""
-    from purejaxdqn.envs.gymnax import env_settings
+    from purejaxdqn.build import env_settings
 
     defaults = env_settings(flags.env)
     changes = tuple(sorted((k, v) for k, v in dataclasses.asdict(flags.env_params).items() if v != defaults[k]))
@@ -119,7 +124,8 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     recipe, env = find_recipe(args)
     algo = cli.peek(args, "--algo")
     config, hypers = make_settings(recipe, env, algo)
-    cls = flags_class(config, hypers, RunOptions())
+    run = {name: value for name, value in recipe.run.items() if name != "eval_every"}
+    cls = flags_class(config, hypers, dataclasses.replace(RunOptions(), **run))
     flags = cli.parse(cls, args, COMMAND, str(__doc__))
     config, hypers, options = split_flags(flags)
     # Once more with what was typed alone: a value that only the recipe chose is left out where nothing reads it now.
@@ -127,7 +133,12 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     config, hypers = make_settings(recipe, env, algo, **typed)
     require(options.seeds >= 1, "seeds", options.seeds, "use at least 1")
     require(options.seed >= 0, "seed", options.seed, "use 0 or a positive whole number")
-    require(options.eval_episodes >= 1, "eval_episodes", options.eval_episodes, "use at least 1")
+    on_host = config.loop == "host"
+    least = 0 if on_host else 1
+    require(options.eval_episodes >= least, "eval_episodes", options.eval_episodes, f"use at least {least}")
+    require(0.0 <= options.eval_epsilon <= 1.0, "eval_epsilon", options.eval_epsilon, "use a number in [0, 1]")
+    remedy = "a run on the device always saves its replay: leave the flag out"
+    require(on_host or not options.checkpoint_replay, "checkpoint_replay", options.checkpoint_replay, remedy)
     for name in ("log_every", "eval_every", "checkpoint_every"):
         value = getattr(options, name)
         require(value is None or value >= 1, name, value, "use at least 1 environment step")
@@ -136,11 +147,13 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
         hypers=hypers,
         seeds=tuple(range(options.seed, options.seed + options.seeds)),
         log_every=options.log_every or max(1, config.total_steps // 100),
-        eval_every=options.eval_every or max(1, config.total_steps // 10),
+        eval_every=options.eval_every or max(1, config.total_steps // 10, recipe.run.get("eval_every", 1)),
         eval_episodes=options.eval_episodes,
         checkpoint_every=options.checkpoint_every or max(1, config.total_steps // 10),
         recipe=recipe.name,
-        algo=algo,
+        algo=algo or recipe.algo,
+        eval_epsilon=options.eval_epsilon,
+        keep_replay=options.checkpoint_replay or not on_host,
     )
     return settings, options
 
@@ -168,6 +181,8 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
         log_every=saved.log_every,
         eval_every=saved.eval_every,
         checkpoint_every=saved.checkpoint_every,
+        eval_epsilon=saved.eval_epsilon,
+        checkpoint_replay=saved.keep_replay and saved.config.loop == "host",
     )
     env = cli.peek(args, "--env")
     fixed = "was {} when the run began, and a saved state fits that alone: leave the flag out, or begin a new run"
@@ -181,7 +196,8 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
         before, after = getattr(saved.config, field.name), getattr(config, field.name)
         longer = field.name == "total_steps" and after > before
         require(before == after or longer, field.name, after, "it " + fixed.format(cli.typed(before)))
-    for name in ("recipe", "algo", "seeds", "seed", "log_every", "eval_every", "eval_episodes"):
+    fixed_options = ("recipe", "algo", "seeds", "seed", "log_every", "eval_every", "eval_episodes", "eval_epsilon")
+    for name in (*fixed_options, "checkpoint_replay"):
         before, after = getattr(options, name), getattr(chosen, name)
         require(before == after, name, after, "it " + fixed.format(cli.typed(before)))
     settings = dataclasses.replace(
@@ -239,7 +255,7 @@ def train(args: list[str]) -> int:
     command = " ".join(["python -m purejaxdqn.train", *map(shlex.quote, args)])
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     try:
-        write_config(run.folder, settings, run.agent.spec, command, created)
+        write_config(run.folder, settings, run.parts.env.spec, command, created)
         return drive(run, options, command, resume is not None)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -312,6 +328,7 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool) -> int:
         display.close()
         signal.signal(signal.SIGINT, before)
     finish(run, options, command)
+    run.lanes.close()
     return 0
 
 
@@ -333,22 +350,27 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     from purejaxdqn.checkpoint import from_flat
     from purejaxdqn.display import closing_table, speed_line
     from purejaxdqn.plots import learning_curve
-    from purejaxdqn.recording import write_gif
+    from purejaxdqn.recording import write_gif, write_mp4
 
     summary = run.summarize(command)
     env = run.settings.config.env
     solved_at = default_recipe(env).solved_at
     learning_curve(run.folder / METRICS, run.folder / CURVE, env_id=env, solved_at=solved_at)
-    lane = int(np.argmax([entry["best_mean_return"] for entry in summary["evaluation"]]))
+    scores = [entry["best_mean_return"] for entry in summary["evaluation"]]
+    lane = int(np.argmax([-np.inf if score is None else score for score in scores]))
     params = jax.tree.map(lambda leaf: leaf[lane], from_flat(run.best.params, run.params_like()))
-    write_gif(run.agent.parts, params, jax.random.key(run.settings.seeds[lane]), run.folder / GIF)
+    on_host = run.settings.config.loop == "host"
+    picture, write = (MP4, write_mp4) if on_host else (GIF, write_gif)
+    write(run.parts, params, jax.random.key(run.settings.seeds[lane]), run.folder / picture, options.eval_epsilon)
     if options.quiet:
         return
     console = Console()
     console.print(closing_table(summary, solved_at))
+    if on_host and not run.settings.keep_replay:
+        print("the replay is not in the checkpoint: a run that goes on fills a new one first (--checkpoint-replay)")
     print(speed_line(summary))
-    print(f"run folder: {run.folder} ({CURVE}, {GIF}, {METRICS}, TensorBoard events, checkpoints)")
-    print(f"next: python -m purejaxdqn.evaluate {run.folder} --episodes 100")
+    print(f"run folder: {run.folder} ({CURVE}, {picture}, {METRICS}, TensorBoard events, checkpoints)")
+    print(f"next: python -m purejaxdqn.evaluate {run.folder} --episodes {10 if on_host else 100}")
 
 
 if __name__ == "__main__":

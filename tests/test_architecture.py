@@ -11,13 +11,13 @@ PACKAGE = Path(purejaxdqn.__file__).parent
 
 # From the bottom up. A sub-package is one unit, whose modules may import each other.
 TIERS = [
-    {"config", "losses", "returns", "schedules", "draws", "devices", "stats", "drawing", "algorithms"},
+    {"config", "losses", "returns", "schedules", "draws", "devices", "stats", "drawing", "algorithms", "video"},
     {"types", "distributional", "cli", "scenes", "plots"},
     {"heads", "backups", "networks", "explore", "optim", "replay", "envs", "render"},
     {"learn"},
     {"build"},
-    {"loops", "checkpoint", "folder", "recipes", "recording"},
-    {"runner", "policy"},
+    {"loops", "checkpoint", "folder", "recipes"},
+    {"recording", "runner", "policy"},
     {"display"},
     {"train", "evaluate", "sweep"},
 ]

@@ -10,6 +10,7 @@ from scipy.stats import chi2
 
 from purejaxdqn.replay import sum_tree
 from purejaxdqn.replay.prioritized import Drawn, importance_weights, prioritized, to_leaf
+from purejaxdqn.replay.transitions import transition_store
 from purejaxdqn.types import Hypers, Row, is_counter, lane_axes
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
@@ -28,7 +29,9 @@ SMALL = {"capacity": 12, "num_envs": 3, "batch_size": 16, "n_step": 2, "time_lim
 
 def small(**changes):
     """A small replay of compiled functions."""
-    replay = prioritized(**SMALL | changes)
+    shape = SMALL | changes
+    batch_size, total_rows = shape.pop("batch_size"), shape.pop("total_rows")
+    replay = prioritized(transition_store(**shape, every_row_valid=True), batch_size, total_rows)
     return replay._replace(add=jax.jit(replay.add), sample=jax.jit(replay.sample), update=jax.jit(replay.update))
 
 
@@ -106,7 +109,7 @@ def test_leaves_equal_a_twin(capacity, num_envs, n_step, step):
 
     Rows drawn are complete and valid ones, and what the ring reads for them is what was written.
     """
-    replay = prioritized(capacity, num_envs, 4, n_step, 50, 1_000, fan_out=4)
+    replay = prioritized(transition_store(capacity, num_envs, n_step, 50, False), 4, 1_000, fan_out=4)
     h = Hypers(priority_exponent=1.0, priority_epsilon=0.5)
     add, sample, update = jax.jit(replay.add), jax.jit(replay.sample), jax.jit(replay.update)
 
@@ -384,7 +387,7 @@ def test_vmapped_lanes_equal_solo_runs():
 
 def test_an_iteration_in_a_loop_is_in_place():
     """Write, draw and update with the memory donated: no scratch space for a copy of 4 MB of leaves, or of the rows."""
-    replay = prioritized(100_000, 10, 128, 3, 500, 10**6)
+    replay = prioritized(transition_store(100_000, 10, 3, 500, True), 128, 10**6)
 
     def body(i, carry):
         memory, found = carry

@@ -203,9 +203,9 @@ def test_best_keeps_the_better_and_the_later_of_equals():
 def test_a_loaded_policy_is_the_trained_network(finished, tiny_config):
     from purejaxdqn.folder import write_config
 
-    write_config(finished.folder, finished.settings, finished.agent.spec, "", "")
+    write_config(finished.folder, finished.settings, finished.parts.env.spec, "", "")
     obs = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    parts = finished.agent.parts
+    parts = finished.parts
     for index in (0, 1):
         params = jax.tree.map(lambda x, i=index: x[i], finished.lanes.get(finished.state).learner.params)
         expected = parts.head.q_values(parts.network.apply(params, obs, None, "greedy"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from purejaxdqn.replay import transitions
-from purejaxdqn.replay.uniform import uniform
+from purejaxdqn.replay.uniform import sample_valid_starts, uniform
 from purejaxdqn.types import Hypers, Row
 
 GAMMA = 0.9
@@ -313,9 +313,8 @@ def test_invalid_rows_are_drawn_only_when_all_draws_fail():
     Of 20 000 starts 78 ± 9 are invalid; outside 25 to 145 with probability 1e-8. χ² as above, 1e-5.
     """
     store, n = half_valid_store(), 2
-    times, writers = jax.jit(transitions.sample_valid_starts, static_argnums=(2, 3, 4))(
-        jax.random.key(0), store, 20_000, n, 8
-    )
+    sample = jax.jit(sample_valid_starts, static_argnums=(2, 3, 4, 5))
+    times, writers = sample(jax.random.key(0), store.ring, 20_000, n, 0, 8)
     valid = np.asarray(store.ring.rows.valid)[times, writers]
     assert 25 < np.sum(~valid) < 145
     _, weight = jit_read(store, times, writers, n, GAMMA)
@@ -329,7 +328,7 @@ def test_invalid_rows_are_drawn_only_when_all_draws_fail():
 @pytest.mark.parametrize("every_row_valid", [False, True])
 def test_uniform_replay(every_row_valid):
     """The record of functions: shapes, weights of one, a γ that is a hyper, and an update that changes nothing."""
-    replay = uniform(40, 2, 16, 3, 5, every_row_valid)
+    replay = uniform(transitions.transition_store(40, 2, 3, 5, every_row_valid), 16)
     twins = [Writer(w, 5) for w in range(2)]
     rows = stack_rows([[twin.step(False, False) for twin in twins] for _ in range(30)])
     memory = replay.add(replay.init(ROW), rows)

@@ -1,8 +1,9 @@
-"""The contract between environments and loops."""
+"""The contracts between environments and loops: on the device, and on the host."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from jax import Array
 
 from purejaxdqn.config import EnvSpec
@@ -25,3 +26,56 @@ class Env(NamedTuple):
     """(env state) -> what `render.render_frame` draws, with a leading axis of environments."""
     params: Any
     """The environment's parameters, for drawing."""
+
+
+class HostStep(NamedTuple):
+    """What one step of B environments on the host came to, in numpy."""
+
+    frame: np.ndarray
+    """[B, *frame_shape] the newest frame; after the last step of an episode its true last one."""
+    reward: np.ndarray
+    """float32 [B], as the game gave it."""
+    terminated: np.ndarray
+    """bool [B]: the game is over."""
+    truncated: np.ndarray
+    """bool [B]: the episode was cut and the game is not over."""
+    life_lost: np.ndarray
+    """bool [B]: a life was lost in this step, the last one included; False in games without lives."""
+    begins: np.ndarray
+    """bool [B]: the frame is the first of an episode, and the action before it was ignored."""
+
+
+class Pool(Protocol):
+    """Environments that step on the host, in groups that are sent and received by themselves."""
+
+    num_groups: int
+
+    def reset(self) -> None:
+        """Begins an episode in every environment; what comes of it is received like a step."""
+
+    def send(self, group: int, action: np.ndarray) -> None:
+        """Steps the environments of a group, int32 [B], in the background."""
+
+    def receive(self, group: int) -> HostStep:
+        """Waits for the step that was sent last."""
+
+    def screen(self) -> np.ndarray:
+        """What a person would see of the first environment, uint8 [H, W, 3]."""
+
+    def close(self) -> None:
+        """Ends all of them."""
+
+
+class HostEnv(NamedTuple):
+    """Environments that step on the host. After the last step of an episode one more step is ignored and resets."""
+
+    spec: EnvSpec
+    open_pool: Callable[[int, int, int], Pool]
+    """(num_envs, seed, number of groups) -> pool. Another seed is another seed for every environment."""
+    learning_view: Callable[[HostStep], HostStep]
+    """What the learner is told: rewards clipped and lost lives as ends, where the settings say so."""
+    action_names: tuple[str, ...]
+    num_groups: int
+    """Groups that training steps by turns."""
+    frames_per_step: int
+    """Frames of the emulator in one environment step; 1 where there is no emulator."""

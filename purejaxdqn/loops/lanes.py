@@ -168,10 +168,11 @@ def iterate_blocks(agent: Agent, plan: Plan, state: State, hypers: Hypers, n: Ar
 class Lanes(NamedTuple):
     """An agent's functions over lanes, jitted. Every array but a counter has a leading axis of lanes, with padding."""
 
-    plan: Plan
-    init: Callable[[Array, Hypers], State]
+    plan: Any
+    """`Plan`, or what another loop says of itself by `describe`."""
+    init: Callable[[Array, Hypers], Any]
     """(keys uint32 [L, 2], hypers [L]) -> state."""
-    iterate: Callable[[State, Hypers, int], tuple[State, Metrics]]
+    iterate: Callable[[Any, Hypers, int], tuple[Any, Metrics]]
     """(state, hypers [L], n) -> state, metrics [L]; the state given is donated."""
     evaluate: Callable[[Any, Array, float], Any]
     """(params [L], keys uint32 [L, 2], epsilon) -> Evaluation of [L, episodes]."""
@@ -179,6 +180,20 @@ class Lanes(NamedTuple):
     """Arrays of num_lanes lanes on the host -> on the devices, padded with copies of lane 0 and on."""
     get: Callable[[Any], Any]
     """The reverse: numpy arrays of num_lanes lanes."""
+    saved: Callable[[Any], Any]
+    """state -> what a checkpoint keeps of it, numpy arrays."""
+    like: Any
+    """Shapes and dtypes of that."""
+    restored: Callable[[Any, Hypers], Any]
+    """(what a checkpoint kept, hypers [L]) -> state."""
+    training_return: Callable[[], float | None] = lambda: None
+    """Mean return of the newest episodes of training, where a run is scored by it."""
+    watch: Callable[[Any], np.ndarray | None] = lambda state: None
+    """state -> the very stack that the network is fed, as a picture uint8 [H, W, 3], where there is one."""
+    check: Callable[[], None] = lambda: None
+    """Raises `SettingError` where there is no room for training."""
+    close: Callable[[], None] = lambda: None
+    """Ends what the lanes keep open."""
 
 
 def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100) -> Lanes:
@@ -248,4 +263,7 @@ def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100) -> Lanes:
         evaluate=lambda params, keys, epsilon: jitted_evaluate(params, keys, jnp.float32(epsilon)),
         put=put,
         get=get,
+        saved=get,
+        like=lane_shapes(state, plan.num_lanes),
+        restored=lambda tree, hypers: put(tree),
     )

@@ -1,4 +1,4 @@
-"""The contract between replays and learners."""
+"""The contracts of replays: what learners need of one, and what it needs of the store that it draws from."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,3 +19,23 @@ class Replay(NamedTuple):
     """(memory, key, hypers) -> transitions [B], index, weights [B]."""
     update: Callable[[Any, Any, Array, Hypers], Any]
     """(memory, index, the head's priorities [B], hypers) -> memory."""
+
+
+class Store(NamedTuple):
+    """How steps are kept and transitions read back; a store's state is any pytree with a `ring` (see `ring.Ring`)."""
+
+    capacity: int
+    """Time steps that are kept."""
+    num_envs: int
+    n_step: int
+    """Longest fold: the newest so many time steps start no transition."""
+    history: int
+    """Time steps before the one that is read, which reading needs: the oldest so many start no transition."""
+    every_row_valid: bool
+    """Whether every row is a transition."""
+    init: Callable[[Row], Any]
+    """(row of one environment) -> store."""
+    add: Callable[[Any, Row], Any]
+    """(store, rows [T, E]) -> store."""
+    read: Callable[[Any, Array, Array, float | Array], tuple[Transition, Array]]
+    """(store, times [B], writers [B], γ) -> transitions [B], weights [B], 0 for a row that is no transition."""

@@ -1,7 +1,7 @@
 """Prioritized replay, the proportional variant (Schaul et al. 2016, "Prioritized Experience Replay")."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,8 @@ from flax import struct
 from jax import Array
 
 from purejaxdqn.draws import uniform_from_bits
-from purejaxdqn.replay import sum_tree, transitions
-from purejaxdqn.replay.contract import Replay
+from purejaxdqn.replay import sum_tree
+from purejaxdqn.replay.contract import Replay, Store
 from purejaxdqn.types import Hypers, Row, Transition
 
 SMALLEST_LEAF, LARGEST_LEAF = 2.0**-100, 2.0**90
@@ -22,7 +22,7 @@ which is never drawn again, or overflow; 2³⁰ leaves of either kind still have
 class PrioritizedMemory:
     """Steps, and for each of them a leaf: what its probability to be drawn is proportional to."""
 
-    store: transitions.TransitionStore
+    store: Any
     tree: sum_tree.SumTree
     """Leaves in the order position in the ring × writers + writer; 0 for a row that cannot be drawn."""
     max_leaf: Array
@@ -68,63 +68,59 @@ def importance_weights(leaf: Array, beta: Array) -> Array:
     return jnp.where(drawable, (least / jnp.where(drawable, leaf, 1.0)) ** beta, 0.0)
 
 
-def prioritized(
-    capacity: int,
-    num_envs: int,
-    batch_size: int,
-    n_step: int,
-    time_limit: int,
-    total_rows: int,
-    fan_out: int = sum_tree.FAN_OUT,
-) -> Replay:
+def prioritized(store: Store, batch_size: int, total_rows: int, fan_out: int = sum_tree.FAN_OUT) -> Replay:
     """Sampling in proportion to priority^α, with replacement, in time logarithmic in the capacity.
 
-    The newest n_step time steps, and rows that are no transitions, are never drawn. A row becomes drawable with the
-    largest leaf seen so far (1 at first), so that it is soon drawn once. `add` needs a capacity above n_step plus the
-    time steps it writes, and raises ValueError otherwise.
+    The newest n_step time steps, the oldest that others need as their history, and rows that are no transitions are
+    never drawn. A row becomes drawable with the largest leaf seen so far (1 at first), so that it is soon drawn once.
+    `add` needs a capacity above n_step, history and the time steps it writes, and raises ValueError otherwise.
 
     Draws have the resolution of float32, 2⁻²⁴ of the total: next to a leaf's share of it this is 1 % at 100,000 equal
     leaves.
 
     Args:
-      capacity: vector steps to hold.
-      num_envs: environments.
+      store: what keeps the steps.
       batch_size: transitions in a sample.
-      n_step: longest fold.
-      time_limit: fewest steps between two truncations of one environment (see `transitions.init_store`).
       total_rows: vector steps of the whole run, over which β goes from `importance_exponent` to
         `importance_exponent_final` linearly; it stays there.
       fan_out: children of a node of the sum tree, a power of two.
     """
+    capacity, num_envs, n_step, history = store.capacity, store.num_envs, store.n_step, store.history
 
     def flat(times: Array, writers: Array) -> Array:
         return times % capacity * num_envs + writers
 
     def init(row: Row) -> PrioritizedMemory:
         return PrioritizedMemory(
-            store=transitions.init_store(row, capacity, num_envs, time_limit),
+            store=store.init(row),
             tree=sum_tree.init_tree(capacity * num_envs, fan_out),
             max_leaf=jnp.ones((), jnp.float32),
         )
 
     def add(memory: PrioritizedMemory, rows: Row) -> PrioritizedMemory:
         num_steps = rows.action.shape[0]
-        if capacity <= n_step + num_steps:
-            raise ValueError(f"a capacity of {capacity} must exceed n_step + time steps, {n_step} + {num_steps}")
-        store = transitions.add_steps(memory.store, rows)
-        written = store.ring.written.count
+        if capacity <= n_step + history + num_steps:
+            needs = n_step + history
+            raise ValueError(
+                f"a capacity of {capacity} must exceed {needs} + {num_steps}, n_step, history and time steps"
+            )
+        kept = store.add(memory.store, rows)
+        written = kept.ring.written.count
         # As many time steps get their last step as are written. Before the first row there is none: these positions lie
         # at the end of a ring that is not full, where every leaf is 0 and stays so.
         complete = written - n_step - num_steps + jnp.arange(num_steps)
-        drawable = jnp.logical_and(store.ring.rows.valid[complete % capacity], (complete >= 0)[:, None])
+        drawable = jnp.logical_and(kept.ring.rows.valid[complete % capacity], (complete >= history)[:, None])
         leaf = jnp.where(drawable, memory.max_leaf, 0.0)
         # The newest wait for theirs, and lie where older rows had a leaf. Those between the two are waiting already.
-        num_new = min(num_steps, n_step)
-        times = jnp.concatenate([complete, written - num_new + jnp.arange(num_new)])
-        value = jnp.concatenate([leaf, jnp.zeros((num_new, num_envs), jnp.float32)])
+        # The oldest that are left lose theirs to their successors' history; in a ring that is not full they have none.
+        num_new, num_old = min(num_steps, n_step), min(num_steps, history)
+        newest = written - num_new + jnp.arange(num_new)
+        oldest = written - capacity + history - num_old + jnp.arange(num_old)
+        times = jnp.concatenate([complete, newest, oldest])
+        value = jnp.concatenate([leaf, jnp.zeros((num_new + num_old, num_envs), jnp.float32)])
         index = flat(times[:, None], jnp.arange(num_envs)[None])
         tree = sum_tree.set_leaves(memory.tree, index.reshape(-1), value.reshape(-1))
-        return dataclasses.replace(memory, store=store, tree=tree)
+        return dataclasses.replace(memory, store=kept, tree=tree)
 
     def sample(memory: PrioritizedMemory, key: Array, h: Hypers) -> tuple[Transition, Drawn, Array]:
         written = memory.store.ring.written.count
@@ -135,7 +131,7 @@ def prioritized(
         position, writers = index // num_envs, index % num_envs
         # The newest time that lies at a position.
         times = written - 1 - (written - 1 - position) % capacity
-        batch, weight = transitions.read_transitions(memory.store, times, writers, n_step, h.gamma)
+        batch, weight = store.read(memory.store, times, writers, h.gamma)
         share = jnp.minimum(written / total_rows, 1.0)
         beta = h.importance_exponent + share * (h.importance_exponent_final - h.importance_exponent)
         leaf = memory.tree.levels[0][index]

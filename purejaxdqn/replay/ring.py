@@ -107,22 +107,26 @@ def read_rows(ring: Ring, times: Array, writers: Array) -> Any:
     return jax.tree.map(lambda stored: stored[times % ring.capacity, writers], ring.rows)
 
 
-def sample_starts(key: Array, ring: Ring, batch_shape: tuple[int, ...], window: int) -> tuple[Array, Array]:
+def sample_starts(
+    key: Array, ring: Ring, batch_shape: tuple[int, ...], window: int, history: int = 0
+) -> tuple[Array, Array]:
     """Times and writers drawn uniformly with replacement, each with `window` more time steps after it in the ring.
 
-    No window crosses the write seam: the newest `window` time steps start none. The cost is that of the batch, whatever
-    the capacity. With `window` time steps or fewer written there is nothing to draw; the caller's prefill prevents it.
+    No window crosses the write seam: the newest `window` time steps, and the oldest `history`, start none. The cost is
+    that of the batch, whatever the capacity. With `window + history` time steps or fewer written there is nothing to
+    draw; the caller's prefill prevents it.
 
     Args:
       key: PRNG key.
       ring: the ring.
       batch_shape: shape of the draw.
       window: time steps that must follow each start.
+      history: time steps that must come before each start.
 
     Returns:
       times and writers, int32 of `batch_shape`.
     """
-    num_starts = ring.size - window
+    num_starts = ring.size - window - history
     flat = index_from_bits(jax.random.bits(key, batch_shape, jnp.uint32), num_starts * ring.num_writers)
-    oldest = ring.written.count - ring.size
+    oldest = ring.written.count - ring.size + history
     return oldest + flat // ring.num_writers, flat % ring.num_writers

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from purejaxdqn.replay.ring import Ring, add_rows, init_ring, read_rows, sample_starts
+from purejaxdqn.replay.contract import Store
+from purejaxdqn.replay.ring import Ring, add_rows, init_ring, read_rows
 from purejaxdqn.returns import n_step_fold
 from purejaxdqn.types import Row, Transition
 
@@ -138,25 +139,23 @@ def read_transitions(
     return Transition(obs_tm1=obs_tm1, a_tm1=a_tm1, r_t=r_t, discount_t=discount_t, obs_t=obs_t), weight
 
 
-def sample_valid_starts(
-    key: Array, store: TransitionStore, batch_size: int, n_step: int, draws: int
-) -> tuple[Array, Array]:
-    """Starts drawn uniformly from the rows that are transitions.
+def transition_store(capacity: int, num_envs: int, n_step: int, time_limit: int, every_row_valid: bool) -> Store:
+    """The store of an environment that resets in the step that ends an episode, so that its last observation is no row.
 
     Args:
-      key: PRNG key.
-      store: the store.
-      batch_size: starts to draw.
-      n_step: time steps that must follow each.
-      draws: candidates for each start, of which the first valid one is taken: 1 where every row is valid. With a share
-        p of invalid rows, a start is invalid (and gets weight 0) with probability p ** draws.
-
-    Returns:
-      times and writers, int32 [B].
+      capacity: vector steps to hold.
+      num_envs: environments.
+      n_step: longest fold.
+      time_limit: fewest steps between two truncations of one environment (see `init_store`).
+      every_row_valid: whether the environment never gives rows that are no transitions.
     """
-    if draws == 1:
-        return sample_starts(key, store.ring, (batch_size,), n_step)
-    times, writers = sample_starts(key, store.ring, (draws, batch_size), n_step)
-    valid = store.ring.rows.valid[times % store.ring.capacity, writers]
-    pick = jnp.argmax(valid, axis=0)[None]
-    return jnp.take_along_axis(times, pick, axis=0)[0], jnp.take_along_axis(writers, pick, axis=0)[0]
+    return Store(
+        capacity=capacity,
+        num_envs=num_envs,
+        n_step=n_step,
+        history=0,
+        every_row_valid=every_row_valid,
+        init=lambda row: init_store(row, capacity, num_envs, time_limit),
+        add=add_steps,
+        read=lambda store, times, writers, gamma: read_transitions(store, times, writers, n_step, gamma),
+    )

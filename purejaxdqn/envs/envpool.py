@@ -1,0 +1,255 @@
+"""EnvPool's environments behind the library's contract for environments on the host."""
+
+import difflib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from purejaxdqn.config import EnvSpec, SettingError, require
+from purejaxdqn.envs.contract import HostEnv, HostStep
+
+PREFIX = "envpool/"
+"""Before the id of an environment that gymnax has too."""
+ATARI_SUFFIX = "-v5"
+"""Of EnvPool's Atari games, and of nothing that gymnax has."""
+
+Changes = tuple[tuple[str, Any], ...]
+"""(name, value) pairs of an environment's settings that differ from its defaults."""
+
+ATARI_OPTIONS = {
+    "frame_skip": 4,
+    "noop_max": 30,
+    "repeat_action_probability": 0.0,
+    "full_action_space": False,
+    "use_fire_reset": False,
+    "max_episode_steps": 27_000,
+    "gray_scale": True,
+    "img_height": 84,
+    "img_width": 84,
+    "use_inter_area_resize": True,
+    "mode": -1,
+    "difficulty": -1,
+}
+"""What EnvPool's games are made with, by EnvPool's names, which `--env-params.X` sets."""
+OWN_ATARI_OPTIONS = {"stack_num": 4, "reward_clip": True, "episodic_life": True}
+"""By EnvPool's names too, but done here: frames are stacked on the device, and the score stays that of whole games."""
+POOL_OPTIONS = {"num_threads": 0, "num_groups": 1}
+"""Of any environment: threads (0 for one a core), and groups that are stepped by turns."""
+OFTEN = ("frame_skip", "noop_max", "max_episode_steps", "img_height", "img_width", "stack_num", "num_groups")
+"""Options that count something."""
+
+ACTIONS = (
+    *("noop", "fire", "up", "right", "left", "down", "up-right", "up-left", "down-right", "down-left"),
+    *("up-fire", "right-fire", "left-fire", "down-fire"),
+    *("up-right-fire", "up-left-fire", "down-right-fire", "down-left-fire"),
+)
+"""Of a game with the full set, in the emulator's order."""
+
+
+def import_envpool(env_id: str) -> Any:
+    """The package.
+
+    Raises:
+      SettingError: where it is not installed.
+    """
+    try:
+        import envpool
+    except ImportError as error:
+        remedy = "EnvPool, which steps it, is not installed: install purejaxdqn[atari]"
+        raise SettingError("env", env_id, remedy) from error
+    return envpool
+
+
+@cache
+def find_spec(env_id: str) -> Any:
+    """EnvPool's own description of an environment.
+
+    Raises:
+      SettingError: for an unknown id, with the nearest names, or without EnvPool.
+    """
+    envpool = import_envpool(env_id)
+    name = env_id.removeprefix(PREFIX)
+    names = envpool.list_all_envs()
+    if name not in names:
+        # Of 1,651 names most are other packages' tasks; a person who types -v5 wants a game.
+        like = [n for n in names if n.endswith(ATARI_SUFFIX)] if name.endswith(ATARI_SUFFIX) else names
+        near = difflib.get_close_matches(name, like, n=3, cutoff=0.4) or ["Pong-v5", "Breakout-v5"]
+        raise SettingError("env", env_id, f"EnvPool has no such environment; the nearest names are {', '.join(near)}")
+    return envpool.make_spec(name)
+
+
+def is_atari(spec: Any) -> bool:
+    """Whether EnvPool's description is of a game of the Arcade Learning Environment."""
+    return hasattr(spec.config, "repeat_action_probability")
+
+
+def env_settings(env_id: str) -> dict[str, Any]:
+    """Everything that can be set of an environment by one number, with its default.
+
+    Raises:
+      SettingError: see `find_spec`.
+    """
+    spec = find_spec(env_id)
+    own = ATARI_OPTIONS | OWN_ATARI_OPTIONS if is_atari(spec) else {"max_episode_steps": spec.config.max_episode_steps}
+    return own | POOL_OPTIONS
+
+
+def check_changes(env_id: str, changes: Changes) -> dict[str, Any]:
+    """All of an environment's settings, with `changes`.
+
+    Raises:
+      SettingError: for a setting that it does not have, or a value that cannot work.
+    """
+    found = env_settings(env_id)
+    for name, value in changes:
+        flag = f"env_params.{name}"
+        require(name in found, flag, value, f"{env_id} has no such parameter; it has {', '.join(found)}")
+        # EnvPool would end the process on some of these.
+        require(name not in OFTEN or value >= 1, flag, value, "use a whole number of at least 1")
+        require(name != "num_threads" or value >= 0, flag, value, "use 0 (a thread for every core) or more")
+        within = name != "repeat_action_probability" or 0.0 <= value < 1.0
+        require(within, flag, value, "use a probability below 1")
+        found[name] = type(found[name])(value)
+    return found
+
+
+class EnvPoolPool:
+    """EnvPool's environments, in groups of equal size. A group's results are in the order of its environments."""
+
+    def __init__(self, pool: Any, num_envs: int, num_groups: int, to_frame: Callable[[np.ndarray], np.ndarray]):
+        self.num_groups = num_groups
+        self._pool, self._to_frame = pool, to_frame
+        self._size = num_envs // num_groups
+        self._ids = np.arange(num_envs, dtype=np.int32).reshape(num_groups, self._size)
+        self._waiting: list[list[Any]] = [[] for _ in range(num_groups)]
+        self._lives = np.zeros(num_envs, np.int32)
+
+    def reset(self) -> None:
+        """Begins an episode in every environment; what comes of it is received like a step."""
+        self._pool.async_reset()
+
+    def send(self, group: int, action: np.ndarray) -> None:
+        """Steps the environments of a group in the background."""
+        self._pool.send(action, self._ids[group])
+
+    def receive(self, group: int) -> HostStep:
+        """Waits for the group. Results of others that come sooner are kept for them."""
+        while sum(len(ids) for ids, _ in self._waiting[group]) < self._size:
+            result = self._pool.recv()
+            groups = result[4]["env_id"] // self._size
+            for other in np.unique(groups):
+                mine = np.flatnonzero(groups == other)
+                self._waiting[other].append((result[4]["env_id"][mine], self._take(result, mine)))
+        parts, self._waiting[group] = self._waiting[group], []
+        order = np.argsort(np.concatenate([ids for ids, _ in parts]))
+        whole = HostStep(*(np.concatenate(field) for field in zip(*(step for _, step in parts), strict=True)))
+        return HostStep(*(field[order] for field in whole))
+
+    def _take(self, result: Any, mine: np.ndarray) -> HostStep:
+        """Some environments' share of what EnvPool gave."""
+        obs, reward, terminated, truncated, info = result
+        whole = len(mine) == len(reward)
+        pick = (lambda leaf: leaf) if whole else (lambda leaf: leaf[mine])
+        ids, begins = pick(info["env_id"]), pick(info["elapsed_step"]) == 0
+        lives = pick(info["lives"]) if "lives" in info else np.zeros(len(ids), np.int32)
+        lost = np.logical_and(lives < self._lives[ids], ~begins)
+        self._lives[ids] = lives
+        over = pick(terminated)
+        return HostStep(
+            frame=self._to_frame(pick(obs)),
+            reward=pick(reward).astype(np.float32),
+            terminated=over,
+            truncated=np.logical_and(pick(truncated), ~over),
+            life_lost=lost,
+            begins=begins,
+        )
+
+    def screen(self) -> np.ndarray:
+        """The first environment's screen in colour, uint8 [H, W, 3]."""
+        return np.asarray(self._pool.render())[0]
+
+    def close(self) -> None:
+        """Ends the environments."""
+        self._pool.close()
+
+
+def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
+    """An EnvPool environment with discrete actions.
+
+    Args:
+      env_id: as EnvPool registers it; after `envpool/` where gymnax has the same name.
+      env_params: settings that differ from the defaults (see `env_settings`).
+
+    Raises:
+      SettingError: for an unknown id, continuous actions, an unknown setting, or without EnvPool.
+    """
+    envpool = import_envpool(env_id)
+    settings = check_changes(env_id, env_params)
+    name = env_id.removeprefix(PREFIX)
+    atari = is_atari(find_spec(env_id))
+    options = {key: settings[key] for key in (ATARI_OPTIONS if atari else ("max_episode_steps",))}
+    made_with = options | ({"stack_num": 1} if atari else {})
+    spec = envpool.make_spec(name, **made_with)
+    actions, observations = spec.gymnasium_action_space, spec.gymnasium_observation_space
+    remedy = "it has no discrete actions, which value learning needs: use an environment such as Pong-v5"
+    require(hasattr(actions, "n"), "env", env_id, remedy)
+    stack = int(settings.get("stack_num", 1))
+    shape = tuple(observations.shape)
+    if atari:
+        channels, height, width = shape
+        shape = (height, width, channels * stack)
+
+    # JAX computes in 32 bits.
+    dtype = {"int64": "int32", "float64": "float32"}.get(str(observations.dtype), str(observations.dtype))
+
+    def to_frame(obs: np.ndarray) -> np.ndarray:
+        return np.moveaxis(obs, 1, -1) if atari else obs.astype(dtype)
+
+    def open_pool(num_envs: int, seed: int, num_groups: int = 1) -> EnvPoolPool:
+        remedy = f"the environments are stepped in {num_groups} groups: use a multiple of that"
+        require(num_envs % num_groups == 0, "num_envs", num_envs, remedy)
+        pool = envpool.make(
+            name,
+            env_type="gymnasium",
+            num_envs=num_envs,
+            batch_size=num_envs // num_groups,
+            num_threads=settings["num_threads"],
+            env_seed=env_seeds(seed, num_envs),
+            render_mode="rgb_array",
+            **made_with,
+        )
+        return EnvPoolPool(pool, num_envs, num_groups, to_frame)
+
+    clips, counts_lives = settings.get("reward_clip", False), settings.get("episodic_life", False)
+
+    def learning_view(step: HostStep) -> HostStep:
+        reward = np.clip(step.reward, -1.0, 1.0) if clips else step.reward
+        ended = np.logical_or(step.terminated, step.life_lost) if counts_lives else step.terminated
+        return step._replace(reward=reward, terminated=ended, truncated=np.logical_and(step.truncated, ~ended))
+
+    num_actions = int(actions.n)
+    full = num_actions == len(ACTIONS) and atari
+    return HostEnv(
+        spec=EnvSpec(
+            env_id=env_id,
+            num_actions=num_actions,
+            obs_shape=shape,
+            obs_dtype=dtype,
+            num_obs_values=int(observations.n) if hasattr(observations, "n") else None,
+            time_limit=int(settings["max_episode_steps"]),
+            frame_stack=stack,
+        ),
+        open_pool=open_pool,
+        learning_view=learning_view,
+        action_names=ACTIONS if full else tuple(f"action {i}" for i in range(num_actions)),
+        num_groups=int(settings["num_groups"]),
+        frames_per_step=int(settings.get("frame_skip", 1)),
+    )
+
+
+def env_seeds(seed: int, num_envs: int) -> list[int]:
+    """A seed for every environment, all different, and all others for another seed."""
+    children = np.random.SeedSequence(seed).spawn(num_envs)
+    return [int(child.generate_state(1)[0] >> 1) for child in children]

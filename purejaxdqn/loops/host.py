@@ -1,0 +1,229 @@
+"""The host loop: environments step on the host, and acting, replay and learning are the device's.
+
+A vector step is one small batch to the device and one of actions back; nothing else crosses. With `Config.overlap` the
+device learns while the environments step. What that costs is stated, not left to chance: an action at vector step t
+comes from parameters that have seen the rows up to t - 2, where the loop in sequence has seen t - 1.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from purejaxdqn.build import Parts
+from purejaxdqn.config import Config
+from purejaxdqn.envs.contract import HostStep
+from purejaxdqn.learn import LearnMetrics, no_metrics
+from purejaxdqn.loops.evaluation import Evaluation
+from purejaxdqn.loops.host_functions import KEY_IMPL, Actor, HostState, make_host_functions, pack
+from purejaxdqn.types import Hypers, Metrics, Row, counter
+
+REFILL = 2**30
+"""Number of the first draw while a run that goes on fills a new replay."""
+RECENT = 100
+"""Episodes of training whose mean return is the score of a run that is not evaluated (Machado et al. 2018)."""
+EVAL_ENVS = 16
+"""Environments side by side in an evaluation."""
+
+
+class Chunk:
+    """What the host counts over one chunk."""
+
+    def __init__(self) -> None:
+        self.episodes, self.env_steps, self.return_sum, self.length_sum = 0, 0, 0.0, 0
+
+    def follow(self, step: HostStep, returns: np.ndarray, lengths: np.ndarray) -> None:
+        """Adds one step of some environments, and the episodes that it ended."""
+        self.episodes += len(returns)
+        self.env_steps += int(np.sum(~step.begins))
+        self.return_sum += float(returns.sum())
+        self.length_sum += int(lengths.sum())
+
+    def metrics(self, learned: LearnMetrics, updates: int, epsilon: float) -> Metrics:
+        """The chunk's metrics with those of learning, [] each."""
+        found: dict[str, Any] = {
+            "episodes": np.int32(self.episodes),
+            "return_sum": np.float32(self.return_sum),
+            "length_sum": np.float32(self.length_sum),
+            "env_steps": np.int32(self.env_steps),
+            "updates": np.int32(updates),
+            "loss_sum": learned.loss,
+            "q_sum": learned.q,
+            "td_sum": learned.abs_td_error,
+            "grad_norm_sum": learned.grad_norm,
+            "epsilon": np.float32(epsilon),
+        }
+        return Metrics(**found)
+
+
+class Tally:
+    """Episodes of a number of environments, in raw rewards and whole games."""
+
+    def __init__(self, num_envs: int):
+        self.returns, self.lengths = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+
+    def follow(self, envs: slice, step: HostStep) -> tuple[np.ndarray, np.ndarray]:
+        """Adds one step of some environments; the returns and lengths of the episodes that it ended."""
+        valid = ~step.begins
+        self.returns[envs] += np.where(valid, step.reward, 0.0)
+        self.lengths[envs] += valid
+        done = valid & (step.terminated | step.truncated)
+        ended = self.returns[envs][done], self.lengths[envs][done]
+        self.returns[envs] = np.where(done, 0.0, self.returns[envs])
+        self.lengths[envs] = np.where(done, 0, self.lengths[envs])
+        return ended
+
+
+class HostLoop:
+    """Drives the environments and the device; see the module. It owns the environments of one run."""
+
+    def __init__(self, config: Config, parts: Parts, seed: int):
+        """Nothing is opened or computed yet.
+
+        Args:
+          config: static settings.
+          parts: from `build`.
+          seed: of the environments.
+        """
+        self.config, self.parts, self.seed = config, parts, seed
+        self.functions = make_host_functions(config, parts)
+        self.groups = range(parts.env.num_groups)
+        self.pool: Any = None
+        size = config.num_envs // len(self.groups)
+        self.slices = [slice(group * size, (group + 1) * size) for group in self.groups]
+        self.tally = Tally(config.num_envs)
+        self.recent: deque[float] = deque(maxlen=RECENT)
+        """Returns of the newest episodes of training."""
+
+    def begin(self, state: HostState, h: Hypers, fill: bool) -> HostState:
+        """Begins an episode everywhere.
+
+        What `state` holds of a run with other games, the newest observations, becomes rows that are no transitions,
+        behind which no window reaches.
+
+        Args:
+          state: a fresh one, or one to go on with.
+          h: traced settings, strongly typed.
+          fill: whether to fill the replay up to where learning may start: with random actions before the run's first
+            update, else with the run's own.
+        """
+        self.pool = self.parts.env.open_pool(self.config.num_envs, self.seed, len(self.groups))
+        self.pool.reset()
+        start, memory, actors = int(state.vector_steps.count), state.memory, list(state.actors)
+        steps = self.config.prefill_steps if fill else 0
+        for index in range(steps):
+            # A run that goes on keeps its clock, and so its ε, and only draws anew.
+            clock, draw = (index, index) if start == 0 else (start, REFILL + index)
+            rows = self.receive(actors, Chunk())
+            self.act_and_send(state.learner.params, actors, state.key_data, h, clock, draw)
+            memory = self.functions.add(memory, rows)
+        return HostState(counter(start or steps), state.learner, memory, tuple(actors), state.key_data)
+
+    def receive(self, actors: list[Actor], chunk: Chunk, groups: Iterable[int] | None = None) -> tuple[Row, ...]:
+        """Waits for groups (all of them) and shows what came to their actors; the rows that it completed."""
+        rows = []
+        for group in self.groups if groups is None else groups:
+            step = self.pool.receive(group)
+            actors[group], row = self.functions.receive(actors[group], pack(self.parts.env.learning_view(step)))
+            rows.append(row)
+            returns, lengths = self.tally.follow(self.slices[group], step)
+            self.recent.extend(returns)
+            chunk.follow(step, returns, lengths)
+        return tuple(rows)
+
+    def act_and_send(
+        self,
+        params: Any,
+        actors: list[Actor],
+        key_data: Array,
+        h: Hypers,
+        clock: int,
+        draw: int,
+        groups: Iterable[int] | None = None,
+    ) -> None:
+        """Chooses actions for groups (all of them) and steps them."""
+        for group in self.groups if groups is None else groups:
+            action = self.functions.act(params, actors[group].obs, key_data, h, clock, draw, group)
+            actors[group] = Actor(actors[group].obs, action)
+            self.pool.send(group, np.asarray(action))
+
+    def iterate(self, state: HostState, h: Hypers, n: int) -> tuple[HostState, Metrics]:
+        """Goes on for n iterations of `rollout_length` vector steps and `updates_per_iteration` updates.
+
+        Args:
+          state: from `begin` or an earlier call, and the newest one; its learner and memory are donated.
+          h: traced settings, strongly typed.
+          n: iterations.
+
+        Returns:
+          The new state, and the metrics of these iterations, on the host.
+        """
+        config, key_data = self.config, state.key_data
+        start, learner, memory, actors = int(state.vector_steps.count), state.learner, state.memory, list(state.actors)
+        chunk, total = Chunk(), jax.tree.map(jnp.copy, no_metrics())
+        steps = n * config.rollout_length
+        rows: tuple[Row, ...] = ()
+        for clock in range(start, start + steps):
+            if config.overlap:
+                # Group by group: while one is acted for, the others step, and all of them while the device learns.
+                for group in self.groups:
+                    rows += self.receive(actors, chunk, [group])
+                    self.act_and_send(learner.params, actors, key_data, h, clock, clock, [group])
+            else:
+                rows += self.receive(actors, chunk)
+            if len(rows) == config.rollout_length * len(self.groups):
+                learner, memory, total = self.functions.learn(learner, memory, total, rows, key_data, h)
+                rows = ()
+            if not config.overlap:
+                self.act_and_send(learner.params, actors, key_data, h, clock, clock)
+        new = HostState(counter(start + steps), learner, memory, tuple(actors), key_data)
+        epsilon = self.functions.epsilon(h, (start + steps - 1) * config.num_envs)
+        return new, chunk.metrics(jax.device_get(total), n * config.updates_per_iteration, float(epsilon))
+
+    def evaluate(self, params: Any, seed: int, episodes: int, epsilon: float) -> Evaluation:
+        """Plays whole games with fresh environments, in raw rewards.
+
+        Every environment plays a number of episodes that is settled before, so that short ones are not preferred.
+
+        Args:
+          params: parameters of the network.
+          seed: of the environments and the actions.
+          episodes: how many.
+          epsilon: probability of a random action.
+        """
+        spec, size = self.parts.env.spec, min(episodes, EVAL_ENVS)
+        pool = self.parts.env.open_pool(size, seed, 1)
+        quota = np.full(size, episodes // size) + (np.arange(size) < episodes % size)
+        tally, returns, lengths = Tally(size), [], []
+        obs = jnp.zeros((size, *spec.obs_shape), spec.obs_dtype)
+        key = jax.random.key(seed, impl=KEY_IMPL)
+        pool.reset()
+        for index in itertools.count():
+            step = pool.receive(0)
+            ended = tally.follow(slice(None), step)
+            done = ~step.begins & (step.terminated | step.truncated)
+            counts = quota[done] > 0
+            quota[done] -= 1
+            returns.extend(ended[0][counts])
+            lengths.extend(ended[1][counts])
+            if len(returns) == episodes:
+                break
+            obs = self.functions.greet(obs, pack(step))
+            pool.send(0, np.asarray(self.functions.play(params, obs, jax.random.fold_in(key, index), epsilon)))
+        pool.close()
+        found: dict[str, Any] = {"returns": np.array(returns, np.float32), "lengths": np.array(lengths, np.int32)}
+        return Evaluation(**found)
+
+    def close(self) -> None:
+        """Ends the environments, where there are any."""
+        if self.pool is None:
+            return
+        for group in self.groups:
+            self.pool.receive(group)
+        self.pool.close()
+        self.pool = None

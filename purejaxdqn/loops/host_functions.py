@@ -1,0 +1,195 @@
+"""The device's part of the host loop: what a step brought, acting, and learning, each one jitted function."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array
+
+from purejaxdqn.build import Parts
+from purejaxdqn.config import Config, EnvSpec
+from purejaxdqn.envs.contract import HostStep
+from purejaxdqn.explore import epsilon_at, epsilon_greedy
+from purejaxdqn.learn import LearnMetrics, init_learner
+from purejaxdqn.types import Counter, Hypers, Learner, Row, counter
+
+KEY_IMPL = "threefry2x32"
+LEARNING = 2**31 - 1
+"""Stream of the run's key beside those of its vector steps, of which there are never so many."""
+
+
+@struct.dataclass
+class Actor:
+    """A group of environments as the device knows them."""
+
+    obs: Array
+    """[B, *obs_shape] what the network is fed next, or was fed last."""
+    action: Array
+    """int32 [B], chosen on it."""
+
+
+@struct.dataclass
+class HostState:
+    """What a run depends on, save for the environments, which live on the host."""
+
+    vector_steps: Counter
+    learner: Learner
+    memory: Any
+    actors: tuple[Actor, ...]
+    """One for each group."""
+    key_data: Array
+    """uint32 [2]: raw threefry key."""
+
+
+class HostFunctions(NamedTuple):
+    """The device's part of the loop, jitted."""
+
+    init: Callable[[Array, Hypers], HostState]
+    """(key, hypers) -> state with an empty replay and actors that have seen nothing."""
+    receive: Callable[[Actor, np.ndarray], tuple[Actor, Row]]
+    """(actor, packed step) -> actor with the new observation, and the row that the step completed, [1, B]."""
+    act: Callable[[Any, Array, Array, Hypers, int, int, int], Array]
+    """(parameters, obs, key data, hypers, vector steps so far, number of the draw, group) -> actions int32 [B]."""
+    epsilon: Callable[[Hypers, int], Array]
+    """(hypers, environment steps) -> ε."""
+    greet: Callable[[Array, np.ndarray], Array]
+    """(obs, packed step) -> newer obs: all that playing without learning needs of a step."""
+    play: Callable[[Any, Array, Array, float], Array]
+    """(parameters, obs, key, ε) -> actions int32 [B], without noise in the network."""
+    add: Callable[[Any, tuple[Row, ...]], Any]
+    """(memory, rows) -> memory; the memory given is donated."""
+    learn: Callable[..., tuple[Learner, Any, LearnMetrics]]
+    """(learner, memory, metrics, rows, key data, hypers) -> the same three; those given are donated."""
+
+
+def pack(step: HostStep) -> np.ndarray:
+    """One uint8 array [B, bytes] of everything that the device has to know: one transfer, not five."""
+    size = len(step.reward)
+    flags = np.stack([step.terminated, step.truncated, step.begins], axis=1).view(np.uint8)
+    reward = np.ascontiguousarray(step.reward, np.float32).view(np.uint8).reshape(size, 4)
+    frame = np.ascontiguousarray(step.frame).view(np.uint8).reshape(size, -1)
+    return np.concatenate([frame, reward, flags], axis=1)
+
+
+def unpack(spec: EnvSpec, packed: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """The reverse of `pack`: frame [B, *frame_shape], reward, terminated, truncated and begins, each [B]."""
+    size = packed.shape[0]
+    frame, reward, flags = jnp.split(packed, (packed.shape[1] - 7, packed.shape[1] - 3), axis=1)
+    dtype = jnp.dtype(spec.obs_dtype)
+    if dtype.itemsize > 1:
+        frame = jax.lax.bitcast_convert_type(frame.reshape(size, -1, dtype.itemsize), dtype)
+    terminated, truncated, begins = (flags != 0).T
+    return (
+        frame.astype(dtype).reshape(size, *spec.frame_shape),
+        jax.lax.bitcast_convert_type(reward, jnp.float32),
+        terminated,
+        truncated,
+        begins,
+    )
+
+
+def push_frame(spec: EnvSpec, obs: Array, frame: Array, begins: Array) -> Array:
+    """Observations [B, *obs_shape] with a newer frame. The first frame of an episode fills the whole stack."""
+    if spec.frame_stack == 1:
+        return frame
+    channels = spec.frame_shape[-1]
+    pushed = jnp.concatenate([obs[..., channels:], frame], axis=-1)
+    tiled = jnp.concatenate([frame] * spec.frame_stack, axis=-1)
+    return jnp.where(begins.reshape(-1, *[1] * (obs.ndim - 1)), tiled, pushed)
+
+
+def greet(spec: EnvSpec, obs: Array, packed: Array) -> Array:
+    """Observations [B, *obs_shape] after a packed step: all that playing without learning needs of it."""
+    frame, _, _, _, begins = unpack(spec, packed)
+    return push_frame(spec, obs, frame, begins)
+
+
+def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
+    """The device's part of the loop for a configuration."""
+    spec = parts.env.spec
+    group_size = config.num_envs // parts.env.num_groups
+
+    def init(key: Array, hypers: Hypers) -> HostState:
+        h = hypers.as_arrays()
+        words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+        param_key, run_key = jax.random.split(jax.random.wrap_key_data(words, impl=KEY_IMPL))
+        idle = Actor(
+            obs=jnp.zeros((group_size, *spec.obs_shape), spec.obs_dtype), action=jnp.zeros(group_size, jnp.int32)
+        )
+        no_step = jnp.zeros((group_size, packed_bytes(spec)), jnp.uint8)
+        _, row = jax.eval_shape(receive, idle, no_step)
+        one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), row)
+        return HostState(
+            vector_steps=counter(),
+            learner=init_learner(config, parts.network, param_key, h),
+            memory=parts.replay.init(one),
+            actors=tuple(jax.tree.map(jnp.copy, idle) for _ in range(parts.env.num_groups)),
+            key_data=jax.random.key_data(run_key),
+        )
+
+    def receive(actor: Actor, packed: Array) -> tuple[Actor, Row]:
+        frame, reward, terminated, truncated, begins = unpack(spec, packed)
+        obs = push_frame(spec, actor.obs, frame, begins)
+        row = Row(
+            obs=actor.obs,
+            action=actor.action,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            # Where the episode goes on or has just ended this is the true next one; elsewhere the row is no transition.
+            final_obs=obs,
+            valid=jnp.logical_not(begins),
+        )
+        return Actor(obs=obs, action=actor.action), jax.tree.map(lambda leaf: leaf[None], row)
+
+    def act(
+        params: Any, obs: Array, key_data: Array, h: Hypers, vector_steps: Array, draw: Array, group: Array
+    ) -> Array:
+        key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=KEY_IMPL), draw)
+        network_key, action_key = jax.random.split(jax.random.fold_in(key, group))
+        epsilon = epsilon_at(config, h, vector_steps * config.num_envs)
+        epsilon = jnp.where(vector_steps < config.prefill_steps, 1.0, epsilon)
+        q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "act"))
+        return epsilon_greedy(action_key, q_values, epsilon)
+
+    def play(params: Any, obs: Array, key: Array, epsilon: Array) -> Array:
+        network_key, action_key = jax.random.split(key)
+        q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "greedy"))
+        return epsilon_greedy(action_key, q_values, epsilon)
+
+    def join(rows: tuple[Row, ...]) -> Row:
+        """Rows [T, E] of those of every group at every step, in the order of time."""
+        groups = parts.env.num_groups
+        steps = [rows[i : i + groups] for i in range(0, len(rows), groups)]
+        whole = [jax.tree.map(lambda *leaf: jnp.concatenate(leaf, axis=1), *step) for step in steps]
+        return jax.tree.map(lambda *leaf: jnp.concatenate(leaf, axis=0), *whole)
+
+    def add(memory: Any, rows: tuple[Row, ...]) -> Any:
+        return parts.replay.add(memory, join(rows))
+
+    def learn(
+        learner: Learner, memory: Any, total: LearnMetrics, rows: tuple[Row, ...], key_data: Array, h: Hypers
+    ) -> tuple[Learner, Any, LearnMetrics]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=KEY_IMPL), LEARNING)
+        learner, memory, metrics = parts.learn(learner, memory, join(rows), key, h)
+        return learner, memory, jax.tree.map(jnp.add, total, metrics)
+
+    return HostFunctions(
+        init=jax.jit(init),
+        receive=jax.jit(receive),
+        act=jax.jit(act),
+        epsilon=jax.jit(lambda h, env_steps: epsilon_at(config, h, env_steps)),
+        greet=jax.jit(partial(greet, spec)),
+        play=jax.jit(play),
+        add=jax.jit(add, donate_argnums=0),
+        learn=jax.jit(learn, donate_argnums=(0, 1, 2)),
+    )
+
+
+def packed_bytes(spec: EnvSpec) -> int:
+    """Bytes of one environment's packed step."""
+    return int(np.prod(spec.frame_shape)) * np.dtype(spec.obs_dtype).itemsize + 7

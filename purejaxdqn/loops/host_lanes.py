@@ -1,0 +1,116 @@
+"""The host loop behind the interface that runs are driven by: one lane, whose environments cannot be saved."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purejaxdqn.build import Parts
+from purejaxdqn.config import Config, require
+from purejaxdqn.devices import available_bytes
+from purejaxdqn.loops.evaluation import Evaluation
+from purejaxdqn.loops.host import HostLoop
+from purejaxdqn.loops.host_functions import HostState
+from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, map_lane_leaves
+from purejaxdqn.types import Hypers, Metrics
+
+
+class HostPlan(NamedTuple):
+    """How a run on the host is laid out."""
+
+    num_envs: int
+    num_groups: int
+    platform: str
+    replay_bytes: int
+
+    def describe(self) -> str:
+        """One line for a person."""
+        groups = f" in {self.num_groups} groups" if self.num_groups > 1 else ""
+        device = "the CPU" if self.platform == "cpu" else f"the {self.platform.upper()}"
+        return (
+            f"{self.num_envs} environments on the host{groups}, {self.replay_bytes / 1e9:.2f} GB of replay on {device}"
+        )
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of a tree of shapes."""
+    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def check_memory(config: Config, size: int) -> None:
+    """Raises `SettingError` where the replay does not fit the device; it says what would."""
+    room = int(MEMORY_SHARE * available_bytes())
+    fits = room // max(1, size // config.buffer_size)
+    remedy = f"the replay takes {size / 1e9:.1f} GB, and {room / 1e9:.1f} GB are free here: use at most {fits}"
+    require(size <= room, "buffer_size", config.buffer_size, remedy)
+
+
+def picture_of(obs: np.ndarray, stack: int) -> np.ndarray | None:
+    """A stacked observation [H, W, channels × stack] as one picture, oldest frame first; None for anything else."""
+    if obs.ndim != 3 or obs.dtype != np.uint8:
+        return None
+    frames = np.split(obs, stack, axis=-1)
+    return np.concatenate([np.broadcast_to(frame, (*frame.shape[:2], 3)) for frame in frames], axis=1)
+
+
+def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episodes: int, keep_replay: bool) -> Lanes:
+    """The host loop as the only lane of a run.
+
+    Args:
+      config: static settings.
+      parts: from `build`.
+      seeds: of the run.
+      episodes: of each evaluation.
+      keep_replay: whether checkpoints hold the replay.
+
+    Raises:
+      SettingError: for more than one seed.
+    """
+    remedy = "EnvPool's environments run one seed in a process: use 1, and start a process for each seed"
+    require(len(seeds) == 1, "seeds", len(seeds), remedy)
+    loop = HostLoop(config, parts, seeds[0])
+    shapes = jax.eval_shape(loop.functions.init, jax.random.key(0), Hypers())
+    size = tree_bytes(shapes.memory)
+
+    def first(tree: Any) -> Any:
+        return jax.device_put(map_lane_leaves(lambda leaf: np.asarray(leaf)[0], tree))
+
+    def get(tree: Any) -> Any:
+        return map_lane_leaves(lambda leaf: np.asarray(leaf)[None], jax.device_get(tree))
+
+    def init(key: Any, h: Hypers) -> HostState:
+        return loop.begin(loop.functions.init(key, h), h, fill=True)
+
+    def saved(state: HostState) -> Any:
+        return jax.device_get(state if keep_replay else state.replace(memory=()))  # type: ignore[attr-defined]
+
+    def restored(tree: Any, h: Hypers) -> HostState:
+        state = jax.device_put(tree)
+        if keep_replay:
+            return loop.begin(state, h, fill=False)
+        fresh = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.memory)
+        return loop.begin(state.replace(memory=fresh), h, fill=True)
+
+    def evaluate(params: Any, key: Any, epsilon: float) -> Evaluation:
+        seed = int(np.asarray(key).astype(np.uint64) @ np.array([2**32, 1], np.uint64)) >> 1
+        return loop.evaluate(params, seed, episodes, epsilon)
+
+    def iterate(state: HostState, h: Hypers, n: int) -> tuple[HostState, Metrics]:
+        return loop.iterate(state, h, n)
+
+    return Lanes(
+        plan=HostPlan(config.num_envs, parts.env.num_groups, jax.default_backend(), size),
+        init=init,
+        iterate=iterate,
+        evaluate=evaluate,
+        put=first,
+        get=get,
+        saved=saved,
+        like=shapes if keep_replay else shapes.replace(memory=()),
+        restored=restored,
+        training_return=lambda: float(np.mean(loop.recent)) if loop.recent else None,
+        watch=lambda state: picture_of(np.asarray(state.actors[0].obs[0]), parts.env.spec.frame_stack),
+        check=lambda: check_memory(config, size),
+        close=loop.close,
+    )

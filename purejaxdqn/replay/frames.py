@@ -1,0 +1,151 @@
+"""Steps in a ring that keeps every frame once, and stacked observations rebuilt from single frames.
+
+It is for environments that give the last observation of an episode as the observation of one more row, which is no
+transition (EnvPool ignores the action there and resets). So the observation after a step is the next row's, always, and
+the row after one that is no transition begins an episode. An observation of four stacked frames takes the room of one,
+and so does the observation that follows it: a million frames of 84 × 84 take 7.1 GB, where whole pairs take 56.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from purejaxdqn.config import EnvSpec
+from purejaxdqn.replay.contract import Store
+from purejaxdqn.replay.ring import Ring, add_rows, init_ring
+from purejaxdqn.returns import n_step_fold
+from purejaxdqn.types import Row, Transition
+
+
+@struct.dataclass
+class FrameRow:
+    """A `Row` as it lies in the ring: the newest frame of its observation, and no final observation."""
+
+    frame: Array
+    """[F], flat."""
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    valid: Array
+
+
+@struct.dataclass
+class FrameStore:
+    """A ring of steps with single frames."""
+
+    ring: Ring
+    """Of `FrameRow`s."""
+
+
+def newest_frame(spec: EnvSpec, obs: Array) -> Array:
+    """The last frame [..., *frame_shape] of observations [..., *obs_shape]."""
+    return obs if spec.frame_stack == 1 else obs[..., -spec.frame_shape[-1] :]
+
+
+def read_stacks(spec: EnvSpec, ring: Ring, times: Array, writers: Array) -> Array:
+    """Observations [B, *obs_shape] of given rows.
+
+    Args:
+      spec: what an observation is made of.
+      ring: of `FrameRow`s.
+      times: int32 [B], each with frame_stack - 1 time steps before it in the ring, save where its episode began later.
+      writers: int32 [B].
+    """
+    offsets = jnp.arange(spec.frame_stack)[None] - (spec.frame_stack - 1)
+    window = times[:, None] + offsets
+    # A row begins an episode where the one before it is no transition. Positions before the first row ever lie at the
+    # end of a ring that is not full, where nothing is valid yet: so the first row begins one, too.
+    after_gap = jnp.logical_not(ring.rows.valid[(window - 1) % ring.capacity, writers[:, None]])
+    # The oldest frame is needed whatever came before it, which may have been overwritten.
+    begins = jnp.where(jnp.logical_and(after_gap, offsets > offsets[:, :1]), window, window[:, :1])
+    # At the start of an episode its first frame stands in for those before it.
+    when = jnp.maximum(window, jnp.max(begins, axis=1, keepdims=True))
+    flat = ring.rows.frame[when % ring.capacity, writers[:, None]]
+    frames = flat.reshape(*flat.shape[:2], *spec.frame_shape)
+    if spec.frame_stack == 1:
+        return frames[:, 0]
+    stacked = jnp.moveaxis(frames, 1, -2)
+    return stacked.reshape(times.shape[0], *spec.obs_shape)
+
+
+def read_transitions(
+    spec: EnvSpec, ring: Ring, times: Array, writers: Array, n_step: int, gamma: float | Array
+) -> tuple[Transition, Array]:
+    """n-step transitions that start at given rows.
+
+    Args:
+      spec: what an observation is made of.
+      ring: of `FrameRow`s.
+      times: int32 [B], each with n_step more time steps after it in the ring and frame_stack - 1 before it.
+      writers: int32 [B].
+      n_step: longest fold; an episode's end shortens it.
+      gamma: discount per step, [].
+
+    Returns:
+      The transitions [B], and weights float32 [B]: 0 where the first row is no transition, else 1.
+    """
+    rows: FrameRow = ring.rows
+
+    def window(stored: Array, first: int) -> Array:
+        """[B, n_step] from `first` time steps after each start."""
+        when = times[:, None] + first + jnp.arange(n_step)[None]
+        return stored[when % ring.capacity, writers[:, None]]
+
+    # Where the next row is no transition the episode went no further, whatever stopped it: the end, or that of a run
+    # which later went on with new games.
+    cut = jnp.logical_or(window(rows.truncated, 0), jnp.logical_not(window(rows.valid, 1)))
+    r_t, discount_t, last = jax.vmap(n_step_fold, in_axes=(0, 0, 0, None))(
+        window(rows.reward, 0), window(rows.terminated, 0), cut, gamma
+    )
+    here = times % ring.capacity
+    transition = Transition(
+        obs_tm1=read_stacks(spec, ring, times, writers),
+        a_tm1=rows.action[here, writers],
+        r_t=r_t,
+        discount_t=discount_t,
+        obs_t=read_stacks(spec, ring, times + last + 1, writers),
+    )
+    return transition, rows.valid[here, writers].astype(jnp.float32)
+
+
+def frame_store(capacity: int, num_envs: int, n_step: int, spec: EnvSpec) -> Store:
+    """A store that keeps every frame once.
+
+    Args:
+      capacity: vector steps to hold.
+      num_envs: environments.
+      n_step: longest fold.
+      spec: what an observation is made of.
+    """
+
+    def to_stored(row: Row) -> FrameRow:
+        frame = newest_frame(spec, row.obs)
+        # Flat, so that no platform pads each of a picture's rows.
+        frame = frame.reshape(*frame.shape[:2], -1)
+        return FrameRow(frame, row.action, row.reward, row.terminated, row.truncated, row.valid)
+
+    def init(row: Row) -> FrameStore:
+        many = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, 1, *leaf.shape), leaf.dtype), row)
+        one = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), jax.eval_shape(to_stored, many)
+        )
+        return FrameStore(ring=init_ring(one, capacity, num_envs))
+
+    def add(store: FrameStore, rows: Row) -> FrameStore:
+        return FrameStore(ring=add_rows(store.ring, to_stored(rows)))
+
+    def read(store: FrameStore, times: Array, writers: Array, gamma: float | Array) -> tuple[Transition, Array]:
+        return read_transitions(spec, store.ring, times, writers, n_step, gamma)
+
+    return Store(
+        capacity=capacity,
+        num_envs=num_envs,
+        n_step=n_step,
+        history=spec.frame_stack - 1,
+        every_row_valid=False,
+        init=init,
+        add=add,
+        read=read,
+    )
