@@ -12,6 +12,7 @@ from purejaxdqn.heads import Head, categorical, implicit_quantile, proposed_quan
 from purejaxdqn.learn import LearnFn, make_replay_learn, make_rollout_learn
 from purejaxdqn.networks import Network, make_network
 from purejaxdqn.replay.contract import Replay, Store
+from purejaxdqn.replay.drawn import drawn_replay
 from purejaxdqn.replay.frames import frame_store
 from purejaxdqn.replay.prioritized import prioritized
 from purejaxdqn.replay.transitions import transition_store
@@ -88,7 +89,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
         ),
         "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
     },
-    "loop": {"host": ("overlap",)},
+    "loop": {"host": ("overlap", "replay_memory")},
     "loss": {"huber": ("huber_delta",)},
     "noisy": {True: ("noisy_sigma",)},
     "optimizer": dict.fromkeys(("adam", "radam", "rmsprop"), ("adam_epsilon",)),
@@ -243,10 +244,14 @@ def build_learner(config: Config, env: Env | HostEnv, network: Network, head: He
             config.head,
             "the rollout learner's λ-returns are expected returns: use --head scalar",
         )
+        remedy = "the rollout learner keeps no replay: leave it out"
+        require(config.replay_memory == "device", "replay_memory", config.replay_memory, remedy)
         return no_replay(), make_rollout_learn(config, network, head)
     backup: Backup = choose("backup", config).make(config)
     replay: Replay = choose("replay", config).make(config, env)
-    return replay, make_replay_learn(config, network, head, backup, replay)
+    # A replay in the host's memory gives whole phases of batches to the device.
+    nearby = replay if config.replay_memory == "device" else drawn_replay()
+    return replay, make_replay_learn(config, network, head, backup, nearby)
 
 
 def changed_settings(config: Config) -> dict[str, Any]:

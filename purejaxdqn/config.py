@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 LearnerName = Literal["replay", "rollout"]
+ReplayMemoryName = Literal["device", "host"]
 NormName = Literal["none", "layer", "batch"]
 ActivationName = Literal["relu", "tanh", "gelu", "silu", "elu"]
 InitializerName = Literal["lecun_normal", "he_normal", "he_uniform", "glorot_uniform", "orthogonal"]
@@ -96,6 +97,8 @@ class Config:
     """What a target bootstraps with: max, double, munchausen, or one registered."""
     replay: str = "uniform"
     """How the replay is drawn from: uniform, prioritized, or one registered."""
+    replay_memory: ReplayMemoryName = "device"
+    """Whose memory holds the replay of a run on EnvPool: the `host`'s where the device has too little."""
     network: str = "auto"
     """Torso: mlp, minatar-cnn, or one registered; `auto` takes the CNN for observations of rank 3, else the MLP."""
     dueling: bool = False

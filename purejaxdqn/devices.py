@@ -31,7 +31,9 @@ def use_platform(device: str, lanes: int | None = None) -> None:
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     if device != "auto":
-        jax.config.update("jax_platforms", {"gpu": "cuda"}.get(device, device))
+        # The CPU beside it, for a replay in the host's memory.
+        names = {"cpu": "cpu", "gpu": "cuda,cpu", "tpu": "tpu,cpu"}
+        jax.config.update("jax_platforms", names[device])
 
 
 def num_cores() -> int:

@@ -27,8 +27,8 @@ class LearnMetrics(NamedTuple):
     grad_norm: Array
 
 
-LearnFn = Callable[[Learner, Any, Row, Array, Hypers], tuple[Learner, Any, LearnMetrics]]
-"""(learner, memory, rows [T, E], key, hypers) -> learner, memory, metrics."""
+LearnFn = Callable[[Learner, Any, Any, Array, Hypers], tuple[Learner, Any, LearnMetrics]]
+"""(learner, memory, rows [T, E], key, hypers) -> learner, memory, metrics; no rows for a memory that has them."""
 
 
 class Examples(NamedTuple):
@@ -106,12 +106,18 @@ def no_metrics() -> LearnMetrics:
     return LearnMetrics(*(jnp.zeros((), jnp.float32) for _ in LearnMetrics._fields))
 
 
+def update_keys(key: Array, updates: Array) -> tuple[Array, Array, Array]:
+    """Keys of one update's sample, targets and predictions: of a phase's key, and the updates made before this one."""
+    sample_key, target_key, online_key = jax.random.split(jax.random.fold_in(key, updates), 3)
+    return sample_key, target_key, online_key
+
+
 def make_replay_learn(config: Config, network: Network, head: Head, backup: Backup, replay: Replay) -> LearnFn:
     """The learning phase of DQN and its family: write the rollout's rows, then make updates from the replay."""
     descend = make_descend(config, network, head)
 
     def update(memory: Any, learner: Learner, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
-        sample_key, target_key, online_key = jax.random.split(key, 3)
+        sample_key, target_key, online_key = update_keys(key, learner.updates.count)
         batch, where, weight = replay.sample(memory, sample_key, h)
         y = jax.lax.stop_gradient(batch_targets(network, head, backup, learner, batch, target_key, h))
         examples = Examples(batch.obs_tm1, batch.a_tm1, y, weight)
@@ -126,8 +132,7 @@ def make_replay_learn(config: Config, network: Network, head: Head, backup: Back
 
         def step(_: Array, carry: tuple[Learner, Any, LearnMetrics]) -> tuple[Learner, Any, LearnMetrics]:
             learner, memory, total = carry
-            update_key = jax.random.fold_in(key, learner.updates.count)
-            learner, memory, metrics = update(memory, learner, update_key, h)
+            learner, memory, metrics = update(memory, learner, key, h)
             return learner, memory, jax.tree.map(jnp.add, total, metrics)
 
         # A number of updates that XLA cannot see, and keys that no two of them share, keep this a loop of its own. One

@@ -96,7 +96,7 @@ def make_loop(config, num_groups=1, lengths=LENGTHS):
 def begin(loop, seed=0, **hypers):
     """A state after the prefill, and the hypers."""
     h = Hypers(**hypers).as_arrays()
-    return loop.begin(loop.functions.init(jax.random.key(seed), h), h, fill=True), h
+    return loop.begin(loop.init(jax.random.key(seed), h), h, fill=True), h
 
 
 @pytest.mark.parametrize(("dtype", "shape"), [("uint8", (2, 2, 1)), ("float32", (3,)), ("int32", ())])
@@ -110,7 +110,9 @@ def test_one_array_holds_a_whole_step(dtype, shape):
     packed = pack(step)
     assert packed.dtype == np.uint8 and packed.shape == (5, packed_bytes(spec))
     found = jax.jit(lambda x: unpack(spec, x))(packed)
-    for mine, theirs in zip(found, (step.frame, step.reward, step.terminated, step.truncated, step.begins), strict=True):
+    for mine, theirs in zip(
+        found, (step.frame, step.reward, step.terminated, step.truncated, step.begins), strict=True
+    ):
         assert mine.dtype == theirs.dtype
         np.testing.assert_array_equal(mine, theirs)
 
@@ -208,6 +210,35 @@ def test_chunks_do_not_show(overlap, learner):
     assert not np.array_equal(first, other)
 
 
+def test_a_replay_in_the_hosts_memory_changes_nothing():
+    """Uniform draws do not depend on priorities: the same rows, batches and parameters, bit for bit, in any chunks."""
+    ends = []
+    for where, parts in (("device", (9,)), ("host", (9,)), ("host", (4, 5))):
+        loop, _ = make_loop(make_config(replay_memory=where, updates_per_rollout=2), 2)
+        state, h = begin(loop)
+        for count in parts:
+            state, metrics = loop.iterate(state, h, count)
+        assert int(metrics.updates) == 2 * parts[-1]
+        ends.append(state)
+    assert_same(ends[0], ends[1])
+    assert_same(ends[0], ends[2])
+
+
+def test_priorities_reach_a_replay_in_the_hosts_memory():
+    """After two phases leaves differ from those of new rows, and the run goes on."""
+    loop, _ = make_loop(make_config(replay_memory="host", replay="prioritized", updates_per_rollout=2))
+    state, h = begin(loop)
+    fresh = set(np.unique(state.memory.tree.levels[0]).tolist())
+    assert fresh == {0.0, 1.0}
+    state, metrics = loop.iterate(state, h, 2)
+    assert len(np.unique(state.memory.tree.levels[0])) > 10 and np.isfinite(float(metrics.loss_sum))
+
+
+def use(loop, **functions):
+    """Puts others in the place of a loop's functions."""
+    loop.functions = loop.phase.functions = loop.functions._replace(**functions)
+
+
 def log_of(overlap, num_groups, rollout_length=1):
     """The order in which a loop does things in three iterations, as letters."""
     loop, pools = make_loop(make_config(overlap=overlap, rollout_length=rollout_length), num_groups)
@@ -222,7 +253,7 @@ def log_of(overlap, num_groups, rollout_length=1):
         return call
 
     pool.send, pool.receive = noting("s", pool.send), noting("r", pool.receive)
-    loop.functions = functions._replace(act=noting("a", functions.act), learn=noting("L", functions.learn))
+    use(loop, act=noting("a", functions.act), learn=noting("L", functions.learn))
     loop.iterate(state, h, 3)
     return "".join(said)
 
@@ -252,19 +283,19 @@ def test_overlap_lags_by_one_vector_step():
             acted.append((clock, seen[-1][1] if seen else None))
             return functions.act(params, obs, key, h, clock, draw, group)
 
-        loop.functions = functions._replace(learn=learn, act=act)
+        use(loop, learn=learn, act=act)
         loop.iterate(state, h, 5)
         # Row t is what was seen and done at vector step t, where clock t - 1 is row t: row 0 came before everything.
         assert [clock + 1 - newest for clock, newest in acted if newest is not None] == [lag] * (5 - overlap)
 
 
 def test_evaluation_counts_every_environments_share():
-    """Ten games in four environments: 3, 3, 2 and 2, although the first two could play many more in that time."""
+    """Twenty games in sixteen environments: two in each of the first four, although short ones could play many more."""
     loop, _ = make_loop(make_config(), lengths=(1, 1, 50, 50))
     state, _ = begin(loop)
     loop.close()
-    found = loop.evaluate(state.learner.params, 3, 10, 0.0)
-    assert sorted(found.lengths.tolist()) == [1] * 6 + [50] * 4
+    found = loop.evaluate(state.learner.params, 3, 20, 0.0)
+    assert sorted(found.lengths.tolist()) == [1] * 10 + [50] * 10
     np.testing.assert_array_equal(found.returns, 5.0 * found.lengths)
 
 

@@ -21,6 +21,7 @@ from purejaxdqn.envs.contract import HostStep
 from purejaxdqn.learn import LearnMetrics, no_metrics
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.host_functions import KEY_IMPL, Actor, HostState, make_host_functions, pack
+from purejaxdqn.loops.host_memory import DevicePhase, HostPhase
 from purejaxdqn.types import Hypers, Metrics, Row, counter
 
 REFILL = 2**30
@@ -94,11 +95,17 @@ class HostLoop:
         self.functions = make_host_functions(config, parts)
         self.groups = range(parts.env.num_groups)
         self.pool: Any = None
+        nearby = config.replay_memory == "device"
+        self.phase = DevicePhase(self.functions) if nearby else HostPhase(config, self.functions, parts.replay)
         size = config.num_envs // len(self.groups)
         self.slices = [slice(group * size, (group + 1) * size) for group in self.groups]
         self.tally = Tally(config.num_envs)
         self.recent: deque[float] = deque(maxlen=RECENT)
         """Returns of the newest episodes of training."""
+
+    def init(self, key: Array, h: Hypers) -> HostState:
+        """A fresh state, with an empty replay."""
+        return self.phase.init(key, h)
 
     def begin(self, state: HostState, h: Hypers, fill: bool) -> HostState:
         """Begins an episode everywhere.
@@ -114,6 +121,7 @@ class HostLoop:
         """
         self.pool = self.parts.env.open_pool(self.config.num_envs, self.seed, len(self.groups))
         self.pool.reset()
+        state = self.phase.begin(state)
         start, memory, actors = int(state.vector_steps.count), state.memory, list(state.actors)
         steps = self.config.prefill_steps if fill else 0
         for index in range(steps):
@@ -121,7 +129,7 @@ class HostLoop:
             clock, draw = (index, index) if start == 0 else (start, REFILL + index)
             rows = self.receive(actors, Chunk())
             self.act_and_send(state.learner.params, actors, state.key_data, h, clock, draw)
-            memory = self.functions.add(memory, rows)
+            memory = self.phase.add(memory, rows)
         return HostState(counter(start or steps), state.learner, memory, tuple(actors), state.key_data)
 
     def receive(self, actors: list[Actor], chunk: Chunk, groups: Iterable[int] | None = None) -> tuple[Row, ...]:
@@ -129,7 +137,8 @@ class HostLoop:
         rows = []
         for group in self.groups if groups is None else groups:
             step = self.pool.receive(group)
-            actors[group], row = self.functions.receive(actors[group], pack(self.parts.env.learning_view(step)))
+            packed = pack(self.parts.env.learning_view(step))
+            actors[group], row = self.phase.receive(actors[group], packed, group)
             rows.append(row)
             returns, lengths = self.tally.follow(self.slices[group], step)
             self.recent.extend(returns)
@@ -150,7 +159,9 @@ class HostLoop:
         for group in self.groups if groups is None else groups:
             action = self.functions.act(params, actors[group].obs, key_data, h, clock, draw, group)
             actors[group] = Actor(actors[group].obs, action)
-            self.pool.send(group, np.asarray(action))
+            sent = np.asarray(action)
+            self.phase.acted(group, sent)
+            self.pool.send(group, sent)
 
     def iterate(self, state: HostState, h: Hypers, n: int) -> tuple[HostState, Metrics]:
         """Goes on for n iterations of `rollout_length` vector steps and `updates_per_iteration` updates.
@@ -177,10 +188,11 @@ class HostLoop:
             else:
                 rows += self.receive(actors, chunk)
             if len(rows) == config.rollout_length * len(self.groups):
-                learner, memory, total = self.functions.learn(learner, memory, total, rows, key_data, h)
+                learner, memory, total = self.phase.learn(learner, memory, total, rows, key_data, h)
                 rows = ()
             if not config.overlap:
                 self.act_and_send(learner.params, actors, key_data, h, clock, clock)
+        memory = self.phase.settle(memory)
         new = HostState(counter(start + steps), learner, memory, tuple(actors), key_data)
         epsilon = self.functions.epsilon(h, (start + steps - 1) * config.num_envs)
         return new, chunk.metrics(jax.device_get(total), n * config.updates_per_iteration, float(epsilon))

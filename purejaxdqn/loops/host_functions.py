@@ -60,8 +60,12 @@ class HostFunctions(NamedTuple):
     """(obs, packed step) -> newer obs: all that playing without learning needs of a step."""
     play: Callable[[Any, Array, Array, float], Array]
     """(parameters, obs, key, ε) -> actions int32 [B], without noise in the network."""
+    join: Callable[[tuple[Row, ...]], Row]
+    """Rows of every group at every step, in the order of time -> rows [T, E]."""
     add: Callable[[Any, tuple[Row, ...]], Any]
     """(memory, rows) -> memory; the memory given is donated."""
+    learn_key: Callable[[Array], Array]
+    """Key data of the run -> the key of its learning phases."""
     learn: Callable[..., tuple[Learner, Any, LearnMetrics]]
     """(learner, memory, metrics, rows, key data, hypers) -> the same three; those given are donated."""
 
@@ -106,6 +110,11 @@ def greet(spec: EnvSpec, obs: Array, packed: Array) -> Array:
     """Observations [B, *obs_shape] after a packed step: all that playing without learning needs of it."""
     frame, _, _, _, begins = unpack(spec, packed)
     return push_frame(spec, obs, frame, begins)
+
+
+def learn_key(key_data: Array) -> Array:
+    """The key of a run's learning phases."""
+    return jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=KEY_IMPL), LEARNING)
 
 
 def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
@@ -174,8 +183,8 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
     def learn(
         learner: Learner, memory: Any, total: LearnMetrics, rows: tuple[Row, ...], key_data: Array, h: Hypers
     ) -> tuple[Learner, Any, LearnMetrics]:
-        key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=KEY_IMPL), LEARNING)
-        learner, memory, metrics = parts.learn(learner, memory, join(rows), key, h)
+        key = learn_key(key_data)
+        learner, memory, metrics = parts.learn(learner, memory, join(rows) if rows else None, key, h)
         return learner, memory, jax.tree.map(jnp.add, total, metrics)
 
     return HostFunctions(
@@ -185,7 +194,9 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
         epsilon=jax.jit(lambda h, env_steps: epsilon_at(config, h, env_steps)),
         greet=jax.jit(partial(greet, spec)),
         play=jax.jit(play),
+        join=jax.jit(join),
         add=jax.jit(add, donate_argnums=0),
+        learn_key=learn_key,
         learn=jax.jit(learn, donate_argnums=(0, 1, 2)),
     )
 

@@ -80,7 +80,7 @@ def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episod
         return map_lane_leaves(lambda leaf: np.asarray(leaf)[None], jax.device_get(tree))
 
     def init(key: Any, h: Hypers) -> HostState:
-        return loop.begin(loop.functions.init(key, h), h, fill=True)
+        return loop.begin(loop.init(key, h), h, fill=True)
 
     def saved(state: HostState) -> Any:
         return jax.device_get(state if keep_replay else state.replace(memory=()))  # type: ignore[attr-defined]

@@ -1,0 +1,40 @@
+"""The device's side of a replay in the host's memory: the batches of one learning phase, drawn beforehand."""
+
+from typing import Any
+
+import jax
+from flax import struct
+from jax import Array
+
+from purejaxdqn.replay.contract import Replay
+from purejaxdqn.types import Hypers, Transition
+
+
+@struct.dataclass
+class DrawnMemory:
+    """What the device holds of such a replay: the batches of one learning phase of U updates."""
+
+    batch: Transition
+    """[U, B, ...]."""
+    weight: Array
+    """float32 [U, B]."""
+    priority: Array
+    """float32 [U, B], written as the updates go."""
+    cursor: Array
+    """int32 []: the next batch."""
+
+
+def drawn_replay() -> Replay:
+    """A replay whose memory is a `DrawnMemory`: it gives the batches in their order and notes their priorities."""
+
+    def sample(memory: DrawnMemory, key: Array, h: Hypers) -> tuple[Transition, Any, Array]:
+        del key, h
+        batch = jax.tree.map(lambda leaf: leaf[memory.cursor], memory.batch)
+        return batch, (), memory.weight[memory.cursor]
+
+    def update(memory: DrawnMemory, index: Any, priority: Array, h: Hypers) -> DrawnMemory:
+        del index, h
+        noted = memory.priority.at[memory.cursor].set(priority)
+        return memory.replace(priority=noted, cursor=memory.cursor + 1)  # type: ignore[attr-defined]
+
+    return Replay(init=lambda row: (), add=lambda memory, rows: memory, sample=sample, update=update)
