@@ -11,6 +11,7 @@ import pytest
 from purejaxdqn.config import Config, EnvSpec, SettingError
 from purejaxdqn.networks import ACTIVATIONS, INITIALIZERS, TORSOS, Network, Torso, to_features
 from purejaxdqn.networks import make_network as make_plain_network
+from purejaxdqn.networks.layers import Conv
 from purejaxdqn.networks.qnetwork import duel
 from purejaxdqn.types import Outputs
 
@@ -371,8 +372,109 @@ def test_a_torso_of_another_package(monkeypatch):
 
 
 def test_an_unknown_torso_is_a_setting_error():
-    with pytest.raises(SettingError, match="network='nonsense': use one of auto, mlp, minatar-cnn"):
+    with pytest.raises(
+        SettingError, match="network='nonsense': use one of auto, mlp, minatar-cnn, nature-cnn, impala-cnn"
+    ):
         make_network(Config(network="nonsense"), spec((7,)), fixed(1))
+
+
+CONVOLUTIONS = [
+    # size of the kernel, stride, observation
+    (8, 4, (84, 84, 4)),
+    (4, 2, (20, 20, 3)),
+    (4, 2, (7, 9, 3)),  # the last row and the last column are seen by no kernel
+    (3, 1, (9, 5, 2)),
+    (2, 2, (2, 3, 1)),
+]
+
+
+@pytest.mark.parametrize(("size", "stride", "shape"), CONVOLUTIONS)
+def test_a_convolution_is_flax_own(size, stride, shape):
+    """The same shapes and initial values of parameters, outputs and gradients of both arguments, under vmap."""
+    ours = Conv(6, size, stride, "lecun_normal")
+    theirs = nn.Conv(6, (size, size), (stride, stride), padding="VALID")
+    keys = jax.random.split(jax.random.key(0), 2)
+    x = jax.random.normal(jax.random.key(1), (2, 2, *shape))
+    params = jax.vmap(theirs.init)(keys, x)
+    jax.tree.map(np.testing.assert_array_equal, params, jax.vmap(ours.init)(keys, x))
+
+    def loss(module):
+        def of(params, x):
+            y = module.apply(params, x)
+            return jnp.mean(jnp.sin(y)), y
+
+        return jax.jit(jax.vmap(jax.value_and_grad(of, (0, 1), has_aux=True)))
+
+    results = [loss(module)(params, x) for module in (ours, theirs)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *results)
+
+
+def flax_nature(x, layers):
+    """The network of Mnih et al. 2015 on [B, 84, 84, 4] by flax's own layers, from a torso's parameters."""
+    for i, (width, size, stride) in enumerate(((32, 8, 4), (64, 4, 2), (64, 3, 1))):
+        convolution = nn.Conv(width, (size, size), (stride, stride), padding="VALID")
+        x = nn.relu(convolution.apply({"params": layers[f"Conv_{i}"]}, x))
+    return x
+
+
+def flax_impala(x, layers):
+    """The residual network of Espeholt et al. 2018 by flax's own layers, from a torso's parameters."""
+
+    def convolve(x, name):
+        return nn.Conv(layers[name]["bias"].size, (3, 3), padding="SAME").apply({"params": layers[name]}, x)
+
+    for stage in range(3):
+        x = nn.max_pool(convolve(x, f"Conv_{stage}"), (3, 3), (2, 2), "SAME")
+        for block in range(2):
+            y = convolve(nn.relu(x), f"Conv_{stage}_{block}_0")
+            x = x + convolve(nn.relu(y), f"Conv_{stage}_{block}_1")
+    return nn.relu(x)
+
+
+ATARI = EnvSpec("Test-v5", 6, (84, 84, 4), "uint8", None, 27_000)
+# Nature: 8·8·4·32 + 32, 4·4·32·64 + 64, 3·3·64·64 + 64, then 7·7·64 inputs of the dense layer.
+# Impala: 3·3·4·16 + 16 and four of 3·3·16·16 + 16; 3·3·16·32 + 32 and four of 3·3·32·32 + 32; five of these; 11·11·32.
+BIG_TORSOS = {
+    "nature-cnn": (flax_nature, 8_224 + 32_832 + 36_928, 3_136, 32 + 64 + 64),
+    "impala-cnn": (flax_impala, 592 + 4 * 2_320 + 4_640 + 9 * 9_248, 3_872, 16 * 4 + 32 * 9),
+}
+
+
+@pytest.mark.parametrize("name", BIG_TORSOS)
+def test_big_torsos_equal_flax_and_have_their_number_of_parameters(name):
+    reference, convolutions, features, normalised = BIG_TORSOS[name]
+    count = convolutions + features * 512 + 512 + 512 * 6 + 6
+    assert name != "nature-cnn" or count == 1_687_206
+    for norm, more in (("none", 0), ("layer", 2 * (normalised + 512))):
+        config = Config(network=name, hidden=(512,), norm=norm, activation="relu")
+        assert size(jax.eval_shape(make_network(config, ATARI, fixed(1)).init, jax.random.key(0))) == count + more
+
+    network = make_network(Config(network=name, hidden=(), norm="none", activation="relu"), ATARI, fixed(1))
+    params = jax.jit(network.init)(jax.random.key(0))
+    obs = jax.random.randint(jax.random.key(1), (2, 84, 84, 4), 0, 256).astype(jnp.uint8)
+    (torso,) = (layers for layers in params["params"].values() if "Conv_0" in layers)
+    x = jax.jit(reference)(obs / 255.0, torso).reshape(2, features)
+    output = params["params"]["Output"]
+    expected = x @ output["kernel"] + output["bias"].reshape(1, -1)
+    np.testing.assert_allclose(network.apply(params, obs, None, "online").x[..., 0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "head"), [*(("nature-cnn", head) for head in HEADS), ("impala-cnn", "scalar")])
+def test_big_torsos_under_every_head(name, head):
+    """Two streams with noise on bytes start with finite values, which differ between pictures."""
+    config = Config(network=name, hidden=(16,), dueling=True, noisy=True, num_quantiles=4, num_cosines=5)
+    network = make_plain_network(config, ATARI, HEADS[head])
+    obs = jax.random.randint(jax.random.key(1), (2, 84, 84, 4), 0, 256).astype(jnp.uint8)
+    x = jax.jit(lambda key: network.apply(network.init(key), obs, key, "online").x)(jax.random.key(0))
+    assert x.shape[:2] == (2, 6) and np.all(np.isfinite(x)) and np.any(x[0] != x[1])
+
+
+def test_auto_takes_a_torso_by_the_size_of_the_picture():
+    """36 is the least that Mnih et al.'s convolutions can take: 36 -> 8 -> 3 -> 1."""
+    expected = {(36, 36, 1): 3, (84, 84, 4): 3, (35, 84, 4): 1, (84, 35, 4): 1, (84, 84): 0, (84,): 0}
+    for shape, convolutions in expected.items():
+        variables = jax.eval_shape(make_network(Config(hidden=()), spec(shape), fixed(1)).init, jax.random.key(0))
+        assert sum(leaf.ndim == 4 for leaf in jax.tree.leaves(variables)) == convolutions
 
 
 def has_convolution(params):
@@ -390,7 +492,15 @@ def test_torso_by_name():
 
 
 @pytest.mark.parametrize(
-    ("network", "shape"), [("minatar-cnn", (4,)), ("minatar-cnn", ()), ("minatar-cnn", (2, 9, 1)), ("auto", (9, 2, 1))]
+    ("network", "shape"),
+    [
+        ("minatar-cnn", (4,)),
+        ("minatar-cnn", ()),
+        ("minatar-cnn", (2, 9, 1)),
+        ("auto", (9, 2, 1)),
+        ("nature-cnn", (35, 84, 4)),
+        ("impala-cnn", (84, 84)),
+    ],
 )
 def test_refuses_a_cnn_for_what_is_no_picture(network, shape):
     with pytest.raises(SettingError, match=r"Test-v0 gives observations of shape .*: use mlp"):

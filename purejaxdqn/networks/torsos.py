@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config, EnvSpec, require
-from purejaxdqn.networks.layers import ACTIVATIONS, NORMS, Conv3x3
+from purejaxdqn.networks.layers import ACTIVATIONS, NORMS, Conv
 
 MakeTorso = Callable[[Config], nn.Module]
 """config -> a module that maps features [B, ...] to features [B, ...]."""
@@ -34,9 +34,56 @@ class MinAtarTorso(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = Conv3x3(16, self.config.initializer, name="Conv_0")(x)
+        x = Conv(16, 3, 1, self.config.initializer, name="Conv_0")(x)
         x = NORMS[self.config.norm](-1)(x)
         return ACTIVATIONS[self.config.activation](x)
+
+
+class NatureTorso(nn.Module):
+    """Three convolutions (Mnih et al. 2015), for [B, H, W, C] of at least 36 by 36; 84 by 84 gives [B, 7, 7, 64].
+
+    The paper's dense layer of 512 is `Config.hidden`. With layer norm, PQN's network for Atari (Gallici et al. 2024).
+    """
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for i, (width, size, stride) in enumerate(((32, 8, 4), (64, 4, 2), (64, 3, 1))):
+            x = Conv(width, size, stride, self.config.initializer, name=f"Conv_{i}")(x)
+            x = ACTIVATIONS[self.config.activation](NORMS[self.config.norm](-1)(x))
+        return x
+
+
+class ImpalaTorso(nn.Module):
+    """Three stages of two residual blocks each (Espeholt et al. 2018, figure 3), for any [B, H, W, C].
+
+    Each stage halves height and width, rounding up: 84 by 84 gives [B, 11, 11, 32]. The paper has no norm; a configured
+    one stands before each activation, as everywhere.
+    """
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for stage, width in enumerate((16, 32, 32)):
+            x = self.convolve(x, width, f"Conv_{stage}")
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
+            for block in range(2):
+                y = x
+                for i in range(2):
+                    y = self.convolve(self.activate(y), width, f"Conv_{stage}_{block}_{i}")
+                x = x + y
+        return self.activate(x)
+
+    def convolve(self, x: Array, width: int, name: str) -> Array:
+        """A 3×3 convolution that keeps height and width."""
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        return Conv(width, 3, 1, self.config.initializer, name=name)(x)
+
+    def activate(self, x: Array) -> Array:
+        """The configured norm and activation."""
+        return ACTIVATIONS[self.config.activation](NORMS[self.config.norm](-1)(x))
 
 
 class Torso(NamedTuple):
@@ -50,26 +97,35 @@ class Torso(NamedTuple):
     """What it can take, for the error: "and <takes>: use mlp"."""
 
 
-def is_picture(shape: tuple[int, ...]) -> bool:
-    """Whether a 3×3 convolution without padding can take an observation of this shape."""
-    return len(shape) == 3 and min(shape[:2]) >= 3
+def picture_torso(name: str, make: MakeTorso, least: int) -> Torso:
+    """A torso for pictures of at least `least` by `least`, where each of its convolutions still has one place."""
+    takes = f"{name} takes [height, width, channels] of at least {least} by {least}"
+    return Torso(make, lambda shape: len(shape) == 3 and min(shape[:2]) >= least, takes)
 
 
 TORSOS: dict[str, Torso] = {
     "mlp": Torso(None, lambda shape: True, "an MLP takes any"),
-    "minatar-cnn": Torso(MinAtarTorso, is_picture, "a CNN takes [height, width, channels] of at least 3 by 3"),
+    "minatar-cnn": picture_torso("minatar-cnn", MinAtarTorso, least=3),
+    "nature-cnn": picture_torso("nature-cnn", NatureTorso, least=36),
+    "impala-cnn": picture_torso("impala-cnn", ImpalaTorso, least=1),
 }
-"""Torso by name. Another name may be added; `auto` is no entry, see `find_torso`."""
+"""Torso by name. Another name may be added; `auto` is no entry, see `automatic_torso`."""
+
+
+def automatic_torso(shape: tuple[int, ...]) -> str:
+    """The torso that `auto` takes: a CNN for observations of rank 3, by their size, else the MLP."""
+    if len(shape) != 3:
+        return "mlp"
+    return "nature-cnn" if TORSOS["nature-cnn"].fits(shape) else "minatar-cnn"
 
 
 def find_torso(config: Config, spec: EnvSpec) -> Torso:
-    """The torso that `Config.network` names; `auto` is the CNN for observations of rank 3, else the MLP.
+    """The torso that `Config.network` names; for `auto` see `automatic_torso`.
 
     Raises:
       SettingError: where there is no such torso, or it cannot take the observation's shape.
     """
-    automatic = "minatar-cnn" if len(spec.obs_shape) == 3 else "mlp"
-    torsos = {"auto": TORSOS[automatic], **TORSOS}
+    torsos = {"auto": TORSOS[automatic_torso(spec.obs_shape)], **TORSOS}
     require(config.network in torsos, "network", config.network, f"use one of {', '.join(torsos)}")
     torso = torsos[config.network]
     require(
