@@ -11,8 +11,8 @@ PACKAGE = Path(purejaxdqn.__file__).parent
 
 # From the bottom up. A sub-package is one unit, whose modules may import each other.
 TIERS = [
-    {"config", "losses", "returns", "schedules", "draws", "devices", "stats", "drawing", "algorithms", "video"},
-    {"types", "distributional", "cli", "scenes", "plots"},
+    {"config", "losses", "returns", "schedules", "draws", "devices", "stats", "drawing", "algorithms"},
+    {"types", "distributional", "cli", "scenes", "plots", "atari_scores", "video"},
     {"heads", "backups", "networks", "explore", "optim", "replay", "envs", "render"},
     {"learn"},
     {"build"},
