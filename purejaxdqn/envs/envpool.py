@@ -156,7 +156,8 @@ class EnvPoolPool:
         lives = pick(info["lives"]) if "lives" in info else np.zeros(len(ids), np.int32)
         lost = np.logical_and(lives < self._lives[ids], ~begins)
         self._lives[ids] = lives
-        over = pick(terminated)
+        # At the step limit EnvPool calls a game that is over truncated, too; of games it says apart that they are over.
+        over = pick(info["terminated"]).astype(bool) if "terminated" in info else pick(terminated)
         return HostStep(
             frame=self._to_frame(pick(obs)),
             reward=pick(reward).astype(np.float32),
