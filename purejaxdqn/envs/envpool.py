@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from purejaxdqn.config import EnvSpec, SettingError, require
+from purejaxdqn.config import EnvSpec, SettingError, one_line, require
 from purejaxdqn.envs.contract import HostEnv, HostStep
 
 PREFIX = "envpool/"
@@ -67,7 +67,7 @@ def find_spec(env_id: str) -> Any:
     """EnvPool's own description of an environment.
 
     Raises:
-      SettingError: for an unknown id, with the nearest names, or without EnvPool.
+      SettingError: for an unknown id, with the nearest names, for one that lacks something here, or without EnvPool.
     """
     envpool = import_envpool(env_id)
     name = env_id.removeprefix(PREFIX)
@@ -77,7 +77,10 @@ def find_spec(env_id: str) -> Any:
         like = [n for n in names if n.endswith(ATARI_SUFFIX)] if name.endswith(ATARI_SUFFIX) else names
         near = difflib.get_close_matches(name, like, n=3, cutoff=0.4) or ["Pong-v5", "Breakout-v5"]
         raise SettingError("env", env_id, f"EnvPool has no such environment; the nearest names are {', '.join(near)}")
-    return envpool.make_spec(name)
+    try:
+        return envpool.make_spec(name)
+    except (ImportError, RuntimeError) as error:
+        raise SettingError("env", env_id, f"EnvPool cannot make it here: {one_line(error)}") from error
 
 
 def is_atari(spec: Any) -> bool:
@@ -184,9 +187,12 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
       env_params: settings that differ from the defaults (see `env_settings`).
 
     Raises:
-      SettingError: for an unknown id, continuous actions, an unknown setting, or without EnvPool.
+      SettingError: for an unknown id, continuous actions, observations of several parts, several players, an unknown
+        setting, or without EnvPool.
     """
     envpool = import_envpool(env_id)
+    from gymnasium import spaces
+
     settings = check_changes(env_id, env_params)
     name = env_id.removeprefix(PREFIX)
     atari = is_atari(find_spec(env_id))
@@ -195,7 +201,10 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
     spec = envpool.make_spec(name, **made_with)
     actions, observations = spec.gymnasium_action_space, spec.gymnasium_observation_space
     remedy = "it has no discrete actions, which value learning needs: use an environment such as Pong-v5"
-    require(hasattr(actions, "n"), "env", env_id, remedy)
+    require(isinstance(actions, spaces.Discrete), "env", env_id, remedy)
+    remedy = "its observations are not one array of numbers: use an environment such as Pong-v5"
+    require(isinstance(observations, (spaces.Box, spaces.Discrete)), "env", env_id, remedy)
+    require(spec.config.max_num_players == 1, "env", env_id, "it has several players: use one such as Pong-v5")
     stack = int(settings.get("stack_num", 1))
     shape = tuple(observations.shape)
     if atari:
