@@ -1,7 +1,9 @@
 """EnvPool's environments behind the library's contract for environments on the host."""
 
 import difflib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -60,6 +62,15 @@ def import_envpool(env_id: str) -> Any:
         remedy = "EnvPool, which steps it, is not installed: install purejaxdqn[atari]"
         raise SettingError("env", env_id, remedy) from error
     return envpool
+
+
+@contextmanager
+def quiet_bounds() -> Iterator[None]:
+    """Keeps gymnasium from saying that EnvPool gives the bounds of float32 observations in float64."""
+    with warnings.catch_warnings():
+        message = r".*Box (low|high)'s precision lowered by casting to float32"
+        warnings.filterwarnings("ignore", message=message, category=UserWarning)
+        yield
 
 
 @cache
@@ -199,7 +210,8 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
     options = {key: settings[key] for key in (ATARI_OPTIONS if atari else ("max_episode_steps",))}
     made_with = options | ({"stack_num": 1} if atari else {})
     spec = envpool.make_spec(name, **made_with)
-    actions, observations = spec.gymnasium_action_space, spec.gymnasium_observation_space
+    with quiet_bounds():
+        actions, observations = spec.gymnasium_action_space, spec.gymnasium_observation_space
     remedy = "it has no discrete actions, which value learning needs: use an environment such as Pong-v5"
     require(isinstance(actions, spaces.Discrete), "env", env_id, remedy)
     remedy = "its observations are not one array of numbers: use an environment such as Pong-v5"
@@ -220,16 +232,18 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
     def open_pool(num_envs: int, seed: int, num_groups: int = 1) -> EnvPoolPool:
         remedy = f"the environments are stepped in {num_groups} groups: use a multiple of that"
         require(num_envs % num_groups == 0, "num_envs", num_envs, remedy)
-        pool = envpool.make(
-            name,
-            env_type="gymnasium",
-            num_envs=num_envs,
-            batch_size=num_envs // num_groups,
-            num_threads=settings["num_threads"],
-            env_seed=env_seeds(seed, num_envs),
-            render_mode="rgb_array",
-            **made_with,
-        )
+        with quiet_bounds():
+            pool = envpool.make(
+                name,
+                env_type="gymnasium",
+                num_envs=num_envs,
+                batch_size=num_envs // num_groups,
+                num_threads=settings["num_threads"],
+                env_seed=env_seeds(seed, num_envs),
+                render_mode="rgb_array",
+                **made_with,
+            )
+            _ = pool.observation_space  # made on first use, which would else be in the first step
         return EnvPoolPool(pool, num_envs, num_groups, to_frame)
 
     clips, counts_lives = settings.get("reward_clip", False), settings.get("episodic_life", False)
