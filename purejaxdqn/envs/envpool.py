@@ -11,6 +11,7 @@ import numpy as np
 
 from purejaxdqn.config import EnvSpec, SettingError, one_line, require
 from purejaxdqn.envs.contract import HostEnv, HostStep
+from purejaxdqn.scenes import render_frame
 
 PREFIX = "envpool/"
 """Before the id of an environment that gymnax has too."""
@@ -129,8 +130,19 @@ def check_changes(env_id: str, changes: Changes) -> dict[str, Any]:
     return found
 
 
+def draw_observation(obs: np.ndarray) -> np.ndarray:
+    """A picture, uint8 [H, W, 3]: an image is its own; a table is shown as cells, and everything else as bars."""
+    if obs.dtype == np.uint8 and obs.ndim == 3 and obs.shape[-1] in (1, 3):
+        return np.broadcast_to(obs, (*obs.shape[:2], 3)).copy()
+    return render_frame("", None, obs, None)
+
+
 class EnvPoolPool:
-    """EnvPool's environments, in groups of equal size. A group's results are in the order of its environments."""
+    """EnvPool's environments, in groups of equal size. A group's results are in the order of its environments.
+
+    A game's frame is the larger, pixel by pixel, of the last two that the emulator drew in the step. Where the game
+    ends before those two, EnvPool gives the frame of the step before once more: nothing is learnt from it.
+    """
 
     def __init__(self, pool: Any, num_envs: int, num_groups: int, to_frame: Callable[[np.ndarray], np.ndarray]):
         self.num_groups = num_groups
@@ -139,6 +151,7 @@ class EnvPoolPool:
         self._ids = np.arange(num_envs, dtype=np.int32).reshape(num_groups, self._size)
         self._waiting: list[list[Any]] = [[] for _ in range(num_groups)]
         self._lives = np.zeros(num_envs, np.int32)
+        self._first_frame = np.zeros(0)
 
     def reset(self) -> None:
         """Begins an episode in every environment; what comes of it is received like a step."""
@@ -159,7 +172,10 @@ class EnvPoolPool:
         parts, self._waiting[group] = self._waiting[group], []
         order = np.argsort(np.concatenate([ids for ids, _ in parts]))
         whole = HostStep(*(np.concatenate(field) for field in zip(*(step for _, step in parts), strict=True)))
-        return HostStep(*(field[order] for field in whole))
+        step = HostStep(*(field[order] for field in whole))
+        if group == 0:
+            self._first_frame = step.frame[0]
+        return step
 
     def _take(self, result: Any, mine: np.ndarray) -> HostStep:
         """Some environments' share of what EnvPool gave."""
@@ -182,8 +198,13 @@ class EnvPoolPool:
         )
 
     def screen(self) -> np.ndarray:
-        """The first environment's screen in colour, uint8 [H, W, 3]."""
-        return np.asarray(self._pool.render())[0]
+        """The first environment's screen in colour, uint8 [H, W, 3]; where EnvPool draws none, its observation."""
+        try:
+            return np.asarray(self._pool.render())[0]
+        except RuntimeError as error:
+            if "render not implemented" not in str(error):
+                raise
+            return draw_observation(self._first_frame)
 
     def close(self) -> None:
         """Ends the environments."""
