@@ -37,6 +37,10 @@ class EvaluateFlags:
     """Seed of the episodes; another one gives other episodes."""
     gif: str | None = None
     """Also record one episode (of the first seed evaluated) into this file."""
+    mp4: str | None = None
+    """The same as a video (needs the extra atari)."""
+    q_values: bool = True
+    """Whether pictures show the step, the return and the value of every action beneath."""
     json: bool = False
     """Print JSON and nothing else."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
@@ -61,11 +65,12 @@ def evaluate(args: list[str]) -> int:
     count = len(settings.seeds)
     in_range = flags.seed_index is None or 0 <= flags.seed_index < count
     require(in_range, "seed_index", flags.seed_index, f"the run has {count} seeds: use 0 to {count - 1}")
-    if flags.gif is not None:
-        require(Path(flags.gif).suffix == ".gif", "gif", flags.gif, "name a file that ends in .gif")
-        require(
-            Path(flags.gif).absolute().parent.is_dir(), "gif", flags.gif, "its folder does not exist: make it first"
-        )
+    for name in ("gif", "mp4"):
+        path = getattr(flags, name)
+        if path is not None:
+            require(Path(path).suffix == f".{name}", name, path, f"name a file that ends in .{name}")
+            parent = Path(path).absolute().parent
+            require(parent.is_dir(), name, path, "its folder does not exist: make it first")
     use_platform(flags.device if flags.device in PLATFORMS else "auto")
     if flags.compilation_cache:
         use_compilation_cache()
@@ -86,7 +91,7 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
 
     from purejaxdqn.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
     from purejaxdqn.loops.lanes import lane_shapes, seed_keys
-    from purejaxdqn.recording import write_gif
+    from purejaxdqn.recording import write_gif, write_mp4
     from purejaxdqn.runner import open_lanes
     from purejaxdqn.stats import standard_error
 
@@ -102,12 +107,14 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     # Episodes of their own: neither those of training's evaluations nor those of its summary.
     keys = seed_keys([flags.key + 1_000_003 * (settings.seeds[index] + 1) for index in indices])
     returns = np.asarray(lanes.get(lanes.evaluate(lanes.put(params), lanes.put(keys), flags.epsilon).returns), float)
-    if flags.gif is not None:
-        first = jax.tree.map(lambda leaf: leaf[0], params)
+    first = jax.tree.map(lambda leaf: leaf[0], params)
+    for name, write in (("gif", write_gif), ("mp4", write_mp4)):
+        path = getattr(flags, name)
         try:
-            write_gif(parts, first, jax.random.key(flags.key), Path(flags.gif), flags.epsilon)
+            if path is not None:
+                write(parts, first, jax.random.key(flags.key), Path(path), flags.epsilon, flags.q_values)
         except OSError as error:
-            raise SettingError("gif", flags.gif, f"it cannot be written ({error.strerror})") from error
+            raise SettingError(name, path, f"it cannot be written ({error.strerror})") from error
     return [
         {
             "seed": settings.seeds[index],

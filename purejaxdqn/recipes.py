@@ -256,6 +256,15 @@ def default_recipe(env_id: str) -> Recipe:
     return _TUNED[name] if name in _TUNED else RECIPES[family(env_id)]
 
 
+def protocol_of(config: Config) -> str | None:
+    """The protocol that an Atari run keeps to, `nature` or `sticky`; None where it is neither, or no Atari run."""
+    if family(config.env) != "atari":
+        return None
+    names = {name for _, params, _ in _PROTOCOLS.values() for name in params}
+    chosen = {name: value for name, value in config.env_params if name in names}
+    return next((name for name, (_, params, _) in _PROTOCOLS.items() if params == chosen), None)
+
+
 def find_algorithm(name: str) -> Algorithm:
     """An algorithm by name.
 

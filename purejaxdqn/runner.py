@@ -13,10 +13,12 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from purejaxdqn import checkpoint as ckpt
+from purejaxdqn.atari_scores import human_normalized
 from purejaxdqn.build import Parts, build
 from purejaxdqn.folder import (
     CHECKPOINTS,
     EVENTS,
+    SCORES,
     SUMMARY,
     Settings,
     append_metrics,
@@ -31,9 +33,12 @@ from purejaxdqn.folder import (
 from purejaxdqn.loops.device import KEY_IMPL, make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, make_plan, repeat_hypers, seed_keys
+from purejaxdqn.recipes import family, protocol_of
 from purejaxdqn.stats import standard_error
 from purejaxdqn.types import Hypers, Metrics
 
+MARKS = tuple(int(millions * 1e6) for millions in (10, 40, 50, 100, 200))
+"""Frames of the emulator at which Atari scores are compared."""
 EVAL_STREAM, FINAL_STREAM = 1, 2
 """Folded into a seed's key: evaluations draw from streams of their own and never disturb training."""
 
@@ -243,8 +248,11 @@ class Run:
                 rows = metric_rows(metrics, settings.seeds, self.env_steps, updates)
                 self.check_finite(rows)
                 finished = self.iterations == config.num_iterations
-                if finished or crosses(before, self.env_steps, settings.eval_every):
+                passed = self.passed_marks(before)
+                if finished or passed or crosses(before, self.env_steps, settings.eval_every):
                     self.evaluate_into(rows)
+                if passed:
+                    note_scores(self.folder, settings, passed, self.env_steps, rows[0]["eval_return"])
                 append_metrics(self.folder, rows)
                 write_events(events, rows, self.env_steps)
                 self.show_input(events, rows)
@@ -255,6 +263,13 @@ class Run:
                     self.save()
                 if stop and not finished:
                     raise Interrupted(self.env_steps)
+
+    def passed_marks(self, before: int) -> list[int]:
+        """Numbers of frames, at which the literature compares scores, that were passed since an environment step."""
+        if family(self.settings.config.env) != "atari":
+            return []
+        frames = self.parts.env.frames_per_step
+        return [mark for mark in MARKS if before * frames < mark <= self.env_steps * frames]
 
     def show_input(self, events: SummaryWriter, rows: list[dict[str, Any]]) -> None:
         """The very stack that the network is fed, wherever there was an evaluation."""
@@ -371,6 +386,31 @@ class Run:
         """Shapes of the parameters of all lanes."""
         one_lane = jax.eval_shape(self.parts.network.init, jax.random.key(0))
         return lane_shapes(one_lane, len(self.settings.seeds))
+
+
+def note_scores(folder: Path, settings: Settings, marks: list[int], env_steps: int, score: float | None) -> None:
+    """Adds to scores.json what a game was worth when numbers of frames were passed."""
+    path = folder / SCORES
+    found = json.loads(path.read_text())["scores"] if path.exists() else []
+    kept = [entry for entry in found if entry["frames"] not in marks]
+    new = [
+        {
+            "frames": mark,
+            "env_steps": env_steps,
+            "score": score,
+            "human_normalized": None if score is None else human_normalized(settings.config.env, score),
+        }
+        for mark in marks
+    ]
+    how = f"{settings.eval_episodes} games with ε = {settings.eval_epsilon:g}"
+    data = {
+        "env": settings.config.env,
+        "seed": settings.seeds[0],
+        "protocol": protocol_of(settings.config),
+        "score_is": how if settings.eval_episodes else "the newest 100 games of training",
+        "scores": [*kept, *new],
+    }
+    write_atomically(path, json.dumps(data, indent=2) + "\n")
 
 
 def describe_returns(which: str, returns: np.ndarray | None, lane: int) -> dict[str, float | None]:
