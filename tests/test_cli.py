@@ -76,7 +76,6 @@ def test_every_field_is_a_flag_with_help(field, capsys):
     [
         (["--env", "CartPol-v1"], ["--env CartPol-v1", "CartPole-v1"]),
         (["--env", "Pendulum-v1"], ["--env Pendulum-v1", "continuous"]),
-        (["--env", "Pong-v5"], ["--env Pong-v5", "atari", "Pong-misc"]),
         (["--recipe", "cartpol"], ["--recipe cartpol", "cartpole"]),
         (["--num-envs", "0"], ["--num-envs 0", "at least 1"]),
         (["--num-envs", "ten"], ["--num-envs", "ten"]),

@@ -43,6 +43,8 @@ def check_memory(config: Config, size: int) -> None:
     room = int(MEMORY_SHARE * available_bytes())
     fits = room // max(1, size // config.buffer_size)
     remedy = f"the replay takes {size / 1e9:.1f} GB, and {room / 1e9:.1f} GB are free here: use at most {fits}"
+    if config.replay_memory == "device":
+        remedy += ", or the machine's own memory by --replay-memory host"
     require(size <= room, "buffer_size", config.buffer_size, remedy)
 
 
@@ -65,10 +67,13 @@ def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episod
       keep_replay: whether checkpoints hold the replay.
 
     Raises:
-      SettingError: for more than one seed.
+      SettingError: for more than one seed, or environments that make no groups of one size.
     """
     remedy = "EnvPool's environments run one seed in a process: use 1, and start a process for each seed"
     require(len(seeds) == 1, "seeds", len(seeds), remedy)
+    groups = parts.env.num_groups
+    remedy = f"the environments are stepped in {groups} groups: use a multiple of that"
+    require(config.num_envs % groups == 0, "num_envs", config.num_envs, remedy)
     loop = HostLoop(config, parts, seeds[0])
     shapes = jax.eval_shape(loop.functions.init, jax.random.key(0), Hypers())
     size = tree_bytes(shapes.memory)
@@ -100,7 +105,7 @@ def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episod
         return loop.iterate(state, h, n)
 
     return Lanes(
-        plan=HostPlan(config.num_envs, parts.env.num_groups, jax.default_backend(), size),
+        plan=HostPlan(config.num_envs, groups, jax.default_backend(), size),
         init=init,
         iterate=iterate,
         evaluate=evaluate,
