@@ -1,0 +1,112 @@
+"""EnvPool's other environments and every one of its games: they open, step and can be seen."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("envpool")
+
+import envpool
+
+from purejaxdqn.envs.envpool import find_spec, is_atari, make_env
+
+
+def play(pool, actions):
+    """Steps of B environments in one group, from the first frames on, with actions [T, B]."""
+    pool.reset()
+    steps = [pool.receive(0)]
+    for action in actions:
+        pool.send(0, np.asarray(action, np.int32))
+        steps.append(pool.receive(0))
+    return steps
+
+
+OTHERS = {
+    "CartPole-v1": ((4,), "float32", None),
+    "MountainCar-v0": ((2,), "float32", None),
+    "Acrobot-v1": ((6,), "float32", None),
+    "FrozenLake-v1": ((), "int32", 16),
+    "Taxi-v3": ((), "int32", 500),
+    "Catch-v0": ((10, 5), "float32", None),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_discrete_environments_run_and_are_drawn(name):
+    """Fifty steps; a picture by EnvPool or, where it has none, of the observation. And nothing is warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = make_env(f"envpool/{name}")
+        pool = env.open_pool(3, 0, 1)
+        steps = play(pool, np.random.default_rng(0).integers(0, env.spec.num_actions, (50, 3)))
+    assert (env.spec.frame_shape, env.spec.obs_dtype, env.spec.num_obs_values) == OTHERS[name]
+    for step in steps:
+        assert step.frame.shape == (3, *env.spec.frame_shape) and step.frame.dtype == env.spec.obs_dtype
+        assert np.all(np.isfinite(step.frame)) and not step.life_lost.any()
+    assert steps[0].begins.all() and len(np.unique([step.frame.tobytes() for step in steps])) > 1
+    picture = pool.screen()
+    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[-1] == 3
+    assert picture.min() < picture.max()
+
+
+def test_an_undrawn_environment_is_shown_as_it_stands():
+    """EnvPool draws no Catch: the picture follows the first environment's newest observation, and no other's."""
+    env = make_env("envpool/Catch-v0")
+    pool = env.open_pool(2, 0, 1)
+    first = play(pool, [])[0].frame
+    shown = pool.screen()
+    pool.send(0, np.array([1, 1], np.int32))
+    moved = pool.receive(0).frame
+    assert not np.array_equal(first[0], moved[0])  # the ball has dropped
+    assert not np.array_equal(shown, pool.screen())
+
+
+def test_other_warnings_are_heard(monkeypatch):
+    """Only those about the precision of bounds are kept quiet."""
+    make_spec = envpool.make_spec
+
+    def warn(*args, **options):
+        warnings.warn("Box is out of fashion", UserWarning, stacklevel=2)
+        return make_spec(*args, **options)
+
+    monkeypatch.setattr(envpool, "make_spec", warn)
+    with pytest.warns(UserWarning, match="out of fashion"):
+        make_env("envpool/CartPole-v1")
+
+
+GAMES = [
+    name for name in envpool.list_all_envs() if name.endswith("-v5") and not name.startswith(("phys2d/", "tabular/"))
+]
+SAMPLE = ("Adventure", "Backgammon", "Boxing", "Crossbow", "Enduro", "Freeway", "Hangman", "Klax", "MontezumaRevenge")
+SAMPLE += ("Pitfall2", "Qbert", "Skiing", "Surround", "TicTacToe3d", "VideoPinball")
+
+
+def check_game(env_id):
+    """It opens, begins, takes each of its actions, and can be seen."""
+    env = make_env(env_id)
+    num_actions = env.spec.num_actions
+    pool = env.open_pool(1, 0, 1)
+    steps = play(pool, np.arange(num_actions)[:, None])
+    for t, step in enumerate(steps):
+        assert step.frame.shape == (1, 84, 84, 1) and step.frame.dtype == np.uint8
+        assert np.all(np.isfinite(step.reward))
+        assert step.begins[0] == (t == 0)
+    assert any(step.frame.min() < step.frame.max() for step in steps)
+    screen = pool.screen()
+    assert screen.dtype == np.uint8 and screen.ndim == 3 and screen.shape[-1] == 3
+    pool.close()
+
+
+@pytest.mark.parametrize("game", SAMPLE)
+def test_games_run(game):
+    check_game(f"{game}-v5")
+
+
+@pytest.mark.learning
+def test_all_games_run():
+    """Each of them once."""
+    games = [name for name in GAMES if is_atari(find_spec(name))]
+    assert len(games) == 104
+    for env_id in games:
+        check_game(env_id)
