@@ -9,7 +9,7 @@ pytest.importorskip("envpool")
 
 import envpool
 
-from purejaxdqn.envs.envpool import find_spec, is_atari, make_env
+from purejaxdqn.envs.envpool import draw_observation, find_spec, is_atari, make_env
 
 
 def play(pool, actions):
@@ -60,6 +60,15 @@ def test_an_undrawn_environment_is_shown_as_it_stands():
     moved = pool.receive(0).frame
     assert not np.array_equal(first[0], moved[0])  # the ball has dropped
     assert not np.array_equal(shown, pool.screen())
+
+
+def test_an_observation_that_is_a_picture_is_shown_as_itself():
+    colour = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(draw_observation(colour), colour)
+    np.testing.assert_array_equal(draw_observation(colour[..., :1]), colour[..., [0, 0, 0]])
+    # Four planes are no colours, and numbers that are no bytes no picture: both are drawn as cells.
+    for cells in (np.zeros((7, 5, 4), np.uint8), colour / 255):
+        assert draw_observation(cells).shape == (312, 400, 3)
 
 
 def test_other_warnings_are_heard(monkeypatch):
