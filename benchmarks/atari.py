@@ -104,7 +104,7 @@ class Contender:
             learner, memory, total = self.functions.learn(learner, memory, total, self.rows, state.key_data, self.h)
         jax.block_until_ready(total)
         seconds = time.perf_counter() - begin
-        self.states[False] = state.replace(learner=learner, memory=memory)
+        self.states[False] = state.replace(learner=learner, memory=memory)  # type: ignore[attr-defined]
         return seconds * steps / (phases * self.config.rollout_length)
 
     def loop(self, overlap: bool, steps: int) -> float:
