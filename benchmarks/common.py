@@ -55,9 +55,14 @@ def last_json(text: str) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit that is checked out, with a mark where the tree differs from it."""
-    found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
+    """The commit that is checked out, with a mark where the tree, but for the results in it, differs from it."""
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *words], capture_output=True, text=True, cwd=RESULTS.parents[1])
+
+    found = git("describe", "--always", "--abbrev=12").stdout.strip()
+    differs = git("diff", "--quiet", "HEAD", "--", ".", f":(exclude)benchmarks/{RESULTS.name}").returncode == 1
+    return f"{found}-dirty" if found and differs else found or "unknown"
 
 
 def write_result(name: str, what: str, data: dict[str, Any], command: str | None = None) -> Path:
