@@ -90,6 +90,9 @@ _ADAM = _NATURE | {"optimizer": "adam", "reduction": "mean", "epsilon_final": 0.
 _QUANTILE = _ADAM | {"learning_rate": 5e-5, "adam_epsilon": 0.01 / 32}
 # Tuned on CartPole-v1: an update for every 5 steps, and a slower target than the default recipe's.
 _VECTOR = {"total_steps": 400_000, "updates_per_rollout": 2, "target_period": 200, "epsilon_fraction": 0.3}
+# The other one-step algorithms: half the step size and a target twice as fast. With the above 14 of 16 seeds of double
+# and of dueling kept to the end what they had learnt, with these 12 of 12.
+_VECTOR_STEADY = _VECTOR | {"learning_rate": 5e-4, "target_period": 100}
 # Distributions learn as much from fewer updates, which cost more each.
 _VECTOR_DISTRIBUTION = {"total_steps": 200_000, "target_period": 50, "epsilon_fraction": 0.3}
 _VECTOR_FRACTIONS = {
@@ -107,19 +110,19 @@ ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
         _algorithm("dqn", "Mnih et al. 2015", {}, vector=_VECTOR, atari=_NATURE),
-        _algorithm("double", "van Hasselt et al. 2016", {"backup": "double"}, vector=_VECTOR, atari=_DOUBLE),
+        _algorithm("double", "van Hasselt et al. 2016", {"backup": "double"}, vector=_VECTOR_STEADY, atari=_DOUBLE),
         _algorithm(
             "dueling",
             "Wang et al. 2016, with double as there",
             {"backup": "double", "dueling": True},
-            vector=_VECTOR,
+            vector=_VECTOR_STEADY,
             atari=_DOUBLE | {"learning_rate": 6.25e-5, "max_grad_norm": 10.0},
         ),
         _algorithm(
             "prioritized",
             "Schaul et al. 2016, proportional, with double as there",
             {"backup": "double", "replay": "prioritized"},
-            vector=_VECTOR | {"learning_rate": 5e-4, "target_period": 100},
+            vector=_VECTOR_STEADY,
             atari=_DOUBLE | {"learning_rate": 6.25e-5, "priority_exponent": 0.6, "importance_exponent": 0.4},
         ),
         _algorithm(
@@ -133,7 +136,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             "noisy",
             "Fortunato et al. 2018, factorised",
             _NOISY,
-            vector={"total_steps": 300_000, "updates_per_rollout": 2, "target_period": 100},
+            vector=_VECTOR_STEADY,
             atari=_NATURE | _NOISY | {"epsilon_schedule": "constant"},
         ),
         _algorithm(
@@ -172,7 +175,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             "m-dqn",
             "Vieillard et al. 2020",
             {"backup": "munchausen"},
-            vector=_VECTOR,
+            vector=_VECTOR_STEADY,
             atari=_ADAM | _MUNCHAUSEN | {"learning_rate": 5e-5, "adam_epsilon": 0.01 / 32, "target_period": 2_000},
         ),
         _algorithm(
