@@ -44,12 +44,13 @@ class Contender:
         config, hypers = make_settings(default_recipe(env), env, algo)
         changes: dict[str, Any] = {"num_envs": num_envs, "total_steps": 10**8} | more
         if config.learner == "replay":
-            changes |= {"buffer_size": max(20_000, 40 * num_envs), "learning_starts": 4 * num_envs}
+            changes = {"buffer_size": max(20_000, 40 * num_envs), "learning_starts": 4 * num_envs} | changes
             # As many updates for a step as the recipe makes.
             rate = config.updates_per_rollout / config.steps_per_iteration
             changes |= {"rollout_length": 1, "updates_per_rollout": updates or max(1, round(rate * num_envs))}
         self.config, self.h = config.replace(**changes), hypers.as_arrays()
-        self.loops, self.states = {}, {}
+        self.loops: dict[bool, HostLoop] = {}
+        self.states: dict[bool, Any] = {}
         for overlap in (True, False):
             chosen = self.config.replace(overlap=overlap)
             loop = HostLoop(chosen, build(chosen), 0)
@@ -104,7 +105,7 @@ class Contender:
             learner, memory, total = self.functions.learn(learner, memory, total, self.rows, state.key_data, self.h)
         jax.block_until_ready(total)
         seconds = time.perf_counter() - begin
-        self.states[False] = state.replace(learner=learner, memory=memory)  # type: ignore[attr-defined]
+        self.states[False] = state.replace(learner=learner, memory=memory)
         return seconds * steps / (phases * self.config.rollout_length)
 
     def loop(self, overlap: bool, steps: int) -> float:
@@ -170,6 +171,9 @@ def main() -> None:
     parser.add_argument("--num-envs", type=int, nargs="+", default=[8, 16, 32, 64])
     parser.add_argument("--updates", type=int, help="updates for each vector step (default: the recipe's rate)")
     parser.add_argument("--batch-size", type=int, help="of each update (default: the recipe's)")
+    parser.add_argument(
+        "--buffer-size", type=int, help="frames of the replay (default: 20,000, or 40 of each environment)"
+    )
     parser.add_argument("--seconds", type=float, default=2.0, help="of one timing (default: 2)")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--device", choices=PLATFORMS, default="auto")
@@ -180,7 +184,8 @@ def main() -> None:
     from benchmarks.common import write_result
 
     sizes = []
-    more = {} if args.batch_size is None else {"batch_size": args.batch_size}
+    chosen = {"batch_size": args.batch_size, "buffer_size": args.buffer_size}
+    more = {name: value for name, value in chosen.items() if value is not None}
     for num_envs in args.num_envs:
         contender = Contender(args.env, args.algo, num_envs, args.updates, more)
         found = measure(contender, args.seconds, args.repetitions)

@@ -1,7 +1,8 @@
-"""Everything that wants an accelerator, in one command: correctness, speed by lanes, learning, and MinAtar's family.
+"""Everything that wants an accelerator, in one command: correctness, speed by lanes, learning, MinAtar's family, Atari.
 
 python -m benchmarks.gpu [--small]
 python -m benchmarks.gpu --only family --games Breakout-MinAtar --algos rainbow dqn --minutes 9
+python -m benchmarks.gpu --only atari --minutes 9           # tests, speed, then Pong by PQN; again to go on with it
 
 Each part is a process of its own, so that a part that fails costs only itself; results are written as they come, as
 benchmarks/results/gpu.json, and a short table comes last. `--only family` goes on where an earlier call stopped.
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import last_json, run, write_result
+from benchmarks.common import RESULTS, last_json, run, write_result
 from benchmarks.family import MINATAR
 from purejaxdqn.algorithms import ALGORITHMS
 
@@ -105,6 +106,34 @@ def measure_family(small: bool, games: list[str], algos: list[str], minutes: flo
         print(done.stdout.strip() or f"{algo} on {game}: {done.stderr[-300:] or 'kept'}", flush=True)
 
 
+def say(command: list[str], seconds: float) -> None:
+    """Runs a part that writes its own results, and shows the end of what it said."""
+    done = subprocess.run(["timeout", str(int(seconds)), *command], capture_output=True, text=True)
+    print((done.stdout.strip() or done.stderr[-600:] or "nothing said")[-1500:], flush=True)
+
+
+def measure_atari(small: bool, minutes: float) -> None:
+    """Tests of the host loop on this device, its speed with a million frames, and Pong in pieces."""
+    end = time.perf_counter() + 60 * minutes
+    python, suffix = [sys.executable, "-m"], "-small" if small else ""
+    if not (RESULTS / f"atari-dqn-gpu{suffix}.json").exists():
+        tests = [*python, "pytest", "-q", "tests/test_frames.py", "tests/test_host_loop.py"]
+        say(tests if small else ["env", "PUREJAXDQN_TEST_DEVICE=gpu", *tests], 240)
+        sizes = ["8", "16"] if small else ["8", "32", "128", "512", "1024"]
+        quick = ["--seconds", "0.5", "--repetitions", "2"] if small else ["--seconds", "1", "--repetitions", "3"]
+        frames = ["--buffer-size", "20000" if small else "1000000"]
+        speed = [*python, "benchmarks.atari", "--num-envs", *sizes, *quick]
+        say([*speed, "--name", f"atari-dqn-gpu{suffix}", *frames], 200)
+        # A rollout of 128 environments is the recipe's; fewer have as many steps that a minibatch divides.
+        say([*speed, "--name", f"atari-pqn-gpu{suffix}", "--algo", "pqn"], 120)
+    left = (end - time.perf_counter()) / 60
+    steps = ["--total-steps", "20000", "--num-envs", "8"] if small else ["--total-steps", "2500000"]
+    name = ["--name", f"pong-pqn-gpu{suffix}"]
+    if left > 0.5:
+        piece = [*python, "benchmarks.atari_learning", "--recipe", "nature-pqn", *steps, *name]
+        say([*piece, "--minutes", f"{left - 0.2:.1f}"], 60 * left + 60)
+
+
 def print_table(data: dict[str, Any]) -> None:
     """What was found, in a few lines."""
     print(f"\nlargest difference of a lane from its solo run: {data['agreement'].get('largest_parameter_difference')}")
@@ -121,12 +150,12 @@ def main() -> None:
     """Reads the command line, measures and prints a short table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="small sizes, to try the script on a CPU")
-    parser.add_argument("--only", choices=("basics", "family"), help="one half (default: both)")
+    parser.add_argument("--only", choices=("basics", "family", "atari"), help="one part (default: all)")
     parser.add_argument("--games", nargs="+", default=list(MINATAR))
     parser.add_argument("--algos", nargs="+", default=["rainbow", "dqn", "pqn", *sorted(ALGORITHMS)])
-    parser.add_argument("--minutes", type=float, default=9.0, help="for the family (default: 9)")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for the family, and for Atari (default: 9)")
     args = parser.parse_args()
-    if args.only != "family":
+    if args.only in (None, "basics"):
         data: dict[str, Any] = {"agreement": attempt("agreement", [sys.executable, "-c", AGREEMENT], 300)}
         data |= {"lanes": {}, "learning": {}}
         what = "lane agreement, steps per second by lanes, and learning, on the accelerator of this machine"
@@ -135,8 +164,10 @@ def main() -> None:
                 data[section][name] = found
                 write_result("gpu-small" if args.small else "gpu", what, data)
         print_table(data)
-    if args.only != "basics":
+    if args.only in (None, "family"):
         measure_family(args.small, args.games, list(dict.fromkeys(args.algos)), args.minutes)
+    if args.only in (None, "atari"):
+        measure_atari(args.small, args.minutes)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
-"""Settings of every test: two CPU devices, settled before a backend of JAX starts, and shared fixtures."""
+"""Settings of every test: two CPU devices, settled before a backend of JAX starts, and shared fixtures.
 
+PUREJAXDQN_TEST_DEVICE=gpu runs what a test computes on an accelerator instead.
+"""
+
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from purejaxdqn.devices import use_platform
 
-use_platform("cpu")
+use_platform(os.environ.get("PUREJAXDQN_TEST_DEVICE", "cpu"))
 
 import jax  # noqa: E402
 
