@@ -26,6 +26,10 @@ SCREEN_FPS = 60
 """Frames per second of the emulator, of which a step takes several."""
 
 
+MIN_WIDTH = 320
+"""Pixels of a picture's width."""
+
+
 class Moment(NamedTuple):
     """One step of an episode."""
 
@@ -71,21 +75,25 @@ def play_on_host(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> I
         return q_values, epsilon_greedy(key, q_values, epsilon)
 
     pool = env.open_pool(1, int(jax.random.bits(key, dtype=jnp.uint32)), 1)
-    pool.reset()
-    step = pool.receive(0)
-    obs = jnp.zeros((1, *env.spec.obs_shape), env.spec.obs_dtype)
-    done, index = False, 0
-    while not done:
-        obs = show(obs, pack(step))
-        q_values, action = decide(params, obs, jax.random.fold_in(key, index))
-        picture = pool.screen()
-        pool.send(0, np.asarray(action))
+    try:
+        pool.reset()
         step = pool.receive(0)
-        # Twice its size, so that the strip beneath has room for words.
-        picture = picture.repeat(2, axis=0).repeat(2, axis=1)
-        yield Moment(picture, np.asarray(q_values)[0], int(action[0]), float(step.reward[0]))
-        done, index = bool(step.terminated[0]) or bool(step.truncated[0]), index + 1
-    pool.close()
+        obs = jnp.zeros((1, *env.spec.obs_shape), env.spec.obs_dtype)
+        done, index = False, 0
+        while not done:
+            obs = show(obs, pack(step))
+            q_values, action = decide(params, obs, jax.random.fold_in(key, index))
+            picture = pool.screen()
+            pool.send(0, np.asarray(action))
+            step = pool.receive(0)
+            # Large enough for words on the strip beneath.
+            times = -(-MIN_WIDTH // picture.shape[1])
+            picture = picture.repeat(times, axis=0).repeat(times, axis=1)
+            yield Moment(picture, np.asarray(q_values)[0], int(action[0]), float(step.reward[0]))
+            done, index = bool(step.terminated[0]) or bool(step.truncated[0]), index + 1
+    finally:
+        # Also where nobody wants the rest of the game.
+        pool.close()
 
 
 def record_episode(
@@ -96,7 +104,7 @@ def record_episode(
     *,
     max_frames: int = MAX_FRAMES,
     show_q_values: bool = True,
-) -> list[np.ndarray]:
+) -> Iterator[np.ndarray]:
     """Plays one episode and draws every step, with its action values beneath.
 
     Args:
@@ -107,28 +115,28 @@ def record_episode(
       max_frames: most pictures; the episode is cut there.
       show_q_values: whether to draw action values; without them there is the picture alone.
 
-    Returns:
+    Yields:
       Pictures, uint8 [H, W, 3], `max_frames` at most.
     """
     host = isinstance(parts.env, HostEnv)
     play = play_on_host if host else play_on_device
     names = parts.env.action_names if host else ACTION_NAMES.get(parts.env.spec.env_id)
-    frames: list[np.ndarray] = []
     episode_return = 0.0
     for index, moment in enumerate(play(parts, params, key, epsilon)):
         if index == max_frames:
             break
-        drawn = annotate(
-            moment.picture,
-            step=index,
-            episode_return=episode_return,
-            q_values=moment.q_values,
-            action=moment.action,
-            action_names=names,
-        )
-        frames.append(drawn if show_q_values else moment.picture)
+        if show_q_values:
+            yield annotate(
+                moment.picture,
+                step=index,
+                episode_return=episode_return,
+                q_values=moment.q_values,
+                action=moment.action,
+                action_names=names,
+            )
+        else:
+            yield moment.picture
         episode_return += moment.reward
-    return frames
 
 
 def frames_per_second(parts: Parts) -> int:
@@ -142,7 +150,7 @@ def write_gif(
     parts: Parts, params: Any, key: jax.Array, path: Path, epsilon: float = 0.0, show_q_values: bool = True
 ) -> None:
     """Records one episode into a GIF; see `record_episode`."""
-    frames = record_episode(parts, params, key, epsilon, show_q_values=show_q_values)
+    frames = list(record_episode(parts, params, key, epsilon, show_q_values=show_q_values))
     save_gif(frames, path, fps=frames_per_second(parts))
 
 

@@ -1,8 +1,9 @@
 """Videos of episodes, for which the extra `atari` brings the encoder."""
 
+import itertools
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ import numpy as np
 from purejaxdqn.config import SettingError
 
 
-def save_mp4(frames: Sequence[np.ndarray], path: str | os.PathLike[str], fps: int = 30) -> None:
+def save_mp4(frames: Iterable[np.ndarray], path: str | os.PathLike[str], fps: int = 30) -> None:
     """Write frames as an MP4 that browsers play: H.264 with 4:2:0 colours, its index in front.
 
     H.264 with these colours wants even sizes, so an odd height or width gets one more row or column, a copy of the
     last. Quality is constant (CRF 18), which keeps the edges of pixel art.
 
     Args:
-        frames: Pictures of equal shape, uint8 [H, W, 3].
+        frames: Pictures of equal shape, uint8 [H, W, 3]; taken one by one, so a generator needs the room of one.
         path: Where the video goes; it is written beside and renamed into place.
         fps: Frames per second of playing time.
 
@@ -27,15 +28,16 @@ def save_mp4(frames: Sequence[np.ndarray], path: str | os.PathLike[str], fps: in
         ValueError: On no frames, frames that are not uint8 [H, W, 3] or differ in shape, or `fps` below 1.
         SettingError: Where imageio or its encoder is not installed.
     """
-    kinds = sorted({(np.shape(frame), str(np.asarray(frame).dtype)) for frame in frames})
-    if len(kinds) != 1 or len(kinds[0][0]) != 3 or kinds[0][0][2] != 3 or kinds[0][1] != "uint8" or fps < 1:
-        raise ValueError(f"need frames of one shape [H, W, 3] in uint8, and fps ≥ 1; got {kinds}, {fps}")
+    left = iter(frames)
+    first = next(left, None)
+    check_frame(first, first, fps)
+    assert first is not None
     try:
         import imageio.v2 as imageio
         import imageio_ffmpeg  # noqa: F401
     except ImportError as error:
         raise SettingError("mp4", str(path), "install the encoder: pip install 'purejaxdqn[atari]'") from error
-    height, width = kinds[0][0][:2]
+    height, width = first.shape[:2]
     even = ((0, height % 2), (0, width % 2), (0, 0))
     target = Path(path)
     beside = target.with_name(f".{target.name}.tmp.mp4")  # The encoder tells the format by the ending.
@@ -52,8 +54,17 @@ def save_mp4(frames: Sequence[np.ndarray], path: str | os.PathLike[str], fps: in
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
             writer: Any = imageio.get_writer(beside, format="FFMPEG", fps=fps, **options)
             with closing(writer):  # A writer's own `with` does not end the encoder after an error.
-                for frame in frames:
+                for frame in itertools.chain([first], left):
+                    check_frame(frame, first, fps)
                     writer.append_data(np.pad(frame, even, mode="edge"))
         os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def check_frame(frame: np.ndarray | None, first: np.ndarray | None, fps: int) -> None:
+    """Raises ValueError for a frame that is no picture, or not one of the first one's shape."""
+    kinds = [None if one is None else (np.shape(one), str(np.asarray(one).dtype)) for one in (first, frame)]
+    whole = kinds[0] is not None and kinds[0][1] == "uint8" and len(kinds[0][0]) == 3 and kinds[0][0][2] == 3
+    if not whole or kinds[0] != kinds[1] or fps < 1:
+        raise ValueError(f"need frames of one shape [H, W, 3] in uint8, and fps ≥ 1; got {kinds}, {fps}")
