@@ -32,7 +32,9 @@ def timed(fn: Any, *args: Any) -> float:
 class Contender:
     """One configuration's loops and their parts, each with an environment of its own."""
 
-    def __init__(self, env: str, algo: str | None, num_envs: int, updates: int | None, more: dict[str, Any]):
+    def __init__(
+        self, env: str, algo: str | None, num_envs: int, updates: int | None, params: Any, more: dict[str, Any]
+    ):
         import jax
         import numpy as np
 
@@ -42,7 +44,7 @@ class Contender:
         from purejaxdqn.recipes import default_recipe, make_settings
 
         config, hypers = make_settings(default_recipe(env), env, algo)
-        changes: dict[str, Any] = {"num_envs": num_envs, "total_steps": 10**8} | more
+        changes: dict[str, Any] = {"num_envs": num_envs, "total_steps": 10**8, "env_params": params} | more
         if config.learner == "replay":
             changes = {"buffer_size": max(20_000, 40 * num_envs), "learning_starts": 4 * num_envs} | changes
             # As many updates for a step as the recipe makes.
@@ -58,15 +60,17 @@ class Contender:
             self.states[overlap] = loop.begin(loop.init(jax.random.key(0), self.h), self.h, fill=True)
         loop = self.loops[True]
         self.functions, self.num_actions = loop.functions, loop.parts.env.spec.num_actions
-        self.pool = loop.parts.env.open_pool(num_envs, 1, 1)
+        self.groups = range(loop.parts.env.num_groups)
+        self.size = num_envs // len(self.groups)
+        self.pool = loop.parts.env.open_pool(num_envs, 1, len(self.groups))
         self.pool.reset()
-        step = self.pool.receive(0)
-        self.packed = pack(step)
-        self.pool.send(0, np.zeros(num_envs, np.int32))
-        self.rng = np.random.default_rng(0)
+        for group in self.groups:
+            self.packed = pack(self.pool.receive(group))
+            self.pool.send(group, np.zeros(self.size, np.int32))
         state = self.states[True]
         self.actor, row = self.functions.receive(state.actors[0], self.packed)
-        self.rows = (row,) * (self.config.rollout_length * len(state.actors))
+        self.rows = (row,) * (self.config.rollout_length * len(self.groups))
+        self.rng = np.random.default_rng(0)
 
     def environments(self, steps: int) -> float:
         """Seconds of a number of vector steps of EnvPool with random actions."""
@@ -74,8 +78,9 @@ class Contender:
 
         begin = time.perf_counter()
         for _ in range(steps):
-            self.pool.receive(0)
-            self.pool.send(0, self.rng.integers(0, self.num_actions, self.config.num_envs).astype(np.int32))
+            for group in self.groups:
+                self.pool.receive(group)
+                self.pool.send(group, self.rng.integers(0, self.num_actions, self.size).astype(np.int32))
         return time.perf_counter() - begin
 
     def acting(self, steps: int) -> float:
@@ -84,7 +89,7 @@ class Contender:
 
         state = self.states[True]
         begin = time.perf_counter()
-        for i in range(steps):
+        for i in range(steps * len(self.groups)):
             actor, _ = self.functions.receive(self.actor, self.packed)
             np.asarray(self.functions.act(state.learner.params, actor.obs, state.key_data, self.h, i, i, 0))
         return time.perf_counter() - begin
@@ -119,7 +124,8 @@ class Contender:
 
     def close(self) -> None:
         """Ends all environments."""
-        self.pool.receive(0)
+        for group in self.groups:
+            self.pool.receive(group)
         self.pool.close()
         for loop in self.loops.values():
             loop.close()
@@ -148,11 +154,14 @@ def measure(contender: Contender, seconds: float, repetitions: int) -> dict[str,
         for name, part in parts.items():
             found[name].append(part(steps[name]) / steps[name])
     medians = {name: statistics.median(values) for name, values in found.items()}
+    rollout = config.learner == "rollout"
     device = medians["acting"] + medians["learning"]
     bound = max(medians["environments"], device)
     per_second = {name: round(config.num_envs / value, 1) for name, value in medians.items()}
     return {
         "num_envs": config.num_envs,
+        "env_params": dict(config.env_params),
+        "batch_size": config.steps_per_iteration // config.num_minibatches if rollout else config.batch_size,
         "updates_per_vector_step": config.updates_per_iteration / config.rollout_length,
         "steps_per_second": per_second,
         "bound_steps_per_second": round(config.num_envs / bound, 1),
@@ -174,6 +183,8 @@ def main() -> None:
     parser.add_argument(
         "--buffer-size", type=int, help="frames of the replay (default: 20,000, or 40 of each environment)"
     )
+    parser.add_argument("--num-threads", type=int, default=0, help="of EnvPool (default: one a core)")
+    parser.add_argument("--num-groups", type=int, default=1, help="of environments, stepped by turns (default: 1)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of one timing (default: 2)")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--device", choices=PLATFORMS, default="auto")
@@ -186,8 +197,9 @@ def main() -> None:
     sizes = []
     chosen = {"batch_size": args.batch_size, "buffer_size": args.buffer_size}
     more = {name: value for name, value in chosen.items() if value is not None}
+    params = (("num_groups", args.num_groups), ("num_threads", args.num_threads))
     for num_envs in args.num_envs:
-        contender = Contender(args.env, args.algo, num_envs, args.updates, more)
+        contender = Contender(args.env, args.algo, num_envs, args.updates, params, more)
         found = measure(contender, args.seconds, args.repetitions)
         contender.close()
         sizes.append(found)

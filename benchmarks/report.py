@@ -151,7 +151,48 @@ def replay_table() -> str:
     return "\n".join([*lines, "", source(replay, "replay") + "<br>", source(loop, "replay_loop")])
 
 
+def atari_table() -> str:
+    """The host loop beside its parts."""
+    found = {name: load(name) for name in ("atari", "atari-even", "atari-pqn")}
+    lines = [
+        "| environment steps/s | EnvPool alone | acting | learning | the loop | of its slowest part | by overlap |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    sources = []
+    for name, result in found.items():
+        if result is None:
+            continue
+        for size in result["sizes"]:
+            rates = [
+                f"{size['steps_per_second'][part]:,.0f}" for part in ("environments", "acting", "learning", "loop")
+            ]
+            learning = f"{size['updates_per_vector_step']:g} updates of {size['batch_size']}"
+            what = f"{size['num_envs']} × {result['env']}, {learning}"
+            share = f"{size['fraction_of_bound']:.0%} ({size['slowest']})"
+            lines.append(f"| {what} | {' | '.join(rates)} | {share} | {size['overlap_gain']:.2f} × |")
+        sources.append(source(result, name))
+    return "\n".join([*lines, "", *(f"{line}<br>" for line in sources)]) if sources else ""
+
+
+def host_table() -> str:
+    """What the host loop learns, and what it holds."""
+    learning, memory = load("host_learning"), load("host_memory")
+    if learning is None or memory is None:
+        return ""
+    lines = ["| | |", "|---|---|"]
+    for loop, where in (("host", "EnvPool on the host"), ("device", "gymnax on the device")):
+        found = learning["loops"][loop]
+        reached = f"{found['seeds_at_475']} of {learning['seeds']} seeds at 475, lowest {found['last']['min']:.1f}"
+        lines.append(f"| CartPole-v1's recipe, {where} | {reached} |")
+    steps = memory["measured"][-1]["env_steps"]
+    lines.append(
+        f"| memory after {steps:,} steps with a full ring of frames, over that before | {memory['growth']:.3f} |"
+    )
+    return "\n".join([*lines, "", source(learning, "host_learning") + "<br>", source(memory, "host_memory")])
+
+
 TABLES = {"learning": learning_table, "speed": speed_table, "robustness": robustness_table, "replay": replay_table}
+TABLES |= {"atari": atari_table, "host": host_table}
 FAMILY = ("CartPole-v1", "Breakout-MinAtar", "DeepSea-bsuite")
 TABLES |= {f"family-{env}": partial(family_table, env) for env in FAMILY}
 
