@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--name", default="atari", help="of the result file (default: atari)")
     parser.add_argument("--dry-run", action="store_true", help="print only")
     args = parser.parse_args()
-    use_platform(args.device, 1)
+    use_platform(args.device, 1, on_host=True)
     from benchmarks.common import write_result
 
     sizes = []

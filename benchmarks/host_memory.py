@@ -11,7 +11,7 @@ from typing import Any
 
 from purejaxdqn.devices import use_platform
 
-use_platform("auto", 1)
+use_platform("auto", 1, on_host=True)
 
 import jax  # noqa: E402
 

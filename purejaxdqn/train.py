@@ -119,6 +119,14 @@ def number_of_seeds(args: Sequence[str]) -> int | None:
     return int(seeds) if seeds.isdigit() and int(seeds) > 0 else None
 
 
+def steps_on_host(args: Sequence[str]) -> bool:
+    """Whether a run's environments will step on the host, before its flags are parsed."""
+    resume = cli.peek(args, "--resume")
+    if resume is not None:
+        return read_config(Path(resume))[0].config.loop == "host"
+    return Config(env=find_recipe(args)[1]).loop == "host"
+
+
 def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     """Settings of a new run from its flags."""
     recipe, env = find_recipe(args)
@@ -237,7 +245,7 @@ def train(args: list[str]) -> int:
     """Parses, trains and reports."""
     device = cli.peek(args, "--device") or "auto"
     # An unknown device is refused by the parser, which knows the choices.
-    use_platform(device if device in PLATFORMS else "auto", number_of_seeds(args))
+    use_platform(device if device in PLATFORMS else "auto", number_of_seeds(args), steps_on_host(args))
     # Likewise before the parse: JAX settles at its first compilation whether there is a cache.
     if not {"--no-compilation-cache", "--no_compilation_cache"} & set(args):
         use_compilation_cache()
