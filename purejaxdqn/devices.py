@@ -17,8 +17,8 @@ def use_platform(device: str, lanes: int | None = None, on_host: bool = False) -
     Args:
       device: `auto` (JAX's own choice), `cpu`, `gpu` or `tpu`.
       lanes: lanes that the process will run, if that is known.
-      on_host: whether environments step on the host. Then XLA gets a thread more than there are lanes: with one alone,
-        learning did not go on beside the environments, and the host loop took 1.4 times as long.
+      on_host: whether environments step on the host. Then XLA gets a thread more than there are lanes, for which a
+        network for pixels has work enough: a vector step of 32 games took 28 ms instead of 37.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     cores = min(num_cores(), lanes or num_cores())
