@@ -161,6 +161,8 @@ def measure(contender: Contender, seconds: float, repetitions: int) -> dict[str,
     return {
         "num_envs": config.num_envs,
         "env_params": dict(config.env_params),
+        "network": config.network,
+        "hidden": config.hidden,
         "batch_size": config.steps_per_iteration // config.num_minibatches if rollout else config.batch_size,
         "updates_per_vector_step": config.updates_per_iteration / config.rollout_length,
         "steps_per_second": per_second,
@@ -183,6 +185,8 @@ def main() -> None:
     parser.add_argument(
         "--buffer-size", type=int, help="frames of the replay (default: 20,000, or 40 of each environment)"
     )
+    parser.add_argument("--network", help="torso (default: the recipe's)")
+    parser.add_argument("--hidden", type=int, nargs="+", help="widths of dense layers (default: the recipe's)")
     parser.add_argument("--num-threads", type=int, default=0, help="of EnvPool (default: one a core)")
     parser.add_argument("--num-groups", type=int, default=1, help="of environments, stepped by turns (default: 1)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of one timing (default: 2)")
@@ -195,7 +199,7 @@ def main() -> None:
     from benchmarks.common import write_result
 
     sizes = []
-    chosen = {"batch_size": args.batch_size, "buffer_size": args.buffer_size}
+    chosen = {name: getattr(args, name) for name in ("batch_size", "buffer_size", "network", "hidden")}
     more = {name: value for name, value in chosen.items() if value is not None}
     params = (("num_groups", args.num_groups), ("num_threads", args.num_threads))
     for num_envs in args.num_envs:
