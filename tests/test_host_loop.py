@@ -319,6 +319,27 @@ def test_going_on_with_other_games_leaves_no_window_across():
     assert not rows.valid[clock].any() and rows.valid[clock - 1].any()
 
 
+def test_the_newest_returns_survive_a_restart():
+    """As an array of a fixed length, in their order; and other games begin than at first."""
+    loop, _ = make_loop(make_config())
+    state, h = begin(loop)
+    state, _ = loop.iterate(state, h, 3)
+    again, _ = make_loop(make_config())
+    again.recent_returns = loop.recent_returns
+    assert list(again.recent) == list(loop.recent) and len(loop.recent) > 0
+    assert loop.recent_returns.shape == (RECENT,)
+    seeds = []
+    for each in (loop, again):
+        opened = each.parts.env.open_pool
+        env = each.parts.env._replace(
+            open_pool=lambda n, seed, g, opened=opened: (seeds.append(seed), opened(n, seed, g))[1]
+        )
+        each.parts = each.parts._replace(env=env)
+    begin(loop)
+    again.begin(state, h, fill=False)
+    assert seeds[0] == 0 and seeds[1] not in (0, 1)
+
+
 def test_the_newest_hypers_compile_nothing(count_compilations):
     """Another learning rate, γ or ε is another argument."""
     loop, _ = make_loop(make_config())

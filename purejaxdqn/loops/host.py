@@ -119,10 +119,12 @@ class HostLoop:
           fill: whether to fill the replay up to where learning may start: with random actions before the run's first
             update, else with the run's own.
         """
-        self.pool = self.parts.env.open_pool(self.config.num_envs, self.seed, len(self.groups))
-        self.pool.reset()
         state = self.phase.begin(state)
         start, memory, actors = int(state.vector_steps.count), state.memory, list(state.actors)
+        # Other games than those that the run began with.
+        seed = self.seed if start == 0 else int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0])
+        self.pool = self.parts.env.open_pool(self.config.num_envs, seed, len(self.groups))
+        self.pool.reset()
         steps = self.config.prefill_steps if fill else 0
         for index in range(steps):
             # A run that goes on keeps its clock, and so its ε, and only draws anew.
@@ -131,6 +133,15 @@ class HostLoop:
             self.act_and_send(state.learner.params, actors, state.key_data, h, clock, draw)
             memory = self.phase.add(memory, rows)
         return HostState(counter(start or steps), state.learner, memory, tuple(actors), state.key_data)
+
+    @property
+    def recent_returns(self) -> np.ndarray:
+        """float64 [RECENT], the newest last, NaN where there were fewer; may be set to what a checkpoint kept."""
+        return np.array([np.nan] * (RECENT - len(self.recent)) + list(self.recent))
+
+    @recent_returns.setter
+    def recent_returns(self, found: np.ndarray) -> None:
+        self.recent.extend(np.asarray(found)[~np.isnan(found)].tolist())
 
     def receive(self, actors: list[Actor], chunk: Chunk, groups: Iterable[int] | None = None) -> tuple[Row, ...]:
         """Waits for groups (all of them) and shows what came to their actors; the rows that it completed."""

@@ -10,7 +10,7 @@ from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, require
 from purejaxdqn.devices import available_bytes
 from purejaxdqn.loops.evaluation import Evaluation
-from purejaxdqn.loops.host import HostLoop
+from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import HostState
 from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, map_lane_leaves
 from purejaxdqn.types import Hypers, Metrics
@@ -88,10 +88,12 @@ def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episod
         return loop.begin(loop.init(key, h), h, fill=True)
 
     def saved(state: HostState) -> Any:
-        return jax.device_get(state if keep_replay else state.replace(memory=()))  # type: ignore[attr-defined]
+        kept = jax.device_get(state if keep_replay else state.replace(memory=()))  # type: ignore[attr-defined]
+        return {"run": kept, "recent_returns": loop.recent_returns}
 
     def restored(tree: Any, h: Hypers) -> HostState:
-        state = jax.device_put(tree)
+        loop.recent_returns = tree["recent_returns"]
+        state = jax.device_put(tree["run"])
         if keep_replay:
             return loop.begin(state, h, fill=False)
         fresh = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.memory)
@@ -112,7 +114,10 @@ def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episod
         put=first,
         get=get,
         saved=saved,
-        like=shapes if keep_replay else shapes.replace(memory=()),
+        like={
+            "run": shapes if keep_replay else shapes.replace(memory=()),
+            "recent_returns": jax.ShapeDtypeStruct((RECENT,), np.float64),
+        },
         restored=restored,
         training_return=lambda: float(np.mean(loop.recent)) if loop.recent else None,
         watch=lambda state: picture_of(np.asarray(state.actors[0].obs[0]), parts.env.spec.frame_stack),
