@@ -19,7 +19,7 @@ TIERS = [
     {"loops", "checkpoint", "folder", "recipes"},
     {"recording", "runner", "policy"},
     {"display"},
-    {"train", "evaluate", "sweep"},
+    {"train", "evaluate", "scores", "sweep"},
 ]
 
 

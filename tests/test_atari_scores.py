@@ -1,8 +1,11 @@
 """Scores on the human scale: values by hand, the list of games, and what the intervals resample."""
 
+import json
+
 import numpy as np
 import pytest
 
+from purejaxdqn import scores
 from purejaxdqn.atari_scores import SCORES, aggregate, human_normalized
 
 
@@ -70,3 +73,40 @@ def test_the_interval_is_the_seeds_and_narrows_with_the_level():
 def test_what_cannot_be_aggregated(scores, level, message):
     with pytest.raises(ValueError, match=message):
         aggregate(scores, level)
+
+
+def write_run(folder, env, protocol, scores):
+    """A run folder that holds scores and nothing else."""
+    folder.mkdir()
+    entries = [{"frames": frames, "env_steps": frames // 4, "score": score} for frames, score in scores.items()]
+    data = {"env": env, "seed": 0, "protocol": protocol, "score_is": "30 games with ε = 0.05", "scores": entries}
+    (folder / "scores.json").write_text(json.dumps(data))
+    return str(folder)
+
+
+def test_runs_of_two_protocols_never_share_a_line(tmp_path, capsys):
+    """Breakout 16.1 is half a human's, Boxing 12.1 a human's: median and interquartile mean of both are 0.75."""
+    runs = [
+        write_run(tmp_path / "a", "Breakout-v5", "nature", {10_000_000: 16.1, 40_000_000: 30.5}),
+        write_run(tmp_path / "b", "Boxing-v5", "nature", {10_000_000: 12.1}),
+        write_run(tmp_path / "c", "Boxing-v5", "sticky", {10_000_000: 0.1, 40_000_000: None}),
+    ]
+    assert scores.main([*runs, "--json"]) == 0
+    found = {(one["protocol"], one["frames"]): one for one in json.loads(capsys.readouterr().out)}
+    assert list(found) == [("nature", 10_000_000), ("nature", 40_000_000), ("sticky", 10_000_000)]
+    first = found["nature", 10_000_000]
+    assert first["median"] == pytest.approx(0.75) and first["iqm"] == pytest.approx(0.75)
+    assert found["nature", 40_000_000]["iqm"] == pytest.approx(1.0)
+    assert found["sticky", 10_000_000]["median"] == pytest.approx(0.0)
+    assert scores.main(runs) == 0
+    assert "sticky" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", [None, "{", "{}"])
+def test_what_is_no_run_with_scores_is_refused(tmp_path, capsys, text):
+    if text is not None:
+        (tmp_path / "scores.json").write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        scores.main([str(tmp_path)])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and len(said.splitlines()) == 1 and "scores.json" in said
