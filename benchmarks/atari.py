@@ -9,6 +9,7 @@ side, the device (acting and learning) on the other.
 """
 
 import argparse
+import os
 import statistics
 import time
 from typing import Any
@@ -188,6 +189,7 @@ def main() -> None:
     parser.add_argument("--network", help="torso (default: the recipe's)")
     parser.add_argument("--hidden", type=int, nargs="+", help="widths of dense layers (default: the recipe's)")
     parser.add_argument("--num-threads", type=int, default=0, help="of EnvPool (default: one a core)")
+    parser.add_argument("--xla-threads", type=int, help="of the learner on a CPU (default: two)")
     parser.add_argument("--num-groups", type=int, default=1, help="of environments, stepped by turns (default: 1)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of one timing (default: 2)")
     parser.add_argument("--repetitions", type=int, default=5)
@@ -195,6 +197,8 @@ def main() -> None:
     parser.add_argument("--name", default="atari", help="of the result file (default: atari)")
     parser.add_argument("--dry-run", action="store_true", help="print only")
     args = parser.parse_args()
+    if args.xla_threads is not None:
+        os.environ["NPROC"] = str(args.xla_threads)
     use_platform(args.device, 1, on_host=True)
     from benchmarks.common import write_result
 

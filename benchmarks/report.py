@@ -166,8 +166,9 @@ def atari_table() -> str:
             rates = [
                 f"{size['steps_per_second'][part]:,.0f}" for part in ("environments", "acting", "learning", "loop")
             ]
-            learning = f"{size['updates_per_vector_step']:g} updates of {size['batch_size']}"
-            what = f"{size['num_envs']} × {result['env']}, {learning}"
+            network = "Nature's network" if size["network"] == "auto" else f"{size['network']} {size['hidden']}"
+            learning = f"{size['updates_per_vector_step']:g} × batch {size['batch_size']} a vector step"
+            what = f"{size['num_envs']} × {result['env']}, {network}, {learning}"
             share = f"{size['fraction_of_bound']:.0%} ({size['slowest']})"
             lines.append(f"| {what} | {' | '.join(rates)} | {share} | {size['overlap_gain']:.2f} × |")
         sources.append(source(result, name))
