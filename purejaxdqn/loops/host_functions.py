@@ -60,8 +60,6 @@ class HostFunctions(NamedTuple):
     """(obs, packed step) -> newer obs: all that playing without learning needs of a step."""
     play: Callable[[Any, Array, Array, float], Array]
     """(parameters, obs, key, ε) -> actions int32 [B], without noise in the network."""
-    join: Callable[[tuple[Row, ...]], Row]
-    """Rows of every group at every step, in the order of time -> rows [T, E]."""
     add: Callable[[Any, tuple[Row, ...]], Any]
     """(memory, rows) -> memory; the memory given is donated."""
     learn_key: Callable[[Array], Array]
@@ -194,7 +192,6 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
         epsilon=jax.jit(lambda h, env_steps: epsilon_at(config, h, env_steps)),
         greet=jax.jit(partial(greet, spec)),
         play=jax.jit(play),
-        join=jax.jit(join),
         add=jax.jit(add, donate_argnums=0),
         learn_key=learn_key,
         learn=jax.jit(learn, donate_argnums=(0, 1, 2)),
