@@ -115,20 +115,20 @@ PROTOCOL_ALGOS = ("dqn", "double", "dueling", "prioritized", "c51", "qr-dqn", "i
 def _protocol_recipe(protocol: str, algo: str) -> Recipe:
     """An algorithm's published settings under one of the two protocols, for any game; Pong is only the default."""
     says, params, run = _PROTOCOLS[protocol]
-    values = ALGORITHMS[algo].values("atari")
-    hypers = {f.name for f in dataclasses.fields(Hypers)}
-    return dataclasses.replace(
-        _recipe(
-            f"{protocol}-{algo}",
-            f"{ALGORITHMS[algo].paper}; {says}",
-            {"env": "Pong-v5", "env_params": tuple(sorted(params.items()))}
-            | {name: value for name, value in values.items() if name not in hypers},
-            {name: value for name, value in values.items() if name in hypers},
-            None,
-            run,
-        ),
-        algo=algo,
+    values = ALGORITHMS[algo].values("atari") | {"env": "Pong-v5", "env_params": tuple(sorted(params.items()))}
+    fields = {field.name for field in dataclasses.fields(Config)}
+    config = Config(**{name: value for name, value in values.items() if name in fields})
+    # An algorithm's settings are made from others', some of which it does not read.
+    read = {name: value for name, value in values.items() if is_read(config, name)}
+    recipe = _recipe(
+        f"{protocol}-{algo}",
+        f"{ALGORITHMS[algo].paper}; {says}",
+        {name: value for name, value in read.items() if name in fields},
+        {name: value for name, value in read.items() if name not in fields},
+        None,
+        run,
     )
+    return dataclasses.replace(recipe, algo=algo)
 
 
 RECIPES: dict[str, Recipe] = {
