@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from command_lines import refused
 
 from purejaxdqn import cli, evaluate, train
 from purejaxdqn.config import Config, SettingError
@@ -18,17 +19,6 @@ from purejaxdqn.types import Hypers
 
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache"]
-
-
-def refused(capsys, main, args):
-    """The one sentence with which a command line is refused."""
-    with pytest.raises(SystemExit) as stop:
-        main(args)
-    said = capsys.readouterr()
-    assert stop.value.code == 2
-    lines = said.err.strip().splitlines()
-    assert len(lines) == 1 and "Traceback" not in said.err, said.err
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

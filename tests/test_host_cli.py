@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from command_lines import refused
 
 from purejaxdqn import evaluate, train
 from purejaxdqn.build import build
@@ -21,17 +22,6 @@ SMALL += ["--no-compilation-cache", "--quiet"]
 ATARI = ["--env", "Breakout-v5", "--total-steps", "400", "--num-envs", "4", "--learning-starts", "40"]
 ATARI += ["--buffer-size", "400", "--batch-size", "8", "--network", "mlp", "--hidden", "8", "--eval-episodes", "2"]
 ATARI += ["--env-params.max-episode-steps", "60", "--no-compilation-cache", "--quiet"]
-
-
-def refused(capsys, args, main=train.main):
-    """The one sentence with which a command line is refused."""
-    with pytest.raises(SystemExit) as stop:
-        main(args)
-    said = capsys.readouterr()
-    assert stop.value.code == 2
-    lines = said.err.strip().splitlines()
-    assert len(lines) == 1 and "Traceback" not in said.err, said.err
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +92,7 @@ def test_a_run_goes_on_with_its_replay(atari_run, capsys):
     whole = largest.read_bytes()
     largest.write_bytes(whole[: len(whole) // 2])
     flags[3] = "600"
-    sentence = refused(capsys, flags)
+    sentence = refused(capsys, train.main, flags)
     assert sentence.startswith(f"purejaxdqn-train: --resume {atari_run}: ") and "begin a new run" in sentence
     largest.write_bytes(whole)
 
@@ -136,7 +126,7 @@ def test_training_games_as_the_score(tmp_path, capsys):
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence(args, words, capsys, tmp_path):
-    sentence = refused(capsys, [*args, "--out", str(tmp_path / "run")])
+    sentence = refused(capsys, train.main, [*args, "--out", str(tmp_path / "run")])
     assert [word for word in words if word not in sentence] == [], sentence
     assert not (tmp_path / "run").exists()
 
@@ -144,7 +134,9 @@ def test_what_cannot_work_is_refused_in_one_sentence(args, words, capsys, tmp_pa
 def test_a_replay_that_does_not_fit_says_what_would(monkeypatch, capsys, tmp_path):
     """With 2 GB free, of which the replay may take four fifths: 7,200 bytes a frame at the most."""
     monkeypatch.setattr(host_lanes, "available_bytes", lambda: 2_000_000_000)
-    sentence = refused(capsys, ["--env", "Pong-v5", "--buffer-size", "1000000", "--out", str(tmp_path / "run")])
+    sentence = refused(
+        capsys, train.main, ["--env", "Pong-v5", "--buffer-size", "1000000", "--out", str(tmp_path / "run")]
+    )
     assert "takes 7.1 GB, and 1.6 GB are free here" in sentence and "--replay-memory host" in sentence
     most = int(sentence.split("use at most ")[1].split()[0].rstrip(","))
     assert 220_000 < most < 1.6e9 / 7_056
@@ -155,7 +147,7 @@ def test_without_envpool_its_games_name_the_extra(monkeypatch, capsys):
     from purejaxdqn.envs import envpool as adapter
 
     adapter.find_spec.cache_clear()
-    assert "purejaxdqn[atari]" in refused(capsys, ["--env", "Pong-v5"])
+    assert "purejaxdqn[atari]" in refused(capsys, train.main, ["--env", "Pong-v5"])
     adapter.find_spec.cache_clear()
 
 
