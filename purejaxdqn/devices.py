@@ -58,6 +58,11 @@ def available_bytes() -> int:
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
+    return host_bytes()
+
+
+def host_bytes() -> int:
+    """Memory of the machine that this process may still take, in bytes."""
     return min(free_memory(), container_memory())
 
 

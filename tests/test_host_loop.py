@@ -10,6 +10,7 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.envs.contract import HostEnv, HostStep
 from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import greet, pack, packed_bytes, unpack
+from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.types import Hypers
 
 LENGTHS = (3, 5, 4, 6)
@@ -317,6 +318,24 @@ def test_going_on_with_other_games_leaves_no_window_across():
     # The row after the last one of the old games holds what that one led to, and is no transition.
     rows = stored(kept)
     assert not rows.valid[clock].any() and rows.valid[clock - 1].any()
+
+
+def test_a_new_replay_of_a_run_that_goes_on_can_be_drawn_from():
+    """Prioritized, from a checkpoint without it: new rows have the first priority, not none, and are learnt from."""
+    config = make_config(replay="prioritized")
+    loop, pools = make_loop(config)
+    lanes = make_host_lanes(config, loop.parts, (0,), 4, keep_replay=False)
+    h = Hypers().as_arrays()
+    state = lanes.init(jax.random.key(0), h)
+    state, _ = lanes.iterate(state, h, 5)
+    kept = lanes.saved(state)
+    assert kept["run"].memory == ()
+    after = lanes.restored(kept, h)
+    leaves = np.asarray(after.memory.tree.levels[0])
+    assert set(np.unique(leaves)) == {0.0, 1.0} and leaves.sum() > config.batch_size
+    _, metrics = lanes.iterate(after, h, 2)
+    assert float(metrics.td_sum) > 0.0 and float(metrics.loss_sum) > 0.0
+    assert len(pools) == 2
 
 
 def test_the_newest_returns_survive_a_restart():

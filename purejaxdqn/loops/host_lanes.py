@@ -3,17 +3,16 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, require
-from purejaxdqn.devices import available_bytes
+from purejaxdqn.devices import available_bytes, host_bytes
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import HostState
 from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, map_lane_leaves
-from purejaxdqn.types import Hypers, Metrics
+from purejaxdqn.types import Hypers
 
 
 class HostPlan(NamedTuple):
@@ -22,6 +21,7 @@ class HostPlan(NamedTuple):
     num_envs: int
     num_groups: int
     platform: str
+    """Whose memory holds the replay."""
     replay_bytes: int
 
     def describe(self) -> str:
@@ -39,8 +39,8 @@ def tree_bytes(tree: Any) -> int:
 
 
 def check_memory(config: Config, size: int) -> None:
-    """Raises `SettingError` where the replay does not fit the device; it says what would."""
-    room = int(MEMORY_SHARE * available_bytes())
+    """Raises `SettingError` where the replay does not fit where it belongs; it says what would."""
+    room = int(MEMORY_SHARE * (available_bytes() if config.replay_memory == "device" else host_bytes()))
     fits = room // max(1, size // config.buffer_size)
     remedy = f"the replay takes {size / 1e9:.1f} GB, and {room / 1e9:.1f} GB are free here: use at most {fits}"
     if config.replay_memory == "device":
@@ -93,23 +93,21 @@ def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episod
 
     def restored(tree: Any, h: Hypers) -> HostState:
         loop.recent_returns = tree["recent_returns"]
-        state = jax.device_put(tree["run"])
+        state = tree["run"]
         if keep_replay:
             return loop.begin(state, h, fill=False)
-        fresh = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.memory)
-        return loop.begin(state.replace(memory=fresh), h, fill=True)
+        # An empty replay is not all zeros: new rows need a priority to begin with.
+        return loop.begin(state.replace(memory=loop.init(jax.random.key(0), h).memory), h, fill=True)
 
     def evaluate(params: Any, key: Any, epsilon: float) -> Evaluation:
         seed = int(np.asarray(key).astype(np.uint64) @ np.array([2**32, 1], np.uint64)) >> 1
         return loop.evaluate(params, seed, episodes, epsilon)
 
-    def iterate(state: HostState, h: Hypers, n: int) -> tuple[HostState, Metrics]:
-        return loop.iterate(state, h, n)
-
+    platform = jax.default_backend() if config.replay_memory == "device" else "cpu"
     return Lanes(
-        plan=HostPlan(config.num_envs, groups, jax.default_backend(), size),
+        plan=HostPlan(config.num_envs, groups, platform, size),
         init=init,
-        iterate=iterate,
+        iterate=loop.iterate,
         evaluate=evaluate,
         put=first,
         get=get,

@@ -69,8 +69,8 @@ class DevicePhase:
         return self.functions.init(key, h)
 
     def begin(self, state: HostState) -> HostState:
-        """The state, every part where it belongs."""
-        return state
+        """The state, from wherever it was, where it belongs."""
+        return jax.device_put(state)
 
     def receive(self, actor: Actor, packed: np.ndarray, group: int) -> tuple[Actor, Row]:
         """The actor with its new observation, and the row that the step completed."""
@@ -110,7 +110,7 @@ class HostPhase:
             return self.functions.init(key, h)
 
     def begin(self, state: HostState) -> HostState:
-        """The state, every part where it belongs."""
+        """The state, from wherever it was, every part where it belongs."""
         self.updates = int(state.learner.updates.count)
         self.actors = list(jax.device_put(state.actors, self.cpu))
         memory = jax.device_put(state.memory, self.cpu)
