@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from purejaxdqn.backups import Backup, greedy, munchausen
-from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, require
+from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, loop_of, require
 from purejaxdqn.envs.contract import Env, HostEnv
 from purejaxdqn.heads import Head, categorical, implicit_quantile, proposed_quantile, quantile, scalar
 from purejaxdqn.learn import LearnFn, make_replay_learn, make_rollout_learn
@@ -220,7 +220,7 @@ def env_settings(env_id: str) -> dict[str, Any]:
     Raises:
       SettingError: for an unknown id, or an environment that cannot be made here.
     """
-    if Config(env=env_id).loop == "host":
+    if loop_of(env_id) == "host":
         from purejaxdqn.envs import envpool
 
         return envpool.env_settings(env_id)

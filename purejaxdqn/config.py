@@ -53,6 +53,17 @@ def flag_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
+ENVPOOL_PREFIX = "envpool/"
+"""Before the id of an environment of EnvPool that gymnax has too."""
+ATARI_SUFFIX = "-v5"
+"""Of EnvPool's Atari games, and of nothing that gymnax has."""
+
+
+def loop_of(env_id: str) -> Literal["device", "host"]:
+    """Where an environment steps: gymnax's on the device, EnvPool's on the host."""
+    return "host" if env_id.startswith(ENVPOOL_PREFIX) or env_id.endswith(ATARI_SUFFIX) else "device"
+
+
 def one_line(error: BaseException) -> str:
     """The first line of an error's text, with its type where there is none."""
     lines = str(error).strip().splitlines()
@@ -173,8 +184,8 @@ class Config:
 
     @property
     def loop(self) -> Literal["device", "host"]:
-        """Where the environments step: EnvPool's ids begin with envpool/ or, its Atari games', end in -v5."""
-        return "host" if self.env.startswith("envpool/") or self.env.endswith("-v5") else "device"
+        """Where the environments step."""
+        return loop_of(self.env)
 
     @property
     def buffer_rows(self) -> int:

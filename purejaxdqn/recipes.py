@@ -8,7 +8,7 @@ from typing import Any
 
 from purejaxdqn.algorithms import ALGORITHMS, Algorithm, Family
 from purejaxdqn.build import check_read, is_read
-from purejaxdqn.config import Config, SettingError, require
+from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, Config, SettingError, require
 from purejaxdqn.types import Hypers
 
 
@@ -239,8 +239,7 @@ _OTHER_PICTURES = frozenset({"Pong-misc"})
 
 def family(env_id: str) -> Family:
     """Which settings of an algorithm suit an environment; an unknown one counts as giving vectors."""
-    if env_id.endswith("-v5"):
-        # EnvPool names its Atari games so.
+    if env_id.endswith(ATARI_SUFFIX):
         return "atari"
     return "minatar" if env_id.endswith("-MinAtar") or env_id in _OTHER_PICTURES else "vector"
 
@@ -252,7 +251,7 @@ def default_recipe(env_id: str) -> Recipe:
       env_id: as gymnax registers it; an unknown one gets the recipe for vectors.
     """
     # EnvPool's own CartPole-v1 and gymnax's are one task.
-    name = env_id.removeprefix("envpool/")
+    name = env_id.removeprefix(ENVPOOL_PREFIX)
     return _TUNED[name] if name in _TUNED else RECIPES[family(env_id)]
 
 

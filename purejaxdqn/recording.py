@@ -1,6 +1,6 @@
 """One episode as pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,21 +41,26 @@ class Moment(NamedTuple):
     reward: float
 
 
-def play_on_device(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> Iterator[Moment]:
-    """One episode of an environment that steps on the device."""
-    step = jax.jit(parts.env.step)
+def make_decide(parts: Parts, epsilon: float) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """(parameters, obs [1, ...], key) -> action values [1, A], action [1]; without noise in the network."""
 
     @jax.jit
-    def decide(params: Any, env: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), key, "greedy"))
+    def decide(params: Any, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        q_values = parts.head.q_values(parts.network.apply(params, obs, key, "greedy"))
         return q_values, epsilon_greedy(key, q_values, epsilon)
 
+    return decide
+
+
+def play_on_device(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> Iterator[Moment]:
+    """One episode of an environment that steps on the device."""
+    step, decide = jax.jit(parts.env.step), make_decide(parts, epsilon)
     env, _ = jax.jit(parts.env.reset, static_argnums=1)(key, 1)
     env_params = jax.device_get(parts.env.params)
     done, index = False, 0
     while not done:
         action_key, step_key = jax.random.split(jax.random.fold_in(key, index))
-        q_values, action = decide(params, env, action_key)
+        q_values, action = decide(params, parts.env.observe(env), action_key)
         state, obs = jax.device_get((parts.env.picture_state(env), parts.env.observe(env)))
         state = jax.tree.map(lambda leaf: leaf[0], state)
         picture = render_frame(parts.env.spec.env_id, state, obs[0], env_params)
@@ -67,13 +72,7 @@ def play_on_device(parts: Parts, params: Any, key: jax.Array, epsilon: float) ->
 def play_on_host(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> Iterator[Moment]:
     """One whole game of an environment that steps on the host, as its screen shows it."""
     env: HostEnv = parts.env
-    show = jax.jit(partial(greet, env.spec))
-
-    @jax.jit
-    def decide(params: Any, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        q_values = parts.head.q_values(parts.network.apply(params, obs, key, "greedy"))
-        return q_values, epsilon_greedy(key, q_values, epsilon)
-
+    show, decide = jax.jit(partial(greet, env.spec)), make_decide(parts, epsilon)
     pool = env.open_pool(1, int(jax.random.bits(key, dtype=jnp.uint32)), 1)
     try:
         pool.reset()
@@ -90,7 +89,7 @@ def play_on_host(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> I
             times = -(-MIN_WIDTH // picture.shape[1])
             picture = picture.repeat(times, axis=0).repeat(times, axis=1)
             yield Moment(picture, np.asarray(q_values)[0], int(action[0]), float(step.reward[0]))
-            done, index = bool(step.terminated[0]) or bool(step.truncated[0]), index + 1
+            done, index = bool(step.ended[0]), index + 1
     finally:
         # Also where nobody wants the rest of the game.
         pool.close()

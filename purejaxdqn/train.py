@@ -13,9 +13,9 @@ from typing import Any, Literal
 from rich.console import Console
 
 from purejaxdqn import cli
-from purejaxdqn.build import check_read
+from purejaxdqn.build import check_read, env_settings
 from purejaxdqn.checkpoint import DamagedCheckpoint
-from purejaxdqn.config import Config, SettingError, require
+from purejaxdqn.config import Config, SettingError, loop_of, require
 from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.folder import CONFIG, CURVE, GIF, METRICS, MP4, Settings, read_config, write_config
 from purejaxdqn.recipes import RECIPES, Recipe, default_recipe, make_settings
@@ -66,8 +66,6 @@ class RunOptions:
 
 def flags_class(config: Config, hypers: Hypers, options: RunOptions) -> type:
     """The dataclass whose fields are the flags, with defaults from a recipe or a saved run."""
-    from purejaxdqn.build import env_settings
-
     values = env_settings(config.env) | dict(config.env_params)
     env_flags = cli.number_flags(values, f"parameter of {config.env}")
     env_class = dataclasses.make_dataclass("EnvParams", env_flags, frozen=True)
@@ -95,8 +93,6 @@ def find_recipe(args: Sequence[str]) -> tuple[Recipe, str]:
 
 def split_flags(flags: Any) -> tuple[Config, Hypers, RunOptions]:
     """Parsed flags as validated settings."""
-    from purejaxdqn.build import env_settings
-
     defaults = env_settings(flags.env)
     changes = tuple(sorted((k, v) for k, v in dataclasses.asdict(flags.env_params).items() if v != defaults[k]))
 
@@ -124,7 +120,7 @@ def steps_on_host(args: Sequence[str]) -> bool:
     resume = cli.peek(args, "--resume")
     if resume is not None:
         return read_config(Path(resume))[0].config.loop == "host"
-    return Config(env=find_recipe(args)[1]).loop == "host"
+    return loop_of(find_recipe(args)[1]) == "host"
 
 
 def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pools import play
 
 pytest.importorskip("envpool")
 
@@ -21,16 +22,6 @@ from purejaxdqn.replay.frames import read_transitions
 from purejaxdqn.types import Hypers
 
 SMALL = (("img_height", 21), ("img_width", 16))
-
-
-def play(pool, actions):
-    """Steps [T] of B environments in one group, from the first frames on, with actions [T - 1, B]."""
-    pool.reset()
-    steps = [pool.receive(0)]
-    for action in actions:
-        pool.send(0, np.asarray(action, np.int32))
-        steps.append(pool.receive(0))
-    return steps
 
 
 def random_actions(num_steps, num_envs, num_actions=4, seed=0):

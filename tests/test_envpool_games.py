@@ -4,23 +4,13 @@ import warnings
 
 import numpy as np
 import pytest
+from pools import play
 
 pytest.importorskip("envpool")
 
 import envpool
 
 from purejaxdqn.envs.envpool import draw_observation, find_spec, is_atari, make_env
-
-
-def play(pool, actions):
-    """Steps of B environments in one group, from the first frames on, with actions [T, B]."""
-    pool.reset()
-    steps = [pool.receive(0)]
-    for action in actions:
-        pool.send(0, np.asarray(action, np.int32))
-        steps.append(pool.receive(0))
-    return steps
-
 
 OTHERS = {
     "CartPole-v1": ((4,), "float32", None),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jax import Array
 
-from purejaxdqn.config import EnvSpec
+from purejaxdqn.config import EnvSpec, require
 from purejaxdqn.types import Row
 
 
@@ -44,6 +44,11 @@ class HostStep(NamedTuple):
     begins: np.ndarray
     """bool [B]: the frame is the first of an episode, and the action before it was ignored."""
 
+    @property
+    def ended(self) -> np.ndarray:
+        """bool [B]: the step was the last one of its episode."""
+        return ~self.begins & (self.terminated | self.truncated)
+
 
 class Pool(Protocol):
     """Environments that step on the host, in groups that are sent and received by themselves."""
@@ -64,6 +69,12 @@ class Pool(Protocol):
 
     def close(self) -> None:
         """Ends all of them."""
+
+
+def check_groups(num_envs: int, num_groups: int) -> None:
+    """Raises `SettingError` where environments make no groups of one size."""
+    remedy = f"the environments are stepped in {num_groups} groups: use a multiple of that"
+    require(num_envs % num_groups == 0, "num_envs", num_envs, remedy)
 
 
 class HostEnv(NamedTuple):

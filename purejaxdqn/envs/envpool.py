@@ -9,14 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from purejaxdqn.config import EnvSpec, SettingError, one_line, require
-from purejaxdqn.envs.contract import HostEnv, HostStep
+from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, EnvSpec, SettingError, one_line, require
+from purejaxdqn.envs.contract import HostEnv, HostStep, check_groups
 from purejaxdqn.scenes import render_frame
-
-PREFIX = "envpool/"
-"""Before the id of an environment that gymnax has too."""
-ATARI_SUFFIX = "-v5"
-"""Of EnvPool's Atari games, and of nothing that gymnax has."""
 
 Changes = tuple[tuple[str, Any], ...]
 """(name, value) pairs of an environment's settings that differ from its defaults."""
@@ -82,7 +77,7 @@ def find_spec(env_id: str) -> Any:
       SettingError: for an unknown id, with the nearest names, for one that lacks something here, or without EnvPool.
     """
     envpool = import_envpool(env_id)
-    name = env_id.removeprefix(PREFIX)
+    name = env_id.removeprefix(ENVPOOL_PREFIX)
     names = envpool.list_all_envs()
     if name not in names:
         # Of 1,651 names most are other packages' tasks; a person who types -v5 wants a game.
@@ -226,7 +221,7 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
     from gymnasium import spaces
 
     settings = check_changes(env_id, env_params)
-    name = env_id.removeprefix(PREFIX)
+    name = env_id.removeprefix(ENVPOOL_PREFIX)
     atari = is_atari(find_spec(env_id))
     options = {key: settings[key] for key in (ATARI_OPTIONS if atari else ("max_episode_steps",))}
     made_with = options | ({"stack_num": 1} if atari else {})
@@ -251,8 +246,7 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
         return np.moveaxis(obs, 1, -1) if atari else obs.astype(dtype)
 
     def open_pool(num_envs: int, seed: int, num_groups: int = 1) -> EnvPoolPool:
-        remedy = f"the environments are stepped in {num_groups} groups: use a multiple of that"
-        require(num_envs % num_groups == 0, "num_envs", num_envs, remedy)
+        check_groups(num_envs, num_groups)
         with quiet_bounds():
             pool = envpool.make(
                 name,

@@ -27,10 +27,6 @@ def unknown_env(env_id: str) -> SettingError:
     folded = {name.lower(): name for name in env_names()}
     near = [folded[name] for name in difflib.get_close_matches(env_id.lower(), folded, n=3, cutoff=0.4)]
     hint = f"the nearest names are {', '.join(near)}" if near else f"gymnax has {', '.join(env_names())}"
-    if env_id.endswith("-v5"):
-        # EnvPool names its Atari games so, and only they end in -v5.
-        what = "an Atari game of EnvPool, which needs the extra purejaxdqn[atari] and a loop that this version lacks"
-        return SettingError("env", env_id, f"{what}; of gymnax's environments {hint}")
     return SettingError("env", env_id, f"no such environment; {hint}")
 
 

@@ -36,6 +36,12 @@ class Agent(NamedTuple):
     spec: EnvSpec
 
 
+def run_key_of(key: Array) -> Array:
+    """The key of a run, of `KEY_IMPL`, from a PRNG key, typed or raw."""
+    words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    return jax.random.wrap_key_data(words, impl=KEY_IMPL)
+
+
 def zero_metrics() -> Metrics:
     """Metrics of a chunk before its first iteration."""
     integer, real = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
@@ -92,8 +98,7 @@ def make_init(config: Config, parts: Parts) -> Callable[[Array, Hypers], State]:
           hypers: traced settings.
         """
         h = hypers.as_arrays()
-        words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-        param_key, env_key, fill_key, run_key = jax.random.split(jax.random.wrap_key_data(words, impl=KEY_IMPL), 4)
+        param_key, env_key, fill_key, run_key = jax.random.split(run_key_of(key), 4)
         env, _ = parts.env.reset(env_key, config.num_envs)
         action = jnp.zeros(config.num_envs, jnp.int32)
         example = jax.eval_shape(parts.env.step, env_key, env, action)[2]

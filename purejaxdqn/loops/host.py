@@ -19,8 +19,9 @@ from purejaxdqn.build import Parts
 from purejaxdqn.config import Config
 from purejaxdqn.envs.contract import HostStep
 from purejaxdqn.learn import LearnMetrics, no_metrics
+from purejaxdqn.loops.device import KEY_IMPL
 from purejaxdqn.loops.evaluation import Evaluation
-from purejaxdqn.loops.host_functions import KEY_IMPL, Actor, HostState, make_host_functions, pack
+from purejaxdqn.loops.host_functions import Actor, HostState, make_host_functions, pack
 from purejaxdqn.loops.host_memory import DevicePhase, HostPhase
 from purejaxdqn.types import Hypers, Metrics, Row, counter
 
@@ -73,7 +74,7 @@ class Tally:
         valid = ~step.begins
         self.returns[envs] += np.where(valid, step.reward, 0.0)
         self.lengths[envs] += valid
-        done = valid & (step.terminated | step.truncated)
+        done = step.ended
         ended = self.returns[envs][done], self.lengths[envs][done]
         self.returns[envs] = np.where(done, 0.0, self.returns[envs])
         self.lengths[envs] = np.where(done, 0, self.lengths[envs])
@@ -229,9 +230,8 @@ class HostLoop:
         for index in itertools.count():
             step = pool.receive(0)
             ended = tally.follow(slice(None), step)
-            done = ~step.begins & (step.terminated | step.truncated)
-            counts = quota[done] > 0
-            quota[done] -= 1
+            counts = quota[step.ended] > 0
+            quota[step.ended] -= 1
             returns.extend(ended[0][counts])
             lengths.extend(ended[1][counts])
             if len(returns) == episodes:

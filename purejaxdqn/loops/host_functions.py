@@ -15,9 +15,9 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.envs.contract import HostStep
 from purejaxdqn.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.learn import LearnMetrics, init_learner
+from purejaxdqn.loops.device import KEY_IMPL, run_key_of
 from purejaxdqn.types import Counter, Hypers, Learner, Row, counter
 
-KEY_IMPL = "threefry2x32"
 LEARNING = 2**31 - 1
 """Stream of the run's key beside those of its vector steps, of which there are never so many."""
 
@@ -122,8 +122,7 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
 
     def init(key: Array, hypers: Hypers) -> HostState:
         h = hypers.as_arrays()
-        words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-        param_key, run_key = jax.random.split(jax.random.wrap_key_data(words, impl=KEY_IMPL))
+        param_key, run_key = jax.random.split(run_key_of(key))
         idle = Actor(
             obs=jnp.zeros((group_size, *spec.obs_shape), spec.obs_dtype), action=jnp.zeros(group_size, jnp.int32)
         )

@@ -8,10 +8,11 @@ import numpy as np
 from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, require
 from purejaxdqn.devices import available_bytes, host_bytes
+from purejaxdqn.envs.contract import check_groups
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import HostState
-from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, map_lane_leaves
+from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, map_lane_leaves, tree_bytes
 from purejaxdqn.types import Hypers
 
 
@@ -31,11 +32,6 @@ class HostPlan(NamedTuple):
         return (
             f"{self.num_envs} environments on the host{groups}, {self.replay_bytes / 1e9:.2f} GB of replay on {device}"
         )
-
-
-def tree_bytes(tree: Any) -> int:
-    """Bytes of a tree of shapes."""
-    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def check_memory(config: Config, size: int) -> None:
@@ -72,8 +68,7 @@ def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episod
     remedy = "EnvPool's environments run one seed in a process: use 1, and start a process for each seed"
     require(len(seeds) == 1, "seeds", len(seeds), remedy)
     groups = parts.env.num_groups
-    remedy = f"the environments are stepped in {groups} groups: use a multiple of that"
-    require(config.num_envs % groups == 0, "num_envs", config.num_envs, remedy)
+    check_groups(config.num_envs, groups)
     loop = HostLoop(config, parts, seeds[0])
     shapes = jax.eval_shape(loop.functions.init, jax.random.key(0), Hypers())
     size = tree_bytes(shapes.memory)

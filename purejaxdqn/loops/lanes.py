@@ -54,8 +54,12 @@ def seed_keys(seeds: list[int]) -> np.ndarray:
 
 def state_bytes(agent: Agent) -> int:
     """Bytes of one lane's state, without making one."""
-    state = jax.eval_shape(agent.init, jax.random.key(0), Hypers())
-    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return tree_bytes(jax.eval_shape(agent.init, jax.random.key(0), Hypers()))
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of a tree of arrays or shapes."""
+    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def make_plan(agent: Agent, num_lanes: int, block: int | None = None) -> Plan:
