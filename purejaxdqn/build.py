@@ -17,6 +17,8 @@ from purejaxdqn.replay.frames import frame_store
 from purejaxdqn.replay.prioritized import prioritized
 from purejaxdqn.replay.transitions import transition_store
 from purejaxdqn.replay.uniform import uniform
+from purejaxdqn.schedules import BY_STEP
+from purejaxdqn.shaping import View, as_given, make_cartpole_distance, make_view
 
 
 class Choice(NamedTuple):
@@ -32,7 +34,9 @@ def make_store(config: Config, env: Env | HostEnv) -> Store:
     shape = {"capacity": config.buffer_rows, "num_envs": config.num_envs, "n_step": config.n_step}
     if isinstance(env, HostEnv):
         return frame_store(**shape, spec=env.spec)
-    return transition_store(**shape, time_limit=env.spec.time_limit, every_row_valid=env.every_row_valid)
+    # A termination that is not masked counts as a truncation, and may come after any step.
+    time_limit = env.spec.time_limit if config.mask_terminals else 1
+    return transition_store(**shape, time_limit=time_limit, every_row_valid=env.every_row_valid)
 
 
 def make_uniform(config: Config, env: Env | HostEnv) -> Replay:
@@ -80,12 +84,22 @@ REPLAYS: dict[str, Choice] = {
     ),
 }
 """name -> (config, env) -> Replay."""
-SEAMS: dict[str, dict[str, Choice]] = {"head": HEADS, "backup": BACKUPS, "replay": REPLAYS}
+SHAPINGS: dict[str, Choice] = {
+    "none": Choice(lambda config: as_given),
+    "cartpole-distance": Choice(make_cartpole_distance),
+}
+"""name -> (config) -> View."""
+SEAMS: dict[str, dict[str, Choice]] = {
+    "head": HEADS,
+    "backup": BACKUPS,
+    "replay": REPLAYS,
+    "reward_shaping": SHAPINGS,
+}
 FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "learner": {
         "replay": (
             *("replay", "backup", "buffer_size", "batch_size", "learning_starts", "updates_per_rollout", "n_step"),
-            *("tau", "target_period"),
+            *("tau", "target_period", "prefill"),
         ),
         "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
     },
@@ -93,7 +107,10 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "loss": {"huber": ("huber_delta",)},
     "noisy": {True: ("noisy_sigma",)},
     "optimizer": dict.fromkeys(("adam", "radam", "rmsprop"), ("adam_epsilon",)),
-    "epsilon_schedule": dict.fromkeys(("linear", "exponential"), ("epsilon_start", "epsilon_fraction")),
+    "epsilon_schedule": {
+        **dict.fromkeys(("linear", "exponential"), ("epsilon_start", "epsilon_fraction")),
+        **dict.fromkeys(BY_STEP, ("epsilon_start", "epsilon_decay")),
+    },
     "learning_rate_schedule": {"linear": ("learning_rate_final",)},
 }
 """Of the settings whose values are no records: the settings that each value reads."""
@@ -103,9 +120,9 @@ def register(seam: str, name: str, make: Callable[..., Any], reads: tuple[str, .
     """Adds a choice to a seam, for a configuration to name.
 
     Args:
-      seam: `head`, `backup` or `replay`.
+      seam: `head`, `backup`, `replay` or `reward_shaping`.
       name: what `Config` and the command line will call it.
-      make: (config) -> `Head` or `Backup`, or (config, env) -> `Replay`.
+      make: (config) -> `Head`, `Backup` or `View`, or (config, env) -> `Replay`.
       reads: fields of `Config` and `Hypers` that it reads beside those that every choice does.
 
     Raises:
@@ -178,7 +195,7 @@ def choose(seam: str, config: Config) -> Choice:
 
 
 class Parts(NamedTuple):
-    """The five seams, filled in, and the learning phase that they make."""
+    """The seams, filled in, and the learning phase that they make."""
 
     env: Any
     """`Env` or `HostEnv`: each has its own loop."""
@@ -186,6 +203,8 @@ class Parts(NamedTuple):
     head: Head
     replay: Replay
     learn: LearnFn
+    view: View = as_given
+    """What the learner is told of a step."""
 
 
 def no_replay() -> Replay:
@@ -269,4 +288,5 @@ def build(config: Config) -> Parts:
     env = build_env(config)
     network, head = build_model(config, env.spec)
     replay, learn = build_learner(config, env, network, head)
-    return Parts(env=env, network=network, head=head, replay=replay, learn=learn)
+    view = make_view(config, choose("reward_shaping", config).make(config))
+    return Parts(env=env, network=network, head=head, replay=replay, learn=learn, view=view)

@@ -8,11 +8,12 @@ LearnerName = Literal["replay", "rollout"]
 ReplayMemoryName = Literal["device", "host"]
 NormName = Literal["none", "layer", "batch"]
 ActivationName = Literal["relu", "tanh", "gelu", "silu", "elu"]
-InitializerName = Literal["lecun_normal", "he_normal", "he_uniform", "glorot_uniform", "orthogonal"]
+InitializerName = Literal["lecun_normal", "he_normal", "he_uniform", "glorot_uniform", "orthogonal", "normal"]
 LossName = Literal["huber", "squared"]
 ReductionName = Literal["mean", "sum"]
 OptimizerName = Literal["adam", "radam", "rmsprop", "sgd"]
-EpsilonScheduleName = Literal["linear", "exponential", "constant"]
+EpsilonScheduleName = Literal["linear", "exponential", "multiplicative", "decremental", "constant"]
+PrefillName = Literal["random", "policy"]
 LearningRateScheduleName = Literal["constant", "linear"]
 
 
@@ -95,11 +96,25 @@ class Config:
     batch_size: int = 128
     """Transitions in one gradient update, drawn from the replay with replacement."""
     learning_starts: int = 1_000
-    """Environment steps taken with uniformly random actions before the first update."""
+    """Environment steps taken before the first update."""
+    prefill: PrefillName = "random"
+    """How these are acted: uniformly at `random`, or by the fresh network's `policy` with its ε."""
     n_step: int = 3
     """Steps of reward in a target before it bootstraps."""
     overlap: bool = True
     """Whether the device learns while EnvPool steps; what is acted on is then one vector step of learning older."""
+    reward_shaping: str = "none"
+    """What the learner gets in place of the reward: none, cartpole-distance, or one registered."""
+    last_step_reward: float | None = None
+    """What the learner gets as the reward of the last step of an episode; None leaves the environment's."""
+    reward_scale: float = 1.0
+    """Factor on the rewards that the learner gets."""
+    mask_terminals: bool = True
+    """Whether the target of a step that terminates is its reward alone; off bootstraps there too, which is wrong."""
+    bootstrap_truncation: bool = True
+    """Whether a target bootstraps where a time limit cut the episode; off takes the cut for an end, which is wrong."""
+    log_episodes: int = 0
+    """Most episodes of one chunk (see --log-every) of which episodes.csv gets a row each; 0 writes no such file."""
     learner: LearnerName = "replay"
     """Where gradients come from: a `replay` of past steps with a target network, or the newest `rollout` (PQN)."""
     head: str = "scalar"
@@ -124,7 +139,7 @@ class Config:
     activation: ActivationName = "relu"
     """Activation after each hidden layer."""
     initializer: InitializerName = "lecun_normal"
-    """Initialiser of the weight matrices; biases start at zero."""
+    """Initialiser of the weight matrices (`normal` has a standard deviation of 0.1); biases start at zero."""
     norm: NormName = "layer"
     """Normalisation before each activation; `batch` keeps running means for acting and for targets."""
     num_atoms: int = 51
@@ -148,7 +163,8 @@ class Config:
     optimizer: OptimizerName = "adam"
     """Gradient transformation."""
     epsilon_schedule: EpsilonScheduleName = "linear"
-    """Shape of the path of ε from --epsilon-start to --epsilon-final; `constant` stays at --epsilon-final."""
+    """Path of ε from --epsilon-start to --epsilon-final: over --epsilon-fraction of the run, or by --epsilon-decay in
+    every environment step (a factor if `multiplicative`, taken off if `decremental`); `constant` has the final one."""
     learning_rate_schedule: LearningRateScheduleName = "linear"
     """`linear` goes from --learning-rate to --learning-rate-final over the run's updates; `constant` stays."""
 
@@ -174,6 +190,13 @@ class Config:
         require(self.v_max < highest, "v_max", self.v_max, "use a finite number")
         require(self.num_atoms >= 2, "num_atoms", self.num_atoms, "a support needs at least 2")
         require(0.0 < self.noisy_sigma < highest, "noisy_sigma", self.noisy_sigma, "use a finite number above 0")
+        last, scale, logged = self.last_step_reward, self.reward_scale, self.log_episodes
+        require(last is None or lowest < last < highest, "last_step_reward", last, "use a finite number, or None")
+        require(0.0 < scale < highest, "reward_scale", scale, "use a finite number above 0")
+        require(isinstance(logged, int) and logged >= 0, "log_episodes", logged, "use 0 or a positive whole number")
+        require(
+            logged == 0 or self.loop == "device", "log_episodes", logged, "only gymnax's environments have it: use 0"
+        )
         {"replay": check_replay, "rollout": check_rollout}[self.learner](self)
         require(
             self.num_iterations > 0,

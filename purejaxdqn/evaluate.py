@@ -29,6 +29,8 @@ class EvaluateFlags:
     """Fresh episodes for each seed."""
     epsilon: float = 0.0
     """Probability of a random action; 0 is greedy."""
+    max_steps: int | None = None
+    """Environment steps after which an episode counts as it stands (gymnax's environments)."""
     seed_index: int | None = None
     """Which of the run's seeds to evaluate, from 0; by default all."""
     which: Literal["last", "best"] = "best"
@@ -59,6 +61,7 @@ def evaluate(args: list[str]) -> int:
     """Parses, plays and prints."""
     flags: EvaluateFlags = cli.parse(EvaluateFlags, args, COMMAND, str(__doc__))
     require(flags.episodes >= 1, "episodes", flags.episodes, "use at least 1")
+    require(flags.max_steps is None or flags.max_steps >= 1, "max_steps", flags.max_steps, "use at least 1")
     require(0.0 <= flags.epsilon <= 1.0, "epsilon", flags.epsilon, "use a number in [0, 1]")
     folder = Path(flags.run)
     settings, _, _ = read_config(folder, "run")
@@ -96,7 +99,11 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     from purejaxdqn.stats import standard_error
 
     chosen = tuple(settings.seeds[index] for index in indices)
-    parts, lanes = open_lanes(dataclasses.replace(settings, eval_episodes=flags.episodes), chosen)
+    on_host = settings.config.loop == "host"
+    remedy = "an environment of EnvPool ends by its own settings alone: leave it out"
+    require(flags.max_steps is None or not on_host, "max_steps", flags.max_steps, remedy)
+    played = dataclasses.replace(settings, eval_episodes=flags.episodes, eval_max_steps=flags.max_steps)
+    parts, lanes = open_lanes(played, chosen)
     one_lane = jax.eval_shape(parts.network.init, jax.random.key(0))
     like = lane_shapes(one_lane, len(indices))
     try:

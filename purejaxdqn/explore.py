@@ -6,7 +6,7 @@ from jax import Array
 
 from purejaxdqn.config import Config
 from purejaxdqn.draws import index_from_bits, uniform_from_bits
-from purejaxdqn.schedules import SCHEDULES
+from purejaxdqn.schedules import BY_STEP, SCHEDULES
 from purejaxdqn.types import Hypers
 
 
@@ -33,8 +33,9 @@ def epsilon_at(config: Config, h: Hypers, env_steps: Array) -> Array:
 
     Args:
       config: names the schedule and the run's length.
-      h: start, end and share of the run over which ε decays.
+      h: start, end, and the share of the run over which ε decays, or its decay in a step.
       env_steps: environment steps taken, prefill included, [].
     """
-    duration = h.epsilon_fraction * config.total_steps
-    return SCHEDULES[config.epsilon_schedule](env_steps, h.epsilon_start, h.epsilon_final, duration)
+    name = config.epsilon_schedule
+    pace = h.epsilon_decay if name in BY_STEP else h.epsilon_fraction * config.total_steps
+    return SCHEDULES[name](env_steps, h.epsilon_start, h.epsilon_final, pace)

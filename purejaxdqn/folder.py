@@ -17,7 +17,9 @@ from purejaxdqn.types import Hypers
 
 FORMAT = 1
 CONFIG, METRICS, SUMMARY, SCORES = "config.json", "metrics.csv", "summary.json", "scores.json"
+EPISODES = "episodes.csv"
 CURVE, GIF, MP4 = "learning_curve.png", "policy.gif", "policy.mp4"
+EPISODE_CURVE = "episode_curve.png"
 CHECKPOINTS, EVENTS = "checkpoints", "tensorboard"
 UNFINISHED = ".tmp"
 
@@ -39,6 +41,9 @@ METRIC_COLUMNS = (
 """Of metrics.csv: a row per seed per chunk; an empty field is a missing number. No clock times: a resumed run must end
 with the file of an undisturbed one."""
 
+EPISODE_COLUMNS = ("seed", "episode", "env_steps", "episode_return", "learning_return", "episode_length")
+"""Of episodes.csv: a row for each episode of training, counted from 1; `learning_return` sums what the learner got."""
+
 PACKAGES = ("purejaxdqn", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
 
 
@@ -57,6 +62,13 @@ class Settings:
     algo: str | None
     eval_epsilon: float = 0.0
     keep_replay: bool = True
+    eval_max_steps: int | None = None
+    eval_every_episodes: int | None = None
+    total_episodes: int | None = None
+    stop_at_return: float | None = None
+    patience: int | None = None
+    init_from: str | None = None
+    init_which: str = "best"
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -194,9 +206,13 @@ def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, 
         ) from error
 
 
-def read_metrics(folder: Path, last_step: int) -> list[dict[str, str]]:
-    """Whole rows of metrics.csv up to an environment step; what a crash left beyond it is dropped."""
-    path = folder / METRICS
+TABLES = {METRICS: METRIC_COLUMNS, EPISODES: EPISODE_COLUMNS}
+"""Files to which every chunk adds rows, and their columns."""
+
+
+def read_table(folder: Path, name: str, last_step: int) -> list[dict[str, str]]:
+    """Whole rows of a table up to an environment step; what a crash left beyond it is dropped."""
+    path = folder / name
     if not path.is_file():
         return []
     text = path.read_text()
@@ -205,10 +221,10 @@ def read_metrics(folder: Path, last_step: int) -> list[dict[str, str]]:
     return [row for row in rows if None not in row.values() and int(row["env_steps"]) <= last_step]
 
 
-def format_rows(rows: Iterable[Mapping[str, Any]], header: bool = False) -> str:
-    """Rows as CSV; None becomes an empty field, floats keep what float32 holds."""
+def format_rows(name: str, rows: Iterable[Mapping[str, Any]], header: bool = False) -> str:
+    """Rows of a table as CSV; None becomes an empty field, floats keep what float32 holds."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, METRIC_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(out, TABLES[name], lineterminator="\n")
     if header:
         writer.writeheader()
     for row in rows:
@@ -216,14 +232,14 @@ def format_rows(rows: Iterable[Mapping[str, Any]], header: bool = False) -> str:
     return out.getvalue()
 
 
-def write_metrics(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes metrics.csv anew."""
-    write_atomically(folder / METRICS, format_rows(rows, header=True))
+def write_table(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a table anew."""
+    write_atomically(folder / name, format_rows(name, rows, header=True))
 
 
-def append_metrics(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Appends rows to metrics.csv and sees them to the disk, before the checkpoint that counts on them."""
-    with open(folder / METRICS, "a") as file:
-        file.write(format_rows(rows))
+def append_rows(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Appends rows to a table and sees them to the disk, before the checkpoint that counts on them."""
+    with open(folder / name, "a") as file:
+        file.write(format_rows(name, rows))
         file.flush()
         os.fsync(file.fileno())

@@ -26,6 +26,7 @@ _MAX_POINTS = 400
 # The interquartile mean drops something only from four seeds on, and is worth its name from five.
 _IQM_SEEDS = 5
 _FAINT_SEEDS = 10
+_TRAILING = 20
 
 
 def learning_curve(
@@ -70,6 +71,86 @@ def learning_curve(
         axes.axhline(solved_at, color=_MUTED, lw=1.1, ls=(0, (5, 4)), zorder=2, label=f"solved at {solved_at:g}")
     _style(axes, env_id, steps)
     save_png(canvas, Path(png_path))
+
+
+def episode_curve(
+    csv_path: str | os.PathLike[str],
+    png_path: str | os.PathLike[str],
+    *,
+    env_id: str,
+    solved_at: float | None,
+) -> None:
+    """Draw the return of each episode of training against its number (8 × 4.5 in, 150 dpi).
+
+    The line is the statistic over seeds that `learning_curve` has, of the mean over the newest
+    twenty episodes of each; a single seed's episodes are points. Where the learner was given other
+    rewards than the environment's, the return in those is a second line.
+
+    Args:
+        csv_path: File with the columns `seed`, `episode`, `episode_return` and `learning_return`.
+        png_path: Where the picture goes.
+        env_id: Environment's name, for the title.
+        solved_at: Return at which the task counts as solved, drawn dashed; None for no line.
+
+    Raises:
+        KeyError: If a column is missing.
+        ValueError: If the file has no rows.
+    """
+    numbers, returns, learning = read_episodes(csv_path)
+    figure = Figure(figsize=(8.0, 4.5), dpi=150, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    if len(returns) == 1:
+        axes.plot(numbers, returns[0], ".", color=_EVALUATION, ms=3, alpha=0.4, label="single episodes")
+    _draw_band(axes, numbers, trailing_mean(returns), f"return, mean of {_TRAILING} episodes", _EVALUATION)
+    if not np.allclose(returns, learning, equal_nan=True):
+        x, curves = _tidy(numbers, trailing_mean(learning))
+        name, statistic = _statistic(len(curves))
+        axes.plot(x, statistic(curves), color=_TRAINING, lw=1.4, zorder=3, label=f"in the learner's rewards: {name}")
+    if solved_at is not None:
+        axes.axhline(solved_at, color=_MUTED, lw=1.1, ls=(0, (5, 4)), zorder=2, label=f"solved at {solved_at:g}")
+    _style(axes, env_id, numbers, "episodes of training")
+    save_png(canvas, Path(png_path))
+
+
+def read_episodes(csv_path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read the episodes of all seeds onto one axis.
+
+    Args:
+        csv_path: File as `episode_curve` describes it.
+
+    Returns:
+        Numbers of episodes [T], ascending; returns [N, T] and returns in the learner's rewards
+        [N, T]. Rows are seeds in ascending order; NaN where a seed had no such episode.
+
+    Raises:
+        KeyError: If a column is missing.
+        ValueError: If the file has no rows.
+    """
+    with open(csv_path, newline="", encoding="utf-8") as file:
+        cells = {
+            (int(row["seed"]), int(row["episode"])): (float(row["episode_return"]), float(row["learning_return"]))
+            for row in csv.DictReader(file)
+        }
+    if not cells:
+        raise ValueError(f"{csv_path} has no rows")
+    seeds = sorted({seed for seed, _ in cells})
+    numbers = np.arange(1, max(episode for _, episode in cells) + 1)
+    table = np.full((2, len(seeds), len(numbers)), np.nan)
+    for (seed, episode), pair in cells.items():
+        table[:, seeds.index(seed), episode - 1] = pair
+    return numbers.astype(np.float64), table[0], table[1]
+
+
+def trailing_mean(curves: np.ndarray, width: int = _TRAILING) -> np.ndarray:
+    """Mean of the newest `width` values of each row at every place, fewer at its beginning; NaN are left out."""
+    held = np.cumsum(np.nan_to_num(curves), axis=1)
+    count = np.cumsum(~np.isnan(curves), axis=1)
+    before = np.pad(held, ((0, 0), (width, 0)))[:, : curves.shape[1]]
+    counted = np.pad(count, ((0, 0), (width, 0)))[:, : curves.shape[1]]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = (held - before) / (count - counted)
+    return np.where(np.isnan(curves), np.nan, means)
 
 
 def save_png(canvas: FigureCanvasAgg, path: Path) -> None:
@@ -165,10 +246,10 @@ def _draw_band(axes: Axes, steps: np.ndarray, returns: np.ndarray, what: str, co
             axes.plot(x, curve, color=colour, lw=0.7, alpha=0.3, zorder=1.5, label=label)
 
 
-def _style(axes: Axes, env_id: str, steps: np.ndarray) -> None:
+def _style(axes: Axes, env_id: str, steps: np.ndarray, unit: str = "environment steps") -> None:
     """Set title, labels, ticks, grid and legend."""
     axes.set_title(env_id, loc="left", fontsize=13, fontweight="bold", color=_INK, pad=10)
-    axes.set_xlabel("environment steps", color=_INK, fontsize=10.5)
+    axes.set_xlabel(unit, color=_INK, fontsize=10.5)
     axes.set_ylabel("return per episode", color=_INK, fontsize=10.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(step_label))

@@ -9,6 +9,7 @@ from typing import Any
 from purejaxdqn.algorithms import ALGORITHMS, Algorithm, Family
 from purejaxdqn.build import check_read, is_read
 from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, Config, SettingError, require
+from purejaxdqn.tutorials import FAITHFUL, VARIANTS
 from purejaxdqn.types import Hypers
 
 
@@ -26,7 +27,7 @@ class Recipe:
     solved_at: float | None
     """Mean greedy return that counts as solved; None where nobody set one."""
     run: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of evaluation that differ from those of the command line: eval_episodes, eval_epsilon, eval_every."""
+    """Options of `train` that differ from its own defaults: eval_episodes, total_episodes, patience and the like."""
     algo: str | None = None
     """The algorithm whose settings are in it, where it was made from one."""
 
@@ -131,6 +132,31 @@ def _protocol_recipe(protocol: str, algo: str) -> Recipe:
     return dataclasses.replace(recipe, algo=algo)
 
 
+_CONFIG_FIELDS = {field.name for field in dataclasses.fields(Config)}
+_HYPER_FIELDS = {field.name for field in dataclasses.fields(Hypers)}
+
+
+def _tutorial_recipe(name: str) -> Recipe:
+    """A tutorial's settings."""
+    tutorial = FAITHFUL[name]
+    config, hypers, run = dict(tutorial.config), dict(tutorial.hypers), dict(tutorial.run)
+    return _recipe(name, tutorial.description, config, hypers, tutorial.solved_at, run)
+
+
+def _variant_recipe(name: str) -> Recipe:
+    """A recipe with a few values changed."""
+    origin, words, changes = VARIANTS[name]
+    recipe = _tutorial_recipe(origin)
+
+    def changed(values: Mapping[str, Any], cls: type) -> dict[str, Any]:
+        names = {field.name for field in dataclasses.fields(cls)}
+        return dict(values) | {name: value for name, value in changes.items() if name in names}
+
+    run = dict(recipe.run) | {k: v for k, v in changes.items() if k not in _CONFIG_FIELDS | _HYPER_FIELDS}
+    config, hypers = changed(recipe.config, Config), changed(recipe.hypers, Hypers)
+    return _recipe(name, f"{origin} {words}", config, hypers, recipe.solved_at, run)
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -221,6 +247,8 @@ RECIPES: dict[str, Recipe] = {
             {"eval_episodes": 10, "eval_epsilon": 0.01, "eval_every": 250_000},
         ),
         *(_protocol_recipe(protocol, algo) for protocol in _PROTOCOLS for algo in PROTOCOL_ALGOS),
+        *(_tutorial_recipe(name) for name in FAITHFUL),
+        *(_variant_recipe(name) for name in VARIANTS),
     )
 }
 _TUNED = {
@@ -228,8 +256,6 @@ _TUNED = {
     for recipe in RECIPES.values()
     if recipe.name in ("cartpole", "mountaincar", "acrobot", "breakout-minatar")
 }
-_CONFIG_FIELDS = {field.name for field in dataclasses.fields(Config)}
-_HYPER_FIELDS = {field.name for field in dataclasses.fields(Hypers)}
 _DEFAULTS = {name: getattr(Config, name) for name in _CONFIG_FIELDS} | {
     name: getattr(Hypers, name) for name in _HYPER_FIELDS
 }
@@ -253,6 +279,12 @@ def default_recipe(env_id: str) -> Recipe:
     # EnvPool's own CartPole-v1 and gymnax's are one task.
     name = env_id.removeprefix(ENVPOOL_PREFIX)
     return _TUNED[name] if name in _TUNED else RECIPES[family(env_id)]
+
+
+def solved_at(name: str, env_id: str) -> float | None:
+    """The mean greedy return that counts as solved, as the recipe of a run has it for its environment."""
+    recipe = RECIPES.get(name)
+    return recipe.solved_at if recipe and recipe.config["env"] == env_id else default_recipe(env_id).solved_at
 
 
 def protocol_of(config: Config) -> str | None:

@@ -13,32 +13,43 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from purejaxdqn import checkpoint as ckpt
-from purejaxdqn.atari_scores import human_normalized
 from purejaxdqn.build import Parts, build
+from purejaxdqn.config import SettingError, require
+from purejaxdqn.endings import STEPS, Budget, Endings
 from purejaxdqn.folder import (
     CHECKPOINTS,
+    EPISODES,
     EVENTS,
-    SCORES,
+    METRICS,
     SUMMARY,
     Settings,
-    append_metrics,
+    append_rows,
     finite,
     hardware,
-    read_metrics,
+    read_config,
+    read_table,
     remove_unfinished,
     versions,
     write_atomically,
-    write_metrics,
+    write_table,
 )
 from purejaxdqn.loops.device import KEY_IMPL, make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, make_plan, repeat_hypers, seed_keys
-from purejaxdqn.recipes import family, protocol_of
-from purejaxdqn.stats import standard_error
+from purejaxdqn.recipes import family
+from purejaxdqn.records import (
+    MARKS,
+    describe_returns,
+    episode_rows,
+    error_of_mean,
+    finite_scores,
+    mean_of,
+    metric_rows,
+    note_scores,
+    write_events,
+)
 from purejaxdqn.types import Hypers, Metrics
 
-MARKS = tuple(int(millions * 1e6) for millions in (10, 40, 50, 100, 200))
-"""Frames of the emulator at which Atari scores are compared."""
 EVAL_STREAM, FINAL_STREAM = 1, 2
 """Folded into a seed's key: evaluations draw from streams of their own and never disturb training."""
 
@@ -74,39 +85,6 @@ class Listener(Protocol):
     def chunk(self, report: ChunkReport) -> None: ...
 
 
-def mean_of(rows: list[dict[str, Any]], column: str) -> float | None:
-    """Mean of a column over the rows that have it."""
-    values = [row[column] for row in rows if row[column] is not None]
-    return float(np.mean(values)) if values else None
-
-
-def ratio(total: Any, count: Any) -> float | None:
-    """A mean from a sum and a count; missing where nothing was counted."""
-    return float(total) / int(count) if int(count) else None
-
-
-def metric_rows(metrics: Metrics, seeds: tuple[int, ...], env_steps: int, updates: int) -> list[dict[str, Any]]:
-    """One chunk's metrics as a row of metrics.csv for each seed, without its evaluation."""
-    return [
-        {
-            "seed": seed,
-            "env_steps": env_steps,
-            "updates": updates,
-            "episodes": int(metrics.episodes[lane]),
-            "episode_return": ratio(metrics.return_sum[lane], metrics.episodes[lane]),
-            "episode_length": ratio(metrics.length_sum[lane], metrics.episodes[lane]),
-            "loss": ratio(metrics.loss_sum[lane], metrics.updates[lane]),
-            "q_value": ratio(metrics.q_sum[lane], metrics.updates[lane]),
-            "abs_td_error": ratio(metrics.td_sum[lane], metrics.updates[lane]),
-            "grad_norm": ratio(metrics.grad_norm_sum[lane], metrics.updates[lane]),
-            "epsilon": float(metrics.epsilon[lane]),
-            "eval_return": None,
-            "eval_stderr": None,
-        }
-        for lane, seed in enumerate(seeds)
-    ]
-
-
 class Best(NamedTuple):
     """Each seed's best evaluation so far, and the parameters that reached it."""
 
@@ -117,14 +95,25 @@ class Best(NamedTuple):
     params: dict[str, np.ndarray]
     """Leaves by path, [L, ...]."""
 
-    def update(self, scores: np.ndarray, env_steps: int, params: dict[str, np.ndarray]) -> "Best":
-        """The better of old and new for each seed; a tie goes to the new one, which has learnt for longer."""
-        better = scores >= self.score
-        pick = {
-            name: np.where(better.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, self.params[name])
-            for name, leaf in params.items()
-        }
-        return Best(np.where(better, scores, self.score), np.where(better, env_steps, self.env_steps), pick)
+    def update(self, lanes: np.ndarray, scores: np.ndarray, env_steps: int, params: dict[str, np.ndarray]) -> "Best":
+        """The better of old and new for each of the seeds evaluated, bool [L]; a tie goes to the new one, which has
+        learnt for longer."""
+        better = lanes & (scores >= self.score)
+        return Best(
+            score=np.where(better, scores, self.score),
+            env_steps=np.where(better, env_steps, self.env_steps),
+            params=pick_lanes(better, params, self.params),
+        )
+
+
+Flat = dict[str, np.ndarray]
+
+
+def pick_lanes(lanes: np.ndarray, these: Flat, others: Flat) -> Flat:
+    """Leaves [L, ...] by path: `these` of the lanes, bool [L], and `others` of the rest."""
+    return {
+        name: np.where(lanes.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, others[name]) for name, leaf in these.items()
+    }
 
 
 def open_lanes(settings: Settings, seeds: tuple[int, ...]) -> tuple[Parts, Lanes]:
@@ -134,10 +123,13 @@ def open_lanes(settings: Settings, seeds: tuple[int, ...]) -> tuple[Parts, Lanes
       SettingError: where the settings cannot work.
     """
     if settings.config.loop == "host":
+        remedy = "an environment of EnvPool has --env-params.max-episode-steps of its own: use that"
+        require(settings.eval_max_steps is None, "eval_max_steps", settings.eval_max_steps, remedy)
         parts = build(settings.config)
         return parts, make_host_lanes(settings.config, parts, seeds, settings.eval_episodes, settings.keep_replay)
     agent = make_agent(settings.config)
-    return agent.parts, make_lanes(agent, make_plan(agent, len(seeds)), settings.eval_episodes)
+    lanes = make_lanes(agent, make_plan(agent, len(seeds)), settings.eval_episodes, settings.eval_max_steps)
+    return agent.parts, lanes
 
 
 class Run:
@@ -158,6 +150,10 @@ class Run:
         self.compile_seconds = 0.0
         self.state: Any = None
         self.best: Best | None = None
+        budget = Budget(settings.total_episodes, settings.stop_at_return, settings.patience)
+        self.endings = Endings(budget, len(settings.seeds))
+        self.kept: Flat | None = None
+        """Parameters of lanes that ended before the others, as they were then."""
 
     @cached_property
     def keys(self) -> np.ndarray:
@@ -182,12 +178,27 @@ class Run:
     def start(self) -> None:
         """Makes fresh states, and compiles."""
         begin = time.perf_counter()
-        self.state = self.lanes.init(self.lanes.put(self.keys), self.hypers)
+        given = self.initial_params()
+        self.state = self.lanes.init(self.lanes.put(self.keys), self.hypers, given)
         self.compile(begin)
         params = ckpt.to_flat(self.lanes.get(self.state.learner.params))
         count = len(self.settings.seeds)
         self.best = Best(np.full(count, -np.inf), np.zeros(count, np.int64), params)
-        write_metrics(self.folder, [])
+        for name in self.tables:
+            write_table(self.folder, name, [])
+
+    @property
+    def tables(self) -> list[str]:
+        """Files that every chunk adds rows to."""
+        return [METRICS, *([EPISODES] if self.settings.config.log_episodes else [])]
+
+    def initial_params(self) -> Any:
+        """Parameters of another run to begin with, where one is named, [L, ...]; see `load_params`."""
+        name = self.settings.init_from
+        if name is None:
+            return None
+        like = jax.eval_shape(self.parts.network.init, jax.random.key(0))
+        return self.lanes.put(load_params(Path(name), self.settings.init_which, like, len(self.settings.seeds)))
 
     def restore(self) -> None:
         """Goes back to the newest whole checkpoint, or to the beginning where there is none yet.
@@ -208,8 +219,14 @@ class Run:
         self.run_seconds = progress["run_seconds"]
         score = np.array([-np.inf if value is None else value for value in progress["best_score"]])
         self.best = Best(score, np.array(progress["best_env_steps"]), saved.policy["best"])
+        if "endings" in progress:
+            longer = self.iterations < self.settings.config.num_iterations
+            self.endings.restore(progress["endings"], again=STEPS if longer else None)
+        if not self.endings.running.all():
+            self.kept = saved.policy["last"]
         self.compile(begin)
-        write_metrics(self.folder, read_metrics(self.folder, self.env_steps))
+        for name in self.tables:
+            write_table(self.folder, name, read_table(self.folder, name, self.env_steps))
         return None
 
     def compile(self, begin: float) -> None:
@@ -231,38 +248,89 @@ class Run:
           Diverged: at a loss that is not finite; the last checkpoint stays as it is.
           OSError: where the folder cannot be written.
         """
-        config, settings = self.settings.config, self.settings
-        chunk = max(1, settings.log_every // config.steps_per_iteration)
+        settings = self.settings
         listener.started(self.plan, settings, self.env_steps, self.compile_seconds)
         with SummaryWriter(str(self.folder / EVENTS), purge_step=self.env_steps) as events:
-            while self.iterations < config.num_iterations:
-                before = self.env_steps
-                count = min(chunk - self.iterations % chunk, config.num_iterations - self.iterations)
-                begin = time.perf_counter()
-                self.state, device_metrics = self.lanes.iterate(self.state, self.hypers, count)
-                metrics = self.lanes.get(device_metrics)
-                seconds = time.perf_counter() - begin
-                self.run_seconds += seconds
-                self.iterations += count
-                updates = self.iterations * config.updates_per_iteration
+            while not self.finished:
+                before, running, episodes = self.env_steps, self.endings.running, self.endings.episodes.copy()
+                metrics, iterations, seconds = self.advance()
+                updates = self.iterations * settings.config.updates_per_iteration
                 rows = metric_rows(metrics, settings.seeds, self.env_steps, updates)
-                self.check_finite(rows)
-                finished = self.iterations == config.num_iterations
+                written = [row for row, runs in zip(rows, running, strict=True) if runs]
+                self.check_finite(written)
+                self.endings.train(np.asarray(metrics.episodes), np.asarray(metrics.return_max), self.env_steps)
+                if self.iterations == settings.config.num_iterations:
+                    self.endings.end(running, STEPS, self.env_steps)
                 passed = self.passed_marks(before)
-                if finished or passed or crosses(before, self.env_steps, settings.eval_every):
-                    self.evaluate_into(rows)
+                due = self.due(before, running, episodes) if not passed else running
+                if due.any():
+                    self.evaluate_into(rows, due)
+                self.keep_ended(running)
                 if passed:
                     note_scores(self.folder, settings, passed, self.env_steps, rows[0]["eval_return"])
-                append_metrics(self.folder, rows)
-                write_events(events, rows, self.env_steps)
+                append_rows(self.folder, METRICS, written)
+                if settings.config.log_episodes:
+                    append_rows(self.folder, EPISODES, self.episode_rows(metrics, running, episodes))
+                write_events(events, written, self.env_steps)
                 self.show_input(events, rows)
-                on_rows(rows)
-                listener.chunk(self.report(rows, count, seconds))
+                on_rows(written)
+                listener.chunk(self.report(written, iterations, seconds))
                 stop = stop_requested()
-                if finished or stop or crosses(before, self.env_steps, settings.checkpoint_every):
+                if self.finished or stop or crosses(before, self.env_steps, settings.checkpoint_every):
                     self.save()
-                if stop and not finished:
+                if stop and not self.finished:
                     raise Interrupted(self.env_steps)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every lane has ended."""
+        return self.iterations >= self.settings.config.num_iterations or not self.endings.running.any()
+
+    def advance(self) -> tuple[Metrics, int, float]:
+        """Goes on for one chunk; its metrics [L, ...] on the host, its iterations, and the seconds that it took."""
+        config = self.settings.config
+        chunk = max(1, self.settings.log_every // config.steps_per_iteration)
+        count = min(chunk - self.iterations % chunk, config.num_iterations - self.iterations)
+        begin = time.perf_counter()
+        self.state, device_metrics = self.lanes.iterate(self.state, self.hypers, count)
+        metrics = self.lanes.get(device_metrics)
+        seconds = time.perf_counter() - begin
+        self.run_seconds += seconds
+        self.iterations += count
+        return metrics, count, seconds
+
+    def due(self, before: int, running: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+        """Lanes to evaluate now, bool [L]: at their end, and where a period was crossed in the chunk.
+
+        Args:
+          before: environment steps before the chunk.
+          running: lanes that ran then, bool [L].
+          episodes: of each lane before the chunk, [L].
+        """
+        by_episodes = self.settings.eval_every_episodes
+        if by_episodes is None:
+            periodic = np.full_like(running, crosses(before, self.env_steps, self.settings.eval_every))
+        else:
+            periodic = self.endings.episodes // by_episodes > episodes // by_episodes
+        return running & (periodic | ~self.endings.running)
+
+    def keep_ended(self, running: np.ndarray) -> None:
+        """Keeps the parameters of lanes that ended, bool [L] of those that ran in this chunk, while others go on."""
+        if not self.endings.running.all():
+            now = ckpt.to_flat(self.lanes.get(self.state.learner.params))
+            self.kept = pick_lanes(running, now, self.kept or now)
+
+    def last_params(self) -> Flat:
+        """Each lane's newest parameters, or those at its end."""
+        now = ckpt.to_flat(self.lanes.get(self.state.learner.params))
+        return now if self.kept is None else self.kept
+
+    def episode_rows(self, metrics: Metrics, running: np.ndarray, episodes: np.ndarray) -> list[dict[str, Any]]:
+        """Rows of episodes.csv of the lanes that ran."""
+        seeds, config = self.settings.seeds, self.settings.config
+        rows = episode_rows(metrics, seeds, episodes, config.num_envs, self.settings.total_episodes)
+        ran = {seed for seed, runs in zip(seeds, running, strict=True) if runs}
+        return [row for row in rows if row["seed"] in ran]
 
     def passed_marks(self, before: int) -> list[int]:
         """Numbers of frames, at which the literature compares scores, that were passed since an environment step."""
@@ -285,17 +353,19 @@ class Run:
                     f"the loss of seed {row['seed']} became {row['loss']} by environment step {self.env_steps}"
                 )
 
-    def evaluate_into(self, rows: list[dict[str, Any]]) -> None:
-        """Evaluates every seed, writes it into the rows and keeps the best parameters."""
+    def evaluate_into(self, rows: list[dict[str, Any]], due: np.ndarray) -> None:
+        """Evaluates the seeds that are due, bool [L], writes it into their rows and keeps the best parameters."""
         assert self.best is not None
         returns = self.evaluate(self.state.learner.params, EVAL_STREAM)
         if returns is None:
             return
-        for row, seed_returns in zip(rows, returns, strict=True):
-            row["eval_return"] = float(np.mean(seed_returns))
-            row["eval_stderr"] = error_of_mean(seed_returns)
+        for lane in np.flatnonzero(due):
+            rows[lane]["eval_return"] = float(np.mean(returns[lane]))
+            rows[lane]["eval_stderr"] = error_of_mean(returns[lane])
         params = ckpt.to_flat(self.lanes.get(self.state.learner.params))
-        self.best = self.best.update(returns.mean(axis=1), self.env_steps, params)
+        scores = returns.mean(axis=1)
+        self.endings.evaluate(due, scores > self.best.score, self.env_steps)
+        self.best = self.best.update(due, scores, self.env_steps, params)
 
     def evaluate(self, params: Any, stream: int) -> np.ndarray | None:
         """Returns of fresh episodes, float64 [L, episodes]; the same ones whenever asked at this point of the run.
@@ -306,11 +376,14 @@ class Run:
             found = self.lanes.training_return()
             return None if found is None else np.array([[found]])
 
-        def eval_key(words: jax.Array) -> jax.Array:
+        def eval_key(words: jax.Array, moment: jax.Array) -> jax.Array:
             key = jax.random.fold_in(jax.random.wrap_key_data(words, impl=KEY_IMPL), stream)
-            return jax.random.key_data(jax.random.fold_in(key, self.iterations))
+            return jax.random.key_data(jax.random.fold_in(key, moment))
 
-        keys = np.asarray(jax.vmap(eval_key)(jnp.asarray(self.keys)))
+        # A lane that ended by itself is judged on episodes that do not depend on how long the others went on.
+        early = np.array([cause not in (None, STEPS) for cause in self.endings.ended_by])
+        moments = np.where(early, self.endings.env_steps, self.iterations)
+        keys = np.asarray(jax.vmap(eval_key)(jnp.asarray(self.keys), jnp.asarray(moments)))
         played = self.lanes.evaluate(params, self.lanes.put(keys), self.settings.eval_epsilon)
         return np.asarray(self.lanes.get(played.returns), np.float64)
 
@@ -336,8 +409,9 @@ class Run:
             "env_steps": self.env_steps,
             "best_score": finite_scores(self.best.score),
             "best_env_steps": [int(step) for step in self.best.env_steps],
+            "endings": self.endings.saved(),
         }
-        policy = {"last": ckpt.to_flat(self.lanes.get(self.state.learner.params)), "best": self.best.params}
+        policy = {"last": self.last_params(), "best": self.best.params}
         with ckpt.open_manager(self.folder / CHECKPOINTS, create=True) as manager:
             if manager.latest_step() != self.iterations:
                 ckpt.save_checkpoint(manager, ckpt.Checkpoint(self.iterations, ckpt.to_flat(state), policy, progress))
@@ -347,7 +421,8 @@ class Run:
         assert self.best is not None
         settings = self.settings
         best_tree = ckpt.from_flat(self.best.params, self.params_like())
-        last = self.evaluate(self.state.learner.params, FINAL_STREAM)
+        last_tree = ckpt.from_flat(self.last_params(), self.params_like())
+        last = self.evaluate(self.lanes.put(last_tree), FINAL_STREAM)
         best = self.evaluate(self.lanes.put(best_tree), FINAL_STREAM)
         if settings.eval_episodes == 0:
             # Training says nothing more of parameters that it has left behind.
@@ -371,6 +446,9 @@ class Run:
                     **describe_returns("last", last, lane),
                     **describe_returns("best", best, lane),
                     "best_env_steps": int(self.best.env_steps[lane]),
+                    "env_steps": int(self.endings.env_steps[lane]),
+                    "training_episodes": int(self.endings.episodes[lane]),
+                    "ended_by": self.endings.ended_by[lane],
                 }
                 for lane, seed in enumerate(settings.seeds)
             ],
@@ -388,66 +466,31 @@ class Run:
         return lane_shapes(one_lane, len(self.settings.seeds))
 
 
-def note_scores(folder: Path, settings: Settings, marks: list[int], env_steps: int, score: float | None) -> None:
-    """Adds to scores.json what a game was worth when numbers of frames were passed."""
-    path = folder / SCORES
-    found = json.loads(path.read_text())["scores"] if path.exists() else []
-    kept = [entry for entry in found if entry["frames"] not in marks]
-    new = [
-        {
-            "frames": mark,
-            "env_steps": env_steps,
-            "score": score,
-            "human_normalized": None if score is None else human_normalized(settings.config.env, score),
-        }
-        for mark in marks
-    ]
-    how = f"{settings.eval_episodes} games with ε = {settings.eval_epsilon:g}"
-    data = {
-        "env": settings.config.env,
-        "seed": settings.seeds[0],
-        "protocol": protocol_of(settings.config),
-        "score_is": how if settings.eval_episodes else "the newest 100 games of training",
-        "scores": [*kept, *new],
-    }
-    write_atomically(path, json.dumps(data, indent=2) + "\n")
+def load_params(folder: Path, which: str, like: Any, num_lanes: int) -> Any:
+    """Parameters of a trained run for a new one's lanes, [L, ...] in numpy.
 
+    Args:
+      folder: of the trained run. One with a single seed serves every lane, another must have as many as there are.
+      which: `best` by evaluation, or `last`.
+      like: shapes of one lane's parameters.
+      num_lanes: of the new run.
 
-def describe_returns(which: str, returns: np.ndarray | None, lane: int) -> dict[str, float | None]:
-    """Mean and its error of one seed's returns; both missing where no episode ended."""
-    if returns is None:
-        return {f"{which}_mean_return": None, f"{which}_stderr": None}
-    return {f"{which}_mean_return": float(returns[lane].mean()), f"{which}_stderr": error_of_mean(returns[lane])}
-
-
-def error_of_mean(returns: np.ndarray) -> float | None:
-    """Standard error of the mean; missing for a single episode."""
-    return float(standard_error(returns)) if len(returns) > 1 else None
-
-
-def finite_scores(scores: np.ndarray) -> list[float | None]:
-    """Scores as JSON values, None before the first evaluation."""
-    return [float(score) if np.isfinite(score) else None for score in scores]
+    Raises:
+      SettingError: where the folder is no run, is damaged, or its network is another.
+    """
+    seeds = len(read_config(folder, "init_from")[0].seeds)
+    remedy = f"it has {seeds} seeds and this run {num_lanes}: use a run of 1 seed or of as many"
+    require(seeds in (1, num_lanes), "init_from", str(folder), remedy)
+    try:
+        flat = ckpt.load_checkpoint(folder / CHECKPOINTS, with_state=False).policy[which]
+        params = ckpt.from_flat(flat, lane_shapes(like, seeds))
+    except ckpt.DamagedCheckpoint as error:
+        raise SettingError(
+            "init_from", str(folder), f"its parameters do not fit this run's network: {error}"
+        ) from error
+    return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_lanes, *leaf.shape[1:])), params)
 
 
 def crosses(before: int, after: int, period: int) -> bool:
     """Whether a multiple of `period` lies in (before, after]: periods cross, they need not coincide."""
     return after // period > before // period
-
-
-def write_events(events: SummaryWriter, rows: list[dict[str, Any]], env_steps: int) -> None:
-    """Means over seeds to TensorBoard; missing numbers are left out."""
-    names = {
-        "train/episode_return": "episode_return",
-        "train/episode_length": "episode_length",
-        "train/loss": "loss",
-        "train/q_value": "q_value",
-        "train/abs_td_error": "abs_td_error",
-        "train/grad_norm": "grad_norm",
-        "train/epsilon": "epsilon",
-        "eval/return": "eval_return",
-    }
-    for tag, column in names.items():
-        value = mean_of(rows, column)
-        if value is not None:
-            events.add_scalar(tag, value, env_steps)

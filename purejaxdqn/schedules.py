@@ -31,14 +31,36 @@ def exponential_schedule(step: Array, start: float | Array, end: float | Array, 
     return top * (floor / top) ** progress
 
 
+def multiplicative_schedule(step: Array, start: float | Array, end: float | Array, factor: float | Array) -> Array:
+    """`start` at step 0, times `factor` in every step, never below `end`.
+
+    Args:
+      step, start, end, factor: scalars or arrays that broadcast.
+    """
+    return jnp.maximum(start * jnp.asarray(factor, jnp.float32) ** step, end)
+
+
+def decremental_schedule(step: Array, start: float | Array, end: float | Array, decrement: float | Array) -> Array:
+    """`start` at step 0, `decrement` less in every step, never below `end`.
+
+    Args:
+      step, start, end, decrement: scalars or arrays that broadcast.
+    """
+    return jnp.maximum(start - jnp.asarray(decrement, jnp.float32) * step, end)
+
+
 def constant_schedule(step: Array, start: float | Array, end: float | Array, duration: float | Array) -> Array:
     """`end` at every step; it takes the arguments of the other schedules so that they can be exchanged."""
     del start, duration
     return jnp.broadcast_to(jnp.asarray(end, jnp.float32), jnp.shape(step))
 
 
+BY_STEP = ("multiplicative", "decremental")
+"""Schedules whose last argument is what one step does; that of the others is how many steps the whole path takes."""
 SCHEDULES: dict[str, Schedule] = {
     "linear": linear_schedule,
     "exponential": exponential_schedule,
+    "multiplicative": multiplicative_schedule,
+    "decremental": decremental_schedule,
     "constant": constant_schedule,
 }

@@ -17,8 +17,19 @@ from purejaxdqn.build import check_read, env_settings
 from purejaxdqn.checkpoint import DamagedCheckpoint
 from purejaxdqn.config import Config, SettingError, loop_of, require
 from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
-from purejaxdqn.folder import CONFIG, CURVE, GIF, METRICS, MP4, Settings, read_config, write_config
-from purejaxdqn.recipes import RECIPES, Recipe, default_recipe, make_settings
+from purejaxdqn.folder import (
+    CONFIG,
+    CURVE,
+    EPISODE_CURVE,
+    EPISODES,
+    GIF,
+    METRICS,
+    MP4,
+    Settings,
+    read_config,
+    write_config,
+)
+from purejaxdqn.recipes import RECIPES, Recipe, default_recipe, make_settings, solved_at
 from purejaxdqn.types import Hypers
 
 COMMAND = "purejaxdqn-train"
@@ -45,10 +56,24 @@ class RunOptions:
     """Episodes of each evaluation. With 0, for EnvPool alone, the newest 100 episodes of training are the score."""
     eval_epsilon: float = 0.0
     """Probability of a random action in evaluations; 0 is greedy."""
+    eval_max_steps: int | None = None
+    """Environment steps after which an episode of an evaluation counts as it stands (gymnax's environments)."""
+    total_episodes: int | None = None
+    """Episodes of training after which a seed ends, if --total-steps does not end it before."""
+    stop_at_return: float | None = None
+    """An episode of training with so large a return ends its seed."""
+    patience: int | None = None
+    """So many evaluations without a better one end a seed."""
+    init_from: str | None = None
+    """Folder of a run whose trained parameters to begin with, in place of fresh ones."""
+    init_which: Literal["last", "best"] = "best"
+    """Which of its parameters."""
     log_every: int | None = None
     """Environment steps (per seed) between rows of metrics.csv; by default a hundredth of the run."""
     eval_every: int | None = None
     """Environment steps (per seed) between evaluations; by default a tenth of the run. The end is always evaluated."""
+    eval_every_episodes: int | None = None
+    """Episodes of training between evaluations, in place of --eval-every; looked at after every --log-every steps."""
     checkpoint_every: int | None = None
     """Environment steps (per seed) between checkpoints; by default a tenth of the run. The end is always saved."""
     checkpoint_replay: bool = False
@@ -62,6 +87,20 @@ class RunOptions:
     """Whether to log to Weights & Biases too (needs the extra wandb)."""
     quiet: bool = False
     """Print nothing but errors."""
+
+
+COUNTS = {
+    **dict.fromkeys(("log_every", "eval_every", "checkpoint_every", "eval_max_steps"), "environment step"),
+    **dict.fromkeys(("total_episodes", "eval_every_episodes"), "episode"),
+    "patience": "evaluation",
+}
+"""Options that are whole numbers where they are given, and what they count."""
+SAVED_OPTIONS = (
+    *("eval_max_steps", "eval_every_episodes", "total_episodes", "stop_at_return", "patience"),
+    *("init_from", "init_which"),
+)
+"""Options that a run keeps as they are."""
+INIT_WHICH = "nothing is begun with: leave it out, or name a run by --init-from"
 
 
 def flags_class(config: Config, hypers: Hypers, options: RunOptions) -> type:
@@ -143,9 +182,10 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     require(0.0 <= options.eval_epsilon <= 1.0, "eval_epsilon", options.eval_epsilon, "use a number in [0, 1]")
     remedy = "a run on the device always saves its replay: leave the flag out"
     require(on_host or not options.checkpoint_replay, "checkpoint_replay", options.checkpoint_replay, remedy)
-    for name in ("log_every", "eval_every", "checkpoint_every"):
+    for name, unit in COUNTS.items():
         value = getattr(options, name)
-        require(value is None or value >= 1, name, value, "use at least 1 environment step")
+        require(value is None or value >= 1, name, value, f"use at least 1 {unit}")
+    require(options.init_from is not None or options.init_which == "best", "init_which", options.init_which, INIT_WHICH)
     settings = Settings(
         config=config,
         hypers=hypers,
@@ -158,6 +198,7 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
         algo=algo or recipe.algo,
         eval_epsilon=options.eval_epsilon,
         keep_replay=options.checkpoint_replay or not on_host,
+        **{name: getattr(options, name) for name in SAVED_OPTIONS},
     )
     return settings, options
 
@@ -186,6 +227,7 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
         eval_every=saved.eval_every,
         checkpoint_every=saved.checkpoint_every,
         eval_epsilon=saved.eval_epsilon,
+        **{name: getattr(saved, name) for name in SAVED_OPTIONS},
         checkpoint_replay=saved.keep_replay and saved.config.loop == "host",
     )
     env = cli.peek(args, "--env")
@@ -201,7 +243,7 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
         longer = field.name == "total_steps" and after > before
         require(before == after or longer, field.name, after, "it " + fixed.format(cli.typed(before)))
     fixed_options = ("recipe", "algo", "seeds", "seed", "log_every", "eval_every", "eval_episodes", "eval_epsilon")
-    for name in (*fixed_options, "checkpoint_replay"):
+    for name in (*fixed_options, *SAVED_OPTIONS, "checkpoint_replay"):
         before, after = getattr(options, name), getattr(chosen, name)
         require(before == after, name, after, "it " + fixed.format(cli.typed(before)))
     settings = dataclasses.replace(
@@ -353,13 +395,17 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
 
     from purejaxdqn.checkpoint import from_flat
     from purejaxdqn.display import closing_table, speed_line
-    from purejaxdqn.plots import learning_curve
+    from purejaxdqn.plots import episode_curve, learning_curve
     from purejaxdqn.recording import write_gif, write_mp4
 
     summary = run.summarize(command)
     env = run.settings.config.env
-    solved_at = default_recipe(env).solved_at
-    learning_curve(run.folder / METRICS, run.folder / CURVE, env_id=env, solved_at=solved_at)
+    bar = solved_at(run.settings.recipe, env)
+    learning_curve(run.folder / METRICS, run.folder / CURVE, env_id=env, solved_at=bar)
+    pictures = [CURVE]
+    if run.settings.config.log_episodes:
+        pictures.append(EPISODE_CURVE)
+        episode_curve(run.folder / EPISODES, run.folder / EPISODE_CURVE, env_id=env, solved_at=bar)
     scores = [entry["best_mean_return"] for entry in summary["evaluation"]]
     lane = int(np.argmax([-np.inf if score is None else score for score in scores]))
     params = jax.tree.map(lambda leaf: leaf[lane], from_flat(run.best.params, run.params_like()))
@@ -369,11 +415,11 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     if options.quiet:
         return
     console = Console()
-    console.print(closing_table(summary, solved_at))
+    console.print(closing_table(summary, bar))
     if on_host and not run.settings.keep_replay:
         print("the replay is not in the checkpoint: a run that goes on fills a new one first (--checkpoint-replay)")
     print(speed_line(summary))
-    print(f"run folder: {run.folder} ({CURVE}, {picture}, {METRICS}, TensorBoard events, checkpoints)")
+    print(f"run folder: {run.folder} ({', '.join(pictures)}, {picture}, {METRICS}, TensorBoard events, checkpoints)")
     print(f"next: python -m purejaxdqn.evaluate {run.folder} --episodes {10 if on_host else 100}")
 
 

@@ -18,6 +18,7 @@ UNIT_INTERVAL = (
     "tau",
     "epsilon_start",
     "epsilon_final",
+    "epsilon_decay",
     "munchausen_alpha",
     "importance_exponent",
     "importance_exponent_final",
@@ -49,6 +50,8 @@ class Hypers:
     """ε at the end of its decay."""
     epsilon_fraction: float | Array = 0.5
     """Share of total_steps over which ε decays, in (0, 1]."""
+    epsilon_decay: float | Array = 0.995
+    """Factor on ε (multiplicative schedule), or what is taken off it (decremental), in each environment step."""
     huber_delta: float | Array = 1.0
     """|TD error| beyond which the Huber loss is linear, in units of return; κ of the quantile losses."""
     munchausen_alpha: float | Array = 0.9
@@ -234,6 +237,22 @@ class Episodes:
     """float32 [E]: sum of raw rewards so far."""
     episode_length: Array
     """int32 [E]: environment steps so far."""
+    learning_return: Array
+    """float32 [E]: sum of the rewards so far as the learner was told them."""
+
+
+@struct.dataclass
+class EpisodeLog:
+    """The first K episodes that ended in a chunk, in the order of their ends; what is beyond them is not written."""
+
+    episode_return: Array
+    """float32 [K], of raw rewards."""
+    learning_return: Array
+    """float32 [K], of rewards as the learner was told them."""
+    episode_length: Array
+    """int32 [K], environment steps."""
+    vector_steps: Array
+    """int32 [K]: vector steps of the run up to the episode's end."""
 
 
 @struct.dataclass
@@ -257,6 +276,8 @@ class Metrics:
     """int32: episodes that ended in this chunk."""
     return_sum: Array
     """float32: sum of their raw returns."""
+    return_max: Array
+    """float32: the largest of them, -inf where none ended."""
     length_sum: Array
     """float32: sum of their lengths in environment steps."""
     env_steps: Array
@@ -272,3 +293,5 @@ class Metrics:
     """float32: sum over updates of the global gradient norm before clipping."""
     epsilon: Array
     """float32: ε at the end of the chunk."""
+    log: Any
+    """`EpisodeLog` of `Config.log_episodes` entries; () where that is 0."""

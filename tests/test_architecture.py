@@ -11,13 +11,26 @@ PACKAGE = Path(purejaxdqn.__file__).parent
 
 # From the bottom up. A sub-package is one unit, whose modules may import each other.
 TIERS = [
-    {"config", "losses", "returns", "schedules", "draws", "devices", "stats", "drawing", "algorithms"},
+    {
+        "config",
+        "losses",
+        "returns",
+        "schedules",
+        "draws",
+        "devices",
+        "stats",
+        "drawing",
+        "algorithms",
+        "endings",
+        "tutorials",
+    },
     {"types", "distributional", "cli", "scenes", "plots", "atari_scores", "video"},
-    {"heads", "backups", "networks", "explore", "optim", "replay", "envs", "render"},
+    {"heads", "backups", "networks", "explore", "optim", "replay", "envs", "render", "shaping"},
     {"learn"},
     {"build"},
     {"loops", "checkpoint", "folder", "recipes"},
-    {"recording", "runner", "policy"},
+    {"recording", "records", "policy"},
+    {"runner"},
     {"display"},
     {"train", "evaluate", "scores", "sweep"},
 ]

@@ -136,17 +136,17 @@ def row(step, **changes):
 
 
 def test_metrics_keep_whole_rows_up_to_a_step(tmp_path):
-    run_folder.write_metrics(tmp_path, [])
-    run_folder.append_metrics(tmp_path, [row(10), row(20), row(30)])
+    run_folder.write_table(tmp_path, run_folder.METRICS, [])
+    run_folder.append_rows(tmp_path, run_folder.METRICS, [row(10), row(20), row(30)])
     with open(tmp_path / "metrics.csv", "a") as file:
         file.write("1,4")  # a crash in the middle of a row
-    kept = run_folder.read_metrics(tmp_path, 20)
+    kept = run_folder.read_table(tmp_path, run_folder.METRICS, 20)
     assert [r["env_steps"] for r in kept] == ["10", "20"]
     assert kept[0]["episode_return"] == "" and kept[0]["loss"] == "0.1"
     before = (tmp_path / "metrics.csv").read_text().splitlines()[:3]
-    run_folder.write_metrics(tmp_path, kept)
+    run_folder.write_table(tmp_path, run_folder.METRICS, kept)
     assert (tmp_path / "metrics.csv").read_text().splitlines() == before
-    assert run_folder.read_metrics(tmp_path / "missing", 5) == []
+    assert run_folder.read_table(tmp_path / "missing", run_folder.METRICS, 5) == []
 
 
 def test_json_has_no_infinities():

@@ -157,7 +157,7 @@ def test_a_full_disk_is_one_sentence(capsys, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("purejaxdqn.runner.append_metrics", full)
+    monkeypatch.setattr("purejaxdqn.runner.append_rows", full)
     said = refused(capsys, train.main, [*SMALL, "--quiet", "--out", str(tmp_path / "run")])
     assert "No space left on device" in said and "--resume" in said
 

@@ -12,7 +12,7 @@ from purejaxdqn.folder import CHECKPOINTS, CONFIG, CURVE, METRICS, MP4, SCORES, 
 from purejaxdqn.loops import host_lanes
 from purejaxdqn.policy import load_policy
 from purejaxdqn.recipes import PROTOCOL_ALGOS, RECIPES, default_recipe, make_settings, protocol_of
-from purejaxdqn.runner import MARKS, note_scores
+from purejaxdqn.records import MARKS, note_scores
 
 envpool = pytest.importorskip("envpool")
 

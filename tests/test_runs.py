@@ -195,7 +195,7 @@ def test_summary_has_every_seed_with_last_and_best(finished):
 
 def test_best_keeps_the_better_and_the_later_of_equals():
     best = Best(np.array([1.0, 5.0, 3.0]), np.array([10, 10, 10]), {"w": np.zeros((3, 2))})
-    new = best.update(np.array([2.0, 4.0, 3.0]), 20, {"w": np.ones((3, 2))})
+    new = best.update(np.ones(3, bool), np.array([2.0, 4.0, 3.0]), 20, {"w": np.ones((3, 2))})
     assert new.score.tolist() == [2.0, 5.0, 3.0] and new.env_steps.tolist() == [20, 10, 20]
     assert new.params["w"][:, 0].tolist() == [1.0, 0.0, 1.0]
 

@@ -17,7 +17,7 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.loops.evaluation import make_evaluate
-from purejaxdqn.types import Counter, Episodes, Hypers, Metrics, Row, State, counter
+from purejaxdqn.types import Counter, EpisodeLog, Episodes, Hypers, Learner, Metrics, Row, State, counter
 
 KEY_IMPL = "threefry2x32"
 """The one generator of which a vmapped draw equals the solo draw."""
@@ -26,8 +26,8 @@ KEY_IMPL = "threefry2x32"
 class Agent(NamedTuple):
     """A run's pure functions."""
 
-    init: Callable[[Array, Hypers], State]
-    """(key, hypers) -> state with a prefilled replay."""
+    init: Callable[..., State]
+    """(key, hypers, params=None) -> state with a prefilled replay."""
     iterate: Callable[[State, Hypers, int | Array], tuple[State, Metrics]]
     """(state, hypers, n) -> state and metrics after n iterations; n may be traced."""
     evaluate: Callable[..., Any]
@@ -42,12 +42,21 @@ def run_key_of(key: Array) -> Array:
     return jax.random.wrap_key_data(words, impl=KEY_IMPL)
 
 
-def zero_metrics() -> Metrics:
+def empty_log(size: int) -> Any:
+    """A log before the first episode; () where nothing is to be logged."""
+    if size == 0:
+        return ()
+    real, integer = jnp.zeros(size, jnp.float32), jnp.zeros(size, jnp.int32)
+    return EpisodeLog(episode_return=real, learning_return=real, episode_length=integer, vector_steps=integer)
+
+
+def zero_metrics(log_size: int = 0) -> Metrics:
     """Metrics of a chunk before its first iteration."""
     integer, real = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
     return Metrics(
         episodes=integer,
         return_sum=real,
+        return_max=jnp.full((), -jnp.inf, jnp.float32),
         length_sum=real,
         env_steps=integer,
         updates=integer,
@@ -56,23 +65,67 @@ def zero_metrics() -> Metrics:
         td_sum=real,
         grad_norm_sum=real,
         epsilon=real,
+        log=empty_log(log_size),
     )
 
 
-def follow_episodes(episodes: Episodes, row: Row, metrics: Metrics) -> tuple[Episodes, Metrics]:
-    """Adds one vector step to the running returns, and the episodes that it ended to the metrics."""
+def write_log(log: EpisodeLog, before: Array, done: Array, ended: EpisodeLog) -> EpisodeLog:
+    """Adds the episodes that a vector step ended.
+
+    Args:
+      log: of K entries.
+      before: episodes that ended in the chunk before this step, int32 [].
+      done: bool [E].
+      ended: what would be written of each environment, [E].
+    """
+    # Beyond the last entry is nowhere, and so is what did not end.
+    place = jnp.where(done, before + jnp.cumsum(done) - 1, log.episode_length.shape[0])
+    return jax.tree.map(lambda held, new: held.at[place].set(new, mode="drop"), log, ended)
+
+
+def follow_episodes(
+    episodes: Episodes, row: Row, learnt: Row, metrics: Metrics, vector_steps: Array
+) -> tuple[Episodes, Metrics]:
+    """Adds one vector step to the running returns, and the episodes that it ended to the metrics.
+
+    Args:
+      episodes: before the step.
+      row: as the environment gave it.
+      learnt: the same as the learner is told it.
+      metrics: of the chunk so far.
+      vector_steps: of the run, this one included.
+    """
     valid = row.valid
     done = jnp.logical_and(valid, jnp.logical_or(row.terminated, row.truncated))
     episode_return = episodes.episode_return + jnp.where(valid, row.reward, 0.0)
     episode_length = episodes.episode_length + valid
+    learning_return = episodes.learning_return + jnp.where(valid, learnt.reward, 0.0)
+    log = metrics.log
+    if log:
+        ended = EpisodeLog(episode_return, learning_return, episode_length, jnp.broadcast_to(vector_steps, done.shape))
+        log = write_log(log, metrics.episodes, done, ended)
     metrics = dataclasses.replace(
         metrics,
         episodes=metrics.episodes + jnp.sum(done),
         return_sum=metrics.return_sum + jnp.sum(jnp.where(done, episode_return, 0.0)),
+        return_max=jnp.maximum(metrics.return_max, jnp.max(jnp.where(done, episode_return, -jnp.inf))),
         length_sum=metrics.length_sum + jnp.sum(jnp.where(done, episode_length, 0)),
         env_steps=metrics.env_steps + jnp.sum(valid),
+        log=log,
     )
-    return Episodes(jnp.where(done, 0.0, episode_return), jnp.where(done, 0, episode_length)), metrics
+    running = Episodes(
+        episode_return=jnp.where(done, 0.0, episode_return),
+        episode_length=jnp.where(done, 0, episode_length),
+        learning_return=jnp.where(done, 0.0, learning_return),
+    )
+    return running, metrics
+
+
+def start_from(learner: Learner, params: Any) -> Learner:
+    """A fresh learner with given parameters, which its target network has too, where there is one."""
+    # A copy, not an alias: donating a state in which two leaves are one buffer is an error.
+    target_params = jax.tree.map(jnp.copy, params) if jax.tree.leaves(learner.target_params) else ()
+    return learner.replace(params=params, target_params=target_params)  # type: ignore[attr-defined]
 
 
 def add_learning(metrics: Metrics, learned: LearnMetrics, updates: int) -> Metrics:
@@ -87,15 +140,29 @@ def add_learning(metrics: Metrics, learned: LearnMetrics, updates: int) -> Metri
     )
 
 
-def make_init(config: Config, parts: Parts) -> Callable[[Array, Hypers], State]:
-    """The function that makes a state and prefills its replay with uniformly random actions."""
+def make_act(config: Config, parts: Parts) -> Callable[..., tuple[Array, Array]]:
+    """(params, env state, keys [2], hypers, vector steps so far) -> actions int32 [E], ε []: how a run explores."""
 
-    def init(key: Array, hypers: Hypers) -> State:
+    def act(params: Any, env: Any, keys: Array, h: Hypers, vector_steps: Array) -> tuple[Array, Array]:
+        network_key, action_key = keys
+        epsilon = epsilon_at(config, h, vector_steps * config.num_envs)
+        q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key, "act"))
+        return epsilon_greedy(action_key, q_values, epsilon), epsilon
+
+    return act
+
+
+def make_init(config: Config, parts: Parts) -> Callable[..., State]:
+    """The function that makes a state and prefills its replay."""
+    act = make_act(config, parts)
+
+    def init(key: Array, hypers: Hypers, params: Any = None) -> State:
         """A run at its first update.
 
         Args:
           key: PRNG key, typed or raw; another key is another seed in every respect.
           hypers: traced settings.
+          params: of the network, to begin with; by default fresh ones.
         """
         h = hypers.as_arrays()
         param_key, env_key, fill_key, run_key = jax.random.split(run_key_of(key), 4)
@@ -104,15 +171,31 @@ def make_init(config: Config, parts: Parts) -> Callable[[Array, Hypers], State]:
         example = jax.eval_shape(parts.env.step, env_key, env, action)[2]
         one_env = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), example)
         learner = init_learner(config, parts.network, param_key, h)
-        idle = Episodes(jnp.zeros(config.num_envs), jnp.zeros(config.num_envs, jnp.int32))
+        if params is not None:
+            learner = start_from(learner, params)
+        idle = Episodes(
+            episode_return=jnp.zeros(config.num_envs),
+            episode_length=jnp.zeros(config.num_envs, jnp.int32),
+            learning_return=jnp.zeros(config.num_envs),
+        )
+
+        def at_random(env: Any, key: Array, index: Array) -> Array:
+            del env, index
+            return jax.random.randint(key, (config.num_envs,), 0, parts.env.spec.num_actions)
+
+        def by_policy(env: Any, key: Array, index: Array) -> Array:
+            return act(learner.params, env, jax.random.split(key), h, index)[0]
+
+        choose = {"random": at_random, "policy": by_policy}[config.prefill]
 
         def fill(index: Array, carry: tuple[Any, Any, Episodes]) -> tuple[Any, Any, Episodes]:
             env, memory, episodes = carry
             action_key, step_key = jax.random.split(jax.random.fold_in(fill_key, index))
-            action = jax.random.randint(action_key, (config.num_envs,), 0, parts.env.spec.num_actions)
+            action = choose(env, action_key, index)
             env, _, row = parts.env.step(step_key, env, action)
-            episodes, _ = follow_episodes(episodes, row, zero_metrics())
-            return env, parts.replay.add(memory, jax.tree.map(lambda leaf: leaf[None], row)), episodes
+            learnt = parts.view(row)
+            episodes, _ = follow_episodes(episodes, row, learnt, zero_metrics(), index + 1)
+            return env, parts.replay.add(memory, jax.tree.map(lambda leaf: leaf[None], learnt)), episodes
 
         carry = (env, parts.replay.init(one_env), idle)
         env, memory, episodes = jax.lax.fori_loop(0, config.prefill_steps, fill, carry)
@@ -133,18 +216,17 @@ def make_init(config: Config, parts: Parts) -> Callable[[Array, Hypers], State]:
 
 def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int | Array], tuple[State, Metrics]]:
     """The function that goes on with a run."""
+    act = make_act(config, parts)
 
     def act_and_step(
         carry: tuple[Any, Episodes, Metrics, Array], keys: Array, params: Any, h: Hypers
     ) -> tuple[tuple[Any, Episodes, Metrics, Array], Row]:
         env, episodes, metrics, vector_steps = carry
-        network_key, action_key, step_key = keys
-        obs = parts.env.observe(env)
-        epsilon = epsilon_at(config, h, vector_steps * config.num_envs)
-        q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "act"))
-        env, _, row = parts.env.step(step_key, env, epsilon_greedy(action_key, q_values, epsilon))
-        episodes, metrics = follow_episodes(episodes, row, metrics)
-        return (env, episodes, dataclasses.replace(metrics, epsilon=epsilon), vector_steps + 1), row
+        action, epsilon = act(params, env, keys[:2], h, vector_steps)
+        env, _, row = parts.env.step(keys[2], env, action)
+        learnt = parts.view(row)
+        episodes, metrics = follow_episodes(episodes, row, learnt, metrics, vector_steps + 1)
+        return (env, episodes, dataclasses.replace(metrics, epsilon=epsilon), vector_steps + 1), learnt
 
     def iteration(state: State, metrics: Metrics, h: Hypers) -> tuple[State, Metrics]:
         # Keys are a function of the run's key and its clock, so a restored run draws what an undisturbed one would.
@@ -172,7 +254,8 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
           The new state, and the metrics of these iterations.
         """
         h = hypers.as_arrays()
-        return jax.lax.fori_loop(0, n, lambda _, carry: iteration(carry[0], carry[1], h), (state, zero_metrics()))
+        carry = (state, zero_metrics(config.log_episodes))
+        return jax.lax.fori_loop(0, n, lambda _, carry: iteration(carry[0], carry[1], h), carry)
 
     return iterate
 

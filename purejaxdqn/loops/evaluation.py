@@ -27,9 +27,10 @@ class Evaluation:
 
 def make_evaluate(parts: Parts) -> Callable[..., Evaluation]:
     """The evaluation of one network's parameters, on the device."""
-    limit = min(parts.env.spec.time_limit, MAX_STEPS)
 
-    def evaluate(params: Any, key: Array, *, episodes: int, epsilon: float | Array = 0.0) -> Evaluation:
+    def evaluate(
+        params: Any, key: Array, *, episodes: int, epsilon: float | Array = 0.0, max_steps: int | None = None
+    ) -> Evaluation:
         """Plays the first episode of each of `episodes` fresh environments, side by side, without noise in the network.
 
         Args:
@@ -37,7 +38,9 @@ def make_evaluate(parts: Parts) -> Callable[..., Evaluation]:
           key: PRNG key.
           episodes: episodes, static.
           epsilon: probability of a random action; 0 is greedy.
+          max_steps: environment steps after which an episode counts as it stands, static; by default `MAX_STEPS`.
         """
+        limit = min(parts.env.spec.time_limit, max_steps or MAX_STEPS)
         reset_key, play_key = jax.random.split(key)
         env, _ = parts.env.reset(reset_key, episodes)
 

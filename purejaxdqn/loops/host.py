@@ -38,12 +38,14 @@ class Chunk:
 
     def __init__(self) -> None:
         self.episodes, self.env_steps, self.return_sum, self.length_sum = 0, 0, 0.0, 0
+        self.return_max = -np.inf
 
     def follow(self, step: HostStep, returns: np.ndarray, lengths: np.ndarray) -> None:
         """Adds one step of some environments, and the episodes that it ended."""
         self.episodes += len(returns)
         self.env_steps += int(np.sum(~step.begins))
         self.return_sum += float(returns.sum())
+        self.return_max = max([self.return_max, *returns])
         self.length_sum += int(lengths.sum())
 
     def metrics(self, learned: LearnMetrics, updates: int, epsilon: float) -> Metrics:
@@ -51,6 +53,7 @@ class Chunk:
         found: dict[str, Any] = {
             "episodes": np.int32(self.episodes),
             "return_sum": np.float32(self.return_sum),
+            "return_max": np.float32(self.return_max),
             "length_sum": np.float32(self.length_sum),
             "env_steps": np.int32(self.env_steps),
             "updates": np.int32(updates),
@@ -59,6 +62,7 @@ class Chunk:
             "td_sum": learned.abs_td_error,
             "grad_norm_sum": learned.grad_norm,
             "epsilon": np.float32(epsilon),
+            "log": (),
         }
         return Metrics(**found)
 

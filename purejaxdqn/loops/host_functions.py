@@ -150,7 +150,7 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
             final_obs=obs,
             valid=jnp.logical_not(begins),
         )
-        return Actor(obs=obs, action=actor.action), jax.tree.map(lambda leaf: leaf[None], row)
+        return Actor(obs=obs, action=actor.action), jax.tree.map(lambda leaf: leaf[None], parts.view(row))
 
     def act(
         params: Any, obs: Array, key_data: Array, h: Hypers, vector_steps: Array, draw: Array, group: Array
@@ -158,7 +158,8 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
         key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=KEY_IMPL), draw)
         network_key, action_key = jax.random.split(jax.random.fold_in(key, group))
         epsilon = epsilon_at(config, h, vector_steps * config.num_envs)
-        epsilon = jnp.where(vector_steps < config.prefill_steps, 1.0, epsilon)
+        if config.prefill == "random":
+            epsilon = jnp.where(vector_steps < config.prefill_steps, 1.0, epsilon)
         q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "act"))
         return epsilon_greedy(action_key, q_values, epsilon)
 

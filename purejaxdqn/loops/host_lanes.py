@@ -9,6 +9,7 @@ from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, require
 from purejaxdqn.devices import available_bytes, host_bytes
 from purejaxdqn.envs.contract import check_groups
+from purejaxdqn.loops.device import start_from
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import HostState
@@ -79,8 +80,11 @@ def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episod
     def get(tree: Any) -> Any:
         return map_lane_leaves(lambda leaf: np.asarray(leaf)[None], jax.device_get(tree))
 
-    def init(key: Any, h: Hypers) -> HostState:
-        return loop.begin(loop.init(key, h), h, fill=True)
+    def init(key: Any, h: Hypers, params: Any = None) -> HostState:
+        state = loop.init(key, h)
+        if params is not None:
+            state = state.replace(learner=start_from(state.learner, params))  # type: ignore[attr-defined]
+        return loop.begin(state, h, fill=True)
 
     def saved(state: HostState) -> Any:
         kept = jax.device_get(state if keep_replay else state.replace(memory=()))  # type: ignore[attr-defined]

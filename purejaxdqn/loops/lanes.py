@@ -165,7 +165,7 @@ def iterate_blocks(agent: Agent, plan: Plan, state: State, hypers: Hypers, n: Ar
 
     blocks = jnp.arange(plan.lanes_per_device // plan.block)
     lanes, (metrics, counters) = jax.lax.scan(body, state, blocks)
-    metrics = jax.tree.map(lambda leaf: leaf.reshape(-1), metrics)
+    metrics = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), metrics)
     return with_counters(lanes, last_counters(counters)), metrics
 
 
@@ -174,8 +174,8 @@ class Lanes(NamedTuple):
 
     plan: Any
     """`Plan`, or what another loop says of itself by `describe`."""
-    init: Callable[[Array, Hypers], Any]
-    """(keys uint32 [L, 2], hypers [L]) -> state."""
+    init: Callable[..., Any]
+    """(keys uint32 [L, 2], hypers [L], params [L] or None to begin with fresh ones) -> state."""
     iterate: Callable[[Any, Hypers, int], tuple[Any, Metrics]]
     """(state, hypers [L], n) -> state, metrics [L]; the state given is donated."""
     evaluate: Callable[[Any, Array, float], Any]
@@ -200,13 +200,14 @@ class Lanes(NamedTuple):
     """Ends what the lanes keep open."""
 
 
-def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100) -> Lanes:
+def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100, eval_max_steps: int | None = None) -> Lanes:
     """An agent's functions over the lanes of a plan.
 
     Args:
       agent: the run's functions.
       plan: from `make_plan`.
       eval_episodes: episodes of each evaluation of each lane.
+      eval_max_steps: steps after which an episode of an evaluation counts as it stands.
     """
     mesh = Mesh(np.array(jax.local_devices()[: plan.num_devices]), ("lanes",))
     state = jax.eval_shape(agent.init, jax.random.key(0), Hypers())
@@ -217,9 +218,13 @@ def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100) -> Lanes:
     def over_devices(fn: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
         return jax.shard_map(fn, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
-    init = over_devices(
-        lambda keys, hypers: map_blocks(agent.init, plan, keys, hypers), (P("lanes"), P("lanes")), specs(state)
-    )
+    def init(*given: Any) -> Any:
+        # Keys, hypers and perhaps parameters; a lane's are all its own.
+        start = over_devices(
+            lambda *trees: map_blocks(agent.init, plan, *trees), tuple(P("lanes") for _ in given), specs(state)
+        )
+        return start(*given)
+
     iterate = over_devices(
         lambda lanes, hypers, n: iterate_blocks(agent, plan, lanes, hypers, n),
         (specs(state), P("lanes"), P()),
@@ -227,7 +232,7 @@ def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100) -> Lanes:
     )
 
     def evaluate_blocks(params: Any, keys: Array, epsilon: Array) -> Any:
-        play = partial(agent.evaluate, episodes=eval_episodes, epsilon=epsilon)
+        play = partial(agent.evaluate, episodes=eval_episodes, epsilon=epsilon, max_steps=eval_max_steps)
         return map_blocks(lambda p, k: play(p, jax.random.wrap_key_data(k, impl=KEY_IMPL)), plan, params, keys)
 
     evaluate = over_devices(evaluate_blocks, (P("lanes"), P("lanes"), P()), P("lanes"))
@@ -260,9 +265,10 @@ def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100) -> Lanes:
         out_shardings=(state_shardings, shard),
     )
     jitted_evaluate = jax.jit(evaluate)
+    jitted_init = jax.jit(init, out_shardings=state_shardings)
     return Lanes(
         plan=plan,
-        init=jax.jit(init, out_shardings=state_shardings),
+        init=lambda keys, hypers, params=None: jitted_init(*(x for x in (keys, hypers, params) if x is not None)),
         iterate=lambda lanes, hypers, n: jitted(lanes, hypers, jnp.asarray(n, jnp.int32)),
         evaluate=lambda params, keys, epsilon: jitted_evaluate(params, keys, jnp.float32(epsilon)),
         put=put,

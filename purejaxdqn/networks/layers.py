@@ -27,6 +27,7 @@ INITIALIZERS: dict[str, Callable[[], Initializer]] = {
     "he_uniform": nn.initializers.he_uniform,
     "glorot_uniform": nn.initializers.glorot_uniform,
     "orthogonal": nn.initializers.orthogonal,
+    "normal": lambda: nn.initializers.normal(stddev=0.1),
 }
 
 STATISTICS = "batch_stats"

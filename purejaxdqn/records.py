@@ -1,0 +1,141 @@
+"""What is written of a run: rows of its tables, events, and what its returns come to."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from purejaxdqn.atari_scores import human_normalized
+from purejaxdqn.folder import SCORES, Settings, write_atomically
+from purejaxdqn.recipes import protocol_of
+from purejaxdqn.stats import standard_error
+from purejaxdqn.types import Metrics
+
+MARKS = tuple(int(millions * 1e6) for millions in (10, 40, 50, 100, 200))
+"""Frames of the emulator at which Atari scores are compared."""
+
+
+def mean_of(rows: list[dict[str, Any]], column: str) -> float | None:
+    """Mean of a column over the rows that have it."""
+    values = [row[column] for row in rows if row[column] is not None]
+    return float(np.mean(values)) if values else None
+
+
+def ratio(total: Any, count: Any) -> float | None:
+    """A mean from a sum and a count; missing where nothing was counted."""
+    return float(total) / int(count) if int(count) else None
+
+
+def metric_rows(metrics: Metrics, seeds: tuple[int, ...], env_steps: int, updates: int) -> list[dict[str, Any]]:
+    """One chunk's metrics as a row of metrics.csv for each seed, without its evaluation."""
+    return [
+        {
+            "seed": seed,
+            "env_steps": env_steps,
+            "updates": updates,
+            "episodes": int(metrics.episodes[lane]),
+            "episode_return": ratio(metrics.return_sum[lane], metrics.episodes[lane]),
+            "episode_length": ratio(metrics.length_sum[lane], metrics.episodes[lane]),
+            "loss": ratio(metrics.loss_sum[lane], metrics.updates[lane]),
+            "q_value": ratio(metrics.q_sum[lane], metrics.updates[lane]),
+            "abs_td_error": ratio(metrics.td_sum[lane], metrics.updates[lane]),
+            "grad_norm": ratio(metrics.grad_norm_sum[lane], metrics.updates[lane]),
+            "epsilon": float(metrics.epsilon[lane]),
+            "eval_return": None,
+            "eval_stderr": None,
+        }
+        for lane, seed in enumerate(seeds)
+    ]
+
+
+def episode_rows(
+    metrics: Metrics, seeds: tuple[int, ...], before: np.ndarray, num_envs: int, budget: int | None
+) -> list[dict[str, Any]]:
+    """One chunk's logged episodes as rows of episodes.csv.
+
+    Args:
+      metrics: of one chunk, each leaf [L, ...].
+      seeds: of the lanes.
+      before: episodes of each lane before the chunk, [L].
+      num_envs: environments of a lane.
+      budget: episodes of a lane after which nothing is written.
+    """
+    log, rows = metrics.log, []
+    for lane, seed in enumerate(seeds):
+        held = min(int(metrics.episodes[lane]), log.episode_length.shape[1])
+        if budget is not None:
+            held = min(held, max(0, budget - int(before[lane])))
+        for i in range(held):
+            rows.append(
+                {
+                    "seed": seed,
+                    "episode": int(before[lane]) + i + 1,
+                    "env_steps": int(log.vector_steps[lane, i]) * num_envs,
+                    "episode_return": float(log.episode_return[lane, i]),
+                    "learning_return": float(log.learning_return[lane, i]),
+                    "episode_length": int(log.episode_length[lane, i]),
+                }
+            )
+    return rows
+
+
+def note_scores(folder: Path, settings: Settings, marks: list[int], env_steps: int, score: float | None) -> None:
+    """Adds to scores.json what a game was worth when numbers of frames were passed."""
+    path = folder / SCORES
+    found = json.loads(path.read_text())["scores"] if path.exists() else []
+    kept = [entry for entry in found if entry["frames"] not in marks]
+    new = [
+        {
+            "frames": mark,
+            "env_steps": env_steps,
+            "score": score,
+            "human_normalized": None if score is None else human_normalized(settings.config.env, score),
+        }
+        for mark in marks
+    ]
+    how = f"{settings.eval_episodes} games with ε = {settings.eval_epsilon:g}"
+    data = {
+        "env": settings.config.env,
+        "seed": settings.seeds[0],
+        "protocol": protocol_of(settings.config),
+        "score_is": how if settings.eval_episodes else "the newest 100 games of training",
+        "scores": [*kept, *new],
+    }
+    write_atomically(path, json.dumps(data, indent=2) + "\n")
+
+
+def describe_returns(which: str, returns: np.ndarray | None, lane: int) -> dict[str, float | None]:
+    """Mean and its error of one seed's returns; both missing where no episode ended."""
+    if returns is None:
+        return {f"{which}_mean_return": None, f"{which}_stderr": None}
+    return {f"{which}_mean_return": float(returns[lane].mean()), f"{which}_stderr": error_of_mean(returns[lane])}
+
+
+def error_of_mean(returns: np.ndarray) -> float | None:
+    """Standard error of the mean; missing for a single episode."""
+    return float(standard_error(returns)) if len(returns) > 1 else None
+
+
+def finite_scores(scores: np.ndarray) -> list[float | None]:
+    """Scores as JSON values, None before the first evaluation."""
+    return [float(score) if np.isfinite(score) else None for score in scores]
+
+
+def write_events(events: SummaryWriter, rows: list[dict[str, Any]], env_steps: int) -> None:
+    """Means over seeds to TensorBoard; missing numbers are left out."""
+    names = {
+        "train/episode_return": "episode_return",
+        "train/episode_length": "episode_length",
+        "train/loss": "loss",
+        "train/q_value": "q_value",
+        "train/abs_td_error": "abs_td_error",
+        "train/grad_norm": "grad_norm",
+        "train/epsilon": "epsilon",
+        "eval/return": "eval_return",
+    }
+    for tag, column in names.items():
+        value = mean_of(rows, column)
+        if value is not None:
+            events.add_scalar(tag, value, env_steps)
