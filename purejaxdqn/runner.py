@@ -178,7 +178,7 @@ class Run:
     def start(self) -> None:
         """Makes fresh states, and compiles."""
         begin = time.perf_counter()
-        given = self.initial_params()
+        given = None if self.initial_params is None else self.lanes.put(self.initial_params)
         self.state = self.lanes.init(self.lanes.put(self.keys), self.hypers, given)
         self.compile(begin)
         params = ckpt.to_flat(self.lanes.get(self.state.learner.params))
@@ -192,13 +192,14 @@ class Run:
         """Files that every chunk adds rows to."""
         return [METRICS, *([EPISODES] if self.settings.config.log_episodes else [])]
 
+    @cached_property
     def initial_params(self) -> Any:
-        """Parameters of another run to begin with, where one is named, [L, ...]; see `load_params`."""
+        """Parameters of another run to begin with, [L, ...] in numpy, where one is named; see `load_params`."""
         name = self.settings.init_from
         if name is None:
             return None
         like = jax.eval_shape(self.parts.network.init, jax.random.key(0))
-        return self.lanes.put(load_params(Path(name), self.settings.init_which, like, len(self.settings.seeds)))
+        return load_params(Path(name), self.settings.init_which, like, len(self.settings.seeds))
 
     def restore(self) -> None:
         """Goes back to the newest whole checkpoint, or to the beginning where there is none yet.

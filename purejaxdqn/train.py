@@ -297,6 +297,8 @@ def train(args: list[str]) -> int:
     folder = Path(resume) if resume is not None else Path(options.out or "")
     run = Run(settings, folder)
     if resume is None:
+        # What cannot be begun with is refused before there is a folder.
+        _ = run.initial_params
         run.folder = new_folder(options.out, settings.config.env)
     command = " ".join(["python -m purejaxdqn.train", *map(shlex.quote, args)])
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -403,7 +405,7 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     bar = solved_at(run.settings.recipe, env)
     learning_curve(run.folder / METRICS, run.folder / CURVE, env_id=env, solved_at=bar)
     pictures = [CURVE]
-    if run.settings.config.log_episodes:
+    if run.settings.config.log_episodes and run.endings.episodes.any():
         pictures.append(EPISODE_CURVE)
         episode_curve(run.folder / EPISODES, run.folder / EPISODE_CURVE, env_id=env, solved_at=bar)
     scores = [entry["best_mean_return"] for entry in summary["evaluation"]]

@@ -7,7 +7,14 @@ import pytest
 
 from purejaxdqn.config import Config
 from purejaxdqn.explore import epsilon_at
-from purejaxdqn.schedules import SCHEDULES, constant_schedule, exponential_schedule, linear_schedule
+from purejaxdqn.schedules import (
+    SCHEDULES,
+    constant_schedule,
+    decremental_schedule,
+    exponential_schedule,
+    linear_schedule,
+    multiplicative_schedule,
+)
 from purejaxdqn.types import Hypers
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
@@ -41,6 +48,19 @@ def test_constant_is_the_end_and_has_the_shape_of_the_step():
     assert constant_schedule(jnp.int32(7), 1.0, 0.25, 100.0).shape == ()
 
 
+def test_multiplicative_by_hand():
+    # 1, ½, ¼, then the floor of 0.2; 0.5**200 is below what float32 holds.
+    steps = jnp.array([0, 1, 2, 3, 200])
+    np.testing.assert_allclose(multiplicative_schedule(steps, 1.0, 0.2, 0.5), [1.0, 0.5, 0.25, 0.2, 0.2], rtol=1e-6)
+
+
+def test_decremental_by_hand():
+    # 0.1 less 0.04 a step, above the floor of 0.01.
+    steps = jnp.array([0, 1, 2, 3, 10**9])
+    found = decremental_schedule(steps, 0.1, 0.01, 0.04)
+    np.testing.assert_allclose(found, [0.1, 0.06, 0.02, 0.01, 0.01], rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", list(SCHEDULES))
 def test_jit_and_vmap_over_everything(name):
     """Lanes may differ in start, end and duration: the traced schedule equals the one of Python numbers."""
@@ -59,6 +79,17 @@ def test_epsilon_at_follows_the_config():
     path = [float(epsilon_at(config, h, jnp.int32(step))) for step in (0, 1_250, 2_500, 5_000, 10_000)]
     np.testing.assert_allclose(path, [1.0, 0.75, 0.5, 0.0, 0.0], atol=1e-6)
     assert float(epsilon_at(config.replace(epsilon_schedule="constant"), h, jnp.int32(0))) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "decay", "path"), [("multiplicative", 0.5, [0.8, 0.4, 0.1]), ("decremental", 0.1, [0.8, 0.7, 0.5])]
+)
+def test_epsilon_by_the_step_does_not_ask_how_long_the_run_is(name, decay, path):
+    h = Hypers(epsilon_start=0.8, epsilon_final=0.1, epsilon_decay=decay)
+    for total_steps in (10_000, 20_000):
+        config = Config(total_steps=total_steps, epsilon_schedule=name)
+        found = [float(epsilon_at(config, h, jnp.int32(step))) for step in (0, 1, 3)]
+        np.testing.assert_allclose(found, path, rtol=1e-6)
 
 
 def test_epsilon_at_does_not_overflow():

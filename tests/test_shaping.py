@@ -1,0 +1,207 @@
+"""What the learner is told of a step: rewards and ends, by hand, in the replay, and through both learners."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from purejaxdqn import build
+from purejaxdqn.build import register
+from purejaxdqn.config import Config, SettingError
+from purejaxdqn.loops.device import make_agent
+from purejaxdqn.shaping import cartpole_distance, make_view
+from purejaxdqn.types import Hypers, Row
+
+pytestmark = pytest.mark.usefixtures("strict_ranks")
+X_MAX, THETA_MAX = 2.4, 12 * 2 * math.pi / 360
+
+
+def rows(size=6, seed=0):
+    """Steps of CartPole that go on, terminate and are truncated, by turns."""
+    rng = np.random.default_rng(seed)
+    return Row(
+        obs=jnp.asarray(rng.normal(size=(size, 4)), jnp.float32),
+        action=jnp.zeros(size, jnp.int32),
+        reward=jnp.arange(1.0, size + 1),
+        terminated=jnp.arange(size) % 3 == 1,
+        truncated=jnp.arange(size) % 3 == 2,
+        final_obs=jnp.asarray(rng.uniform(-3, 3, size=(size, 4)), jnp.float32),
+        valid=jnp.ones(size, bool),
+    )
+
+
+def view(**settings):
+    return make_view(Config(**settings), build.choose("reward_shaping", Config(**settings)).make(Config(**settings)))
+
+
+def same(a, b):
+    return jax.tree.all(jax.tree.map(lambda x, y: bool(jnp.array_equal(x, y)), a, b))
+
+
+def test_by_default_the_learner_is_told_everything_as_it_is():
+    assert same(view()(rows()), rows())
+
+
+def test_cartpole_distance_is_the_texts_formula():
+    """r1 + r2 of note 51, in Python's own numbers, of the observation after the step."""
+    given = rows(100, seed=1)
+    for row_obs, reward in zip(np.asarray(given.final_obs, float), cartpole_distance(given).reward, strict=True):
+        r1 = (X_MAX - abs(row_obs[0])) / X_MAX - 0.8
+        r2 = (THETA_MAX - abs(row_obs[2])) / THETA_MAX - 0.5
+        assert math.isclose(r1 + r2, float(reward), rel_tol=1e-4, abs_tol=1e-4)
+
+
+def test_shaping_looks_at_the_last_observation_not_at_the_one_acted_on():
+    given = rows(1)
+    upright = given.replace(final_obs=jnp.zeros((1, 4)))
+    np.testing.assert_allclose(cartpole_distance(upright).reward, [0.7], rtol=1e-6)
+
+
+def test_cartpole_distance_is_for_cartpole():
+    with pytest.raises(SettingError, match="CartPole alone, not MountainCar-v0"):
+        view(env="MountainCar-v0", reward_shaping="cartpole-distance")
+
+
+def test_last_step_reward_whatever_ended_the_episode():
+    np.testing.assert_array_equal(view(last_step_reward=-20.0)(rows()).reward, [1, -20, -20, 4, -20, -20])
+
+
+def test_reward_scale_comes_last():
+    found = view(last_step_reward=-20.0, reward_scale=0.5)(rows()).reward
+    np.testing.assert_array_equal(found, [0.5, -10, -10, 2, -10, -10])
+
+
+@pytest.mark.parametrize(
+    ("mask", "bootstrap", "terminated", "truncated"),
+    [
+        (True, True, [0, 1, 0], [0, 0, 1]),
+        (False, True, [0, 0, 0], [0, 1, 1]),
+        (True, False, [0, 1, 1], [0, 0, 0]),
+        (False, False, [0, 0, 1], [0, 1, 0]),
+    ],
+)
+def test_ends(mask, bootstrap, terminated, truncated):
+    found = view(mask_terminals=mask, bootstrap_truncation=bootstrap)(rows(3))
+    np.testing.assert_array_equal(found.terminated, np.array(terminated, bool))
+    np.testing.assert_array_equal(found.truncated, np.array(truncated, bool))
+
+
+def filled(key=0, **settings):
+    """A CartPole run's functions, and a state whose replay has seen several episodes."""
+    values = {"num_envs": 4, "learning_starts": 400, "buffer_size": 400, "batch_size": 64, "n_step": 1, "hidden": (4,)}
+    config = Config(**values | {"env_params": (("max_steps_in_episode", 15),), "total_steps": 1_000} | settings)
+    agent = make_agent(config)
+    return agent, jax.jit(agent.init)(jax.random.key(key), Hypers())
+
+
+def sampled(agent, state):
+    return agent.parts.replay.sample(state.memory, jax.random.key(5), Hypers().as_arrays())[0]
+
+
+def test_an_unmasked_target_really_is_unmasked():
+    """No discount is zero, and beyond a fall lies the pole's last observation, not that of a reset."""
+    masked, unmasked = (sampled(*filled(mask_terminals=mask)) for mask in (True, False))
+    falls = np.asarray(masked.discount_t) == 0.0
+    assert 0 < falls.sum() < len(falls)
+    np.testing.assert_allclose(unmasked.discount_t, 0.99, rtol=1e-6)
+    # The same batch of the same steps: only what is beyond a fall differs.
+    np.testing.assert_array_equal(masked.obs_tm1, unmasked.obs_tm1)
+    np.testing.assert_array_equal(masked.obs_t[~falls], unmasked.obs_t[~falls])
+    tilt = np.abs(np.asarray(unmasked.obs_t)[falls])
+    assert ((tilt[:, 2] > THETA_MAX) | (tilt[:, 0] > X_MAX)).all()
+
+
+def test_a_truncation_taken_for_an_end_has_no_value_beyond():
+    right, wrong = (sampled(*filled(bootstrap_truncation=keep)) for keep in (True, False))
+    ends = np.asarray(wrong.discount_t) == 0.0
+    assert (ends & (np.asarray(right.discount_t) > 0.0)).any()
+    assert ends[np.asarray(right.discount_t) == 0.0].all()
+
+
+def test_returns_are_of_the_environments_own_rewards():
+    """The log has both: what the environment gave, and what the learner was told."""
+    agent, state = filled(last_step_reward=-5.0, reward_scale=2.0, log_episodes=50)
+    _, metrics = jax.jit(agent.iterate)(state, Hypers(), 40)
+    count = int(metrics.episodes)
+    assert 5 < count < 50
+    log = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], metrics.log)
+    np.testing.assert_allclose(log.episode_return, log.episode_length)
+    # Episodes that the prefill began and ended count whole: 2 a step, and -10 in place of the last 2.
+    np.testing.assert_allclose(log.learning_return, 2.0 * log.episode_length - 12.0)
+    np.testing.assert_allclose(float(metrics.return_sum), log.episode_return.sum())
+    assert float(metrics.return_max) == log.episode_return.max()
+    assert (np.diff(log.vector_steps) >= 0).all() and log.vector_steps[0] > 100
+
+
+def test_the_log_keeps_the_first_and_drops_the_rest():
+    agent, state = filled(log_episodes=3)
+    _, metrics = jax.jit(agent.iterate)(state, Hypers(), 40)
+    whole_agent, whole_state = filled(log_episodes=50)
+    _, whole = jax.jit(whole_agent.iterate)(whole_state, Hypers(), 40)
+    assert int(metrics.episodes) == int(whole.episodes) > 3
+    np.testing.assert_array_equal(metrics.log.episode_length, whole.log.episode_length[:3])
+
+
+def test_the_rollout_learner_is_told_the_same():
+    """With γ = 0 and λ = 0 a network's values become the rewards that it is told."""
+    config = Config(
+        learner="rollout",
+        num_envs=8,
+        rollout_length=16,
+        num_minibatches=1,
+        num_epochs=4,
+        total_steps=20_000,
+        hidden=(16,),
+        reward_scale=3.0,
+        epsilon_schedule="constant",
+    )
+    agent = make_agent(config)
+    h = Hypers(gamma=0.0, trace_lambda=0.0, learning_rate=0.01, epsilon_final=1.0)
+    state, metrics = jax.jit(agent.iterate)(jax.jit(agent.init)(jax.random.key(0), h), h, 150)
+    q = agent.parts.head.q_values(
+        agent.parts.network.apply(state.learner.params, agent.parts.env.observe(state.env), jax.random.key(1), "greedy")
+    )
+    np.testing.assert_allclose(q, 3.0, atol=0.3)
+    assert float(metrics.return_sum) == float(metrics.length_sum)
+
+
+def test_prefill_by_policy_acts_with_the_fresh_network():
+    """With ε = 0 the prefill is the fresh network's greedy play; at random it is not."""
+    settings = {"epsilon_schedule": "constant", "num_envs": 1, "buffer_size": 100, "learning_starts": 50}
+    h = Hypers(epsilon_final=0.0)
+    for prefill, greedy in (("policy", True), ("random", False)):
+        config = Config(prefill=prefill, n_step=1, batch_size=8, total_steps=1_000, hidden=(8,), **settings)
+        agent = make_agent(config)
+        state = jax.jit(agent.init)(jax.random.key(3), h)
+        stored = state.memory.ring.rows
+        q = agent.parts.head.q_values(
+            agent.parts.network.apply(state.learner.params, stored.obs[:50, 0], jax.random.key(0), "greedy")
+        )
+        assert bool((jnp.argmax(q, axis=1) == stored.action[:50, 0]).all()) == greedy
+
+
+def test_a_view_of_ones_own(monkeypatch):
+    before = dict(build.SHAPINGS)
+    register("reward_shaping", "doubled", lambda config: lambda row: row.replace(reward=2.0 * row.reward))
+    try:
+        np.testing.assert_array_equal(view(reward_shaping="doubled")(rows(3)).reward, [2.0, 4.0, 6.0])
+    finally:
+        build.SHAPINGS.clear()
+        build.SHAPINGS.update(before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"last_step_reward": float("nan")}, "finite number, or None"),
+        ({"reward_scale": 0.0}, "above 0"),
+        ({"log_episodes": -1}, "positive whole number"),
+        ({"env": "Pong-v5", "log_episodes": 5}, "gymnax's environments"),
+        ({"reward_shaping": "nonsense"}, "cartpole-distance"),
+    ],
+)
+def test_what_cannot_work_is_refused(changes, words):
+    with pytest.raises(SettingError, match=words):
+        build.choose("reward_shaping", Config(**changes))
