@@ -218,6 +218,38 @@ VARIANTS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = MappingProxyType(
             "with the target network of its listing, a copy in every step, in place of the τ that the text declares.",
             {"tau": 1.0},
         ),
+        "keras-mountaincar-tuned": (
+            "keras-mountaincar",
+            "with layer normalisation, a tenth of its learning rate, a longer horizon and the steps to learn in.",
+            {
+                "norm": "layer",
+                "learning_rate": 1e-3,
+                "gamma": 0.99,
+                "total_steps": 150_000,
+                "total_episodes": None,
+                "stop_at_return": None,
+            },
+        ),
+        "torchkeras-cartpole-tuned": (
+            "torchkeras-cartpole",
+            "with layer normalisation, ten episodes to an evaluation and more patience.",
+            {"norm": "layer", "eval_episodes": 10, "patience": 300, "total_episodes": 1_000},
+        ),
+        "note51-cartpole-tuned": (
+            "note51-cartpole",
+            "with a learning rate that falls to zero over the run.",
+            {"learning_rate_schedule": "linear"},
+        ),
+        "pytorch-atari-tuned": (
+            "pytorch-atari",
+            "with Huber's loss and the step size and ε of Dopamine's Adam; not measured yet.",
+            {"loss": "huber", "learning_rate": 6.25e-5, "adam_epsilon": 1.5e-4, "epsilon_final": 0.01},
+        ),
+        "nature-atari-tuned": (
+            "nature-atari",
+            "with Dopamine's Adam in place of RMSProp; not measured yet.",
+            {"optimizer": "adam", "learning_rate": 6.25e-5, "adam_epsilon": 1.5e-4, "epsilon_final": 0.01},
+        ),
         "note51-cartpole-masked": (
             "note51-cartpole",
             "with its targets masked, as they ought to be.",
