@@ -65,6 +65,12 @@ def commit() -> str:
     return f"{found}-dirty" if found and differs else found or "unknown"
 
 
+def read_result(name: str) -> dict[str, Any] | None:
+    """A result, or None where it was not measured."""
+    path = RESULTS / f"{name}.json"
+    return dict(json.loads(path.read_text())) if path.exists() else None
+
+
 def write_result(name: str, what: str, data: dict[str, Any], command: str | None = None) -> Path:
     """Writes benchmarks/results/NAME.json with everything that a reader needs to judge it.
 

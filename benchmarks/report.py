@@ -1,11 +1,11 @@
-"""Makes the README's tables and pictures from benchmarks/results, and nothing else.
+"""Makes the tables and pictures of the README and of docs/ from benchmarks/results, and nothing else.
 
 python -m benchmarks.report            writes them
-python -m benchmarks.report --check    exits with 1 where the README's tables are not those of the results
+python -m benchmarks.report --check    exits with 1 where a page's tables are not those of the results
 """
 
 import argparse
-import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.common import RESULTS
+from benchmarks import pages
+from benchmarks.common import read_result as load
 from purejaxdqn.folder import write_atomically
 from purejaxdqn.plots import save_png, step_label
 from purejaxdqn.recipes import default_recipe
@@ -24,12 +25,6 @@ from purejaxdqn.stats import bootstrap_interval, iqm
 ROOT = Path(__file__).parents[1]
 README, IMAGES = ROOT / "README.md", ROOT / "docs" / "images"
 ENVS = ("CartPole-v1", "MountainCar-v0", "Acrobot-v1", "Breakout-MinAtar")
-
-
-def load(name: str) -> dict[str, Any] | None:
-    """A result, or None where it was not measured."""
-    path = RESULTS / f"{name}.json"
-    return dict(json.loads(path.read_text())) if path.exists() else None
 
 
 def source(result: dict[str, Any], name: str) -> str:
@@ -192,10 +187,16 @@ def host_table() -> str:
     return "\n".join([*lines, "", source(learning, "host_learning") + "<br>", source(memory, "host_memory")])
 
 
-TABLES = {"learning": learning_table, "speed": speed_table, "robustness": robustness_table, "replay": replay_table}
+TABLES: dict[str, Callable[[], str]] = {
+    "learning": learning_table,
+    "speed": speed_table,
+    "robustness": robustness_table,
+    "replay": replay_table,
+}
 TABLES |= {"atari": atari_table, "host": host_table}
 FAMILY = ("CartPole-v1", "Breakout-MinAtar", "DeepSea-bsuite")
 TABLES |= {f"family-{env}": partial(family_table, env) for env in FAMILY}
+TABLES |= pages.TABLES
 
 
 def fill(text: str) -> str:
@@ -264,20 +265,22 @@ def draw_family(env: str, path: Path) -> None:
 
 
 def main() -> int:
-    """Writes or checks the README."""
+    """Writes or checks the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing")
     args = parser.parse_args()
-    before = README.read_text()
-    after = fill(before)
+    before = {page: page.read_text() for page in (README, *sorted((ROOT / "docs").rglob("*.md")))}
+    after = {page: fill(text) for page, text in before.items()}
     if args.check:
         return int(before != after)
-    write_atomically(README, after)
+    for page, text in after.items():
+        write_atomically(page, text)
     IMAGES.mkdir(parents=True, exist_ok=True)
     if any(load(f"learning-{env}") for env in ENVS):
         draw_learning(IMAGES / "learning.png")
     for env in FAMILY:
         draw_family(env, IMAGES / f"family-{env}.png")
+    pages.draw(IMAGES)
     return 0
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import report
+from purejaxdqn.tutorials import FAITHFUL
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -40,14 +41,26 @@ def test_the_library_example_is_short():
     assert len(lines) <= 10
 
 
-def test_the_tables_are_those_of_the_results():
-    assert report.fill(README) == README, "run python -m benchmarks.report"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def test_links_and_pictures_exist():
-    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", README) + re.findall(r'src="([^"]+)"', README)
-    assert len(links) > 4
-    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_tables_are_those_of_the_results(page):
+    text = page.read_text()
+    assert report.fill(text) == text, "run python -m benchmarks.report"
+    marks = re.findall(r"<!-- table: (.*?) -->", text)
+    assert set(marks) <= set(report.TABLES) and text.count("<!-- end -->") == len(marks)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_and_pictures_exist(page):
+    text = page.read_text()
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text) + re.findall(r'src="([^"]+)"', text)
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_there_is_a_page_for_every_tutorial():
+    assert {page.stem for page in (ROOT / "docs" / "tutorials").glob("*.md")} == set(FAITHFUL) | {"README"}
 
 
 def test_the_first_screen_says_what_it_is_and_how_to_start():
