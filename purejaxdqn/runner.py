@@ -236,13 +236,20 @@ class Run:
         jax.block_until_ready(self.state)
         self.compile_seconds = time.perf_counter() - begin
 
-    def train(self, listener: Listener, stop_requested: Callable[[], bool], on_rows: Callable[..., None]) -> None:
+    def train(
+        self,
+        listener: Listener,
+        stop_requested: Callable[[], bool],
+        on_rows: Callable[..., None],
+        on_evaluation: Callable[[], None] = lambda: None,
+    ) -> None:
         """Goes on to the end of the run, chunk by chunk.
 
         Args:
           listener: told of the start and of every chunk.
           stop_requested: asked after every chunk.
           on_rows: given each chunk's rows (per seed), for loggers outside.
+          on_evaluation: called before the first chunk and after every evaluation; it may read the state.
 
         Raises:
           Interrupted: after `stop_requested`; the run is saved.
@@ -251,6 +258,8 @@ class Run:
         """
         settings = self.settings
         listener.started(self.plan, settings, self.env_steps, self.compile_seconds)
+        if self.iterations == 0:
+            on_evaluation()
         with SummaryWriter(str(self.folder / EVENTS), purge_step=self.env_steps) as events:
             while not self.finished:
                 before, running, episodes = self.env_steps, self.endings.running, self.endings.episodes.copy()
@@ -276,6 +285,8 @@ class Run:
                 self.show_input(events, rows)
                 on_rows(written)
                 listener.chunk(self.report(written, iterations, seconds))
+                if due.any():
+                    on_evaluation()
                 stop = stop_requested()
                 if self.finished or stop or crosses(before, self.env_steps, settings.checkpoint_every):
                     self.save()

@@ -83,6 +83,8 @@ class RunOptions:
     """Where to run; auto is JAX's own choice."""
     compilation_cache: bool = True
     """Whether compiled programs are kept in the user's cache folder for the next start."""
+    doctor: bool = False
+    """Whether the run is examined at every evaluation: alarms are printed, everything is in doctor.json."""
     wandb: bool = False
     """Whether to log to Weights & Biases too (needs the extra wandb)."""
     quiet: bool = False
@@ -340,6 +342,7 @@ def wandb_logger(settings: Settings, folder: Path) -> Callable[[list[dict[str, A
 def drive(run: Any, options: RunOptions, command: str, resume: bool) -> int:
     """Trains, handles Ctrl-C, and leaves summary, curve and animation."""
     from purejaxdqn.display import make_display
+    from purejaxdqn.doctor.checkup import Watch
     from purejaxdqn.runner import Diverged, Interrupted
 
     asked: list[int] = []
@@ -358,7 +361,8 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool) -> int:
         else:
             run.start()
         log = wandb_logger(run.settings, run.folder) if options.wandb else lambda rows: None
-        run.train(display, lambda: bool(asked), log)
+        watch = Watch(run, print if not options.quiet else lambda line: None) if options.doctor else None
+        run.train(display, lambda: bool(asked), log, watch or (lambda: None))
     except Interrupted:
         display.close()
         steps = f"{run.env_steps:,} environment steps"
@@ -376,6 +380,8 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool) -> int:
         display.close()
         signal.signal(signal.SIGINT, before)
     finish(run, options, command)
+    if watch is not None and not options.quiet:
+        print(watch.closing())
     run.lanes.close()
     return 0
 

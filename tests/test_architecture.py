@@ -31,7 +31,7 @@ TIERS = [
     {"loops", "checkpoint", "folder", "recipes"},
     {"recording", "records", "policy"},
     {"runner"},
-    {"display"},
+    {"display", "doctor"},
     {"train", "evaluate", "scores", "sweep"},
 ]
 

@@ -1,0 +1,218 @@
+"""Examines a run: its own state between chunks, or what its newest checkpoint keeps. It only ever reads."""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from purejaxdqn.build import Parts
+from purejaxdqn.doctor.checks import Case
+from purejaxdqn.doctor.findings import Finding, judge
+from purejaxdqn.doctor.looks import make_look_replay, make_look_rollout
+from purejaxdqn.doctor.play import make_play
+from purejaxdqn.doctor.probes import make_probe
+from purejaxdqn.doctor.vitals import Vitals, vitals_of
+from purejaxdqn.folder import Settings, finite, read_metrics, write_atomically
+from purejaxdqn.loops.device import KEY_IMPL
+from purejaxdqn.loops.lanes import map_lane_leaves
+from purejaxdqn.types import Hypers
+
+REPORT = "doctor.json"
+STREAM = 3
+"""Folded into a seed's key, so that what is drawn here is nobody else's."""
+EPISODES = 16
+"""Greedy episodes of one examination."""
+MOST_SEEDS = 4
+"""Seeds of a run that are examined while it trains: the first ones."""
+
+
+class Subject(NamedTuple):
+    """What is looked at of a state; what it does not have, or a checkpoint did not keep, is ()."""
+
+    learner: Any
+    memory: Any
+    env: Any
+    vector_steps: Any
+
+
+def subject_of(state: Any) -> Subject:
+    """What there is to look at of a state of either loop."""
+    return Subject(state.learner, state.memory, getattr(state, "env", ()), state.vector_steps)
+
+
+def part_with(tree: Any, lane: int) -> tuple[Any, int]:
+    """The part of a tree with lanes that the one device with a lane has, and the lane's place in it.
+
+    It comes to the first device, whichever has it: for each device the probes would be compiled anew.
+    """
+
+    def start(shard: Any) -> int:
+        return shard.index[0].start or 0
+
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if np.ndim(leaf)]
+    if not isinstance(leaves[0], jax.Array):
+        return tree, lane
+    shard = max((s for s in leaves[0].addressable_shards if start(s) <= lane), key=start)
+
+    def local(leaf: jax.Array) -> jax.Array:
+        return next(s.data for s in leaf.addressable_shards if s.device == shard.device)
+
+    return jax.device_put(jax.tree.map(local, tree), jax.local_devices()[0]), lane - start(shard)
+
+
+def take_lane(tree: Any, place: Any) -> Any:
+    """One lane of a tree with lanes."""
+    return map_lane_leaves(lambda leaf: leaf[place], tree)
+
+
+class Examiner:
+    """A run's probes, compiled on first use, for every lane and every moment."""
+
+    def __init__(self, settings: Settings, parts: Parts, episodes: int = EPISODES):
+        """Nothing is compiled yet.
+
+        Args:
+          settings: of the run.
+          parts: of the run.
+          episodes: greedy episodes of each examination.
+        """
+        self.settings, self.parts, self.episodes = settings, parts, episodes
+        self.on_device = settings.config.loop == "device"
+
+    def jit(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn` of one lane, as a function of (its first argument with lanes, the lane's place, others)."""
+        # The host loop has one lane and no axis for it: its replay may be too large to copy.
+        take = take_lane if self.on_device else lambda tree, place: tree
+        return jax.jit(lambda tree, place, *rest: fn(take(tree, place), *rest))
+
+    @cached_property
+    def look_replay(self) -> Callable[..., Any]:
+        """(memory, place, key, hypers) -> what the learner is fed."""
+        return self.jit(make_look_replay(self.parts))
+
+    @cached_property
+    def look_rollout(self) -> Callable[..., Any]:
+        """((environments, parameters, vector steps), place, key, hypers) -> what the learner is fed."""
+        look = make_look_rollout(self.settings.config, self.parts)
+        return self.jit(lambda lane, key, h: look(lane[0], lane[1], lane[2].count, key, h))
+
+    @cached_property
+    def probe(self) -> Callable[..., Any]:
+        """(learner, place, fed, key, hypers) -> what updates would do."""
+        return self.jit(make_probe(self.settings.config, self.parts))
+
+    @cached_property
+    def play(self) -> Callable[..., Any]:
+        """(parameters, place, key, hypers) -> greedy episodes."""
+        return self.jit(make_play(self.parts, float(self.settings.hypers.gamma), self.episodes))
+
+    def examine(self, subject: Subject, lane: int, iterations: int) -> Vitals:
+        """The vitals of one lane; nothing of it is changed or donated.
+
+        Args:
+          subject: all lanes of a run.
+          lane: which.
+          iterations: iterations that the run has made; another moment has other draws.
+        """
+        settings, config = self.settings, self.settings.config
+        local, place = part_with(subject, lane) if self.on_device else (subject, 0)
+        h: Hypers = settings.hypers.as_arrays()
+        key = jax.random.fold_in(jax.random.key(settings.seeds[lane], impl=KEY_IMPL), STREAM)
+        look_key, probe_key, play_key = jax.random.split(jax.random.fold_in(key, iterations), 3)
+        fed = self.look(local, place, look_key, h)
+        probed = played = None
+        if fed is not None:
+            # A replay in the host's memory gives its batches where the learner is not.
+            near = fed if config.replay_memory == "device" else jax.device_put(fed, jax.local_devices()[0])
+            probed = self.probe(local.learner, place, near, probe_key, h)
+        if self.on_device:
+            played = self.play(local.learner.params, place, play_key, h)
+        fed, probed, played = jax.device_get((fed, probed, played))
+        return vitals_of(fed, probed, played, config, settings.hypers, self.parts.env.spec)
+
+    def look(self, subject: Subject, place: int, key: Any, h: Hypers) -> Any:
+        """What the learner is fed; None where that was not kept."""
+        if self.settings.config.learner == "replay":
+            return self.look_replay(subject.memory, place, key, h) if jax.tree.leaves(subject.memory) else None
+        if not self.on_device:
+            return None
+        return self.look_rollout((subject.env, subject.learner.params, subject.vector_steps), place, key, h)
+
+
+def judge_run(
+    settings: Settings, folder: Path, env_steps: int, vitals: Mapping[int, Vitals], earlier: Collection[str] = ()
+) -> list[Finding]:
+    """The findings of a run at one moment.
+
+    Args:
+      settings: of the run.
+      folder: where its metrics.csv is.
+      env_steps: rows of it up to here count.
+      vitals: by seed.
+      earlier: checks that raised an alarm before in this run.
+    """
+    rows = read_metrics(folder, env_steps)
+    return judge(
+        {
+            seed: Case(found, settings.config, settings.hypers, [row for row in rows if int(row["seed"]) == seed])
+            for seed, found in vitals.items()
+        },
+        earlier,
+    )
+
+
+class Watch:
+    """Examines a run while it trains, between chunks, and keeps RUN/doctor.json; training never notices."""
+
+    def __init__(self, run: Any, say: Callable[[str], None]):
+        """Reads what an earlier part of a resumed run has left.
+
+        Args:
+          run: a `runner.Run` with a state.
+          say: is told of every alarm once, when it appears.
+        """
+        self.run, self.say = run, say
+        self.examiner = Examiner(run.settings, run.parts)
+        self.moments = earlier_moments(run.folder, run.env_steps)
+        self.said: set[str] = {name for moment in self.moments for name in moment["alarms"]}
+
+    def __call__(self) -> None:
+        """Examines the run as it stands."""
+        run, settings = self.run, self.run.settings
+        lanes = range(min(MOST_SEEDS, len(settings.seeds)))
+        subject = subject_of(run.state)
+        vitals = {settings.seeds[lane]: self.examiner.examine(subject, lane, run.iterations) for lane in lanes}
+        findings = judge_run(settings, run.folder, run.env_steps, vitals, self.said)
+        alarms = [finding for finding in findings if finding.severity == "alarm"]
+        self.moments.append(
+            {
+                "env_steps": run.env_steps,
+                "alarms": [finding.name for finding in alarms],
+                "vitals": {str(seed): found.as_json() for seed, found in vitals.items()},
+            }
+        )
+        report = {"format": 1, "findings": [finding.as_json() for finding in findings], "moments": self.moments}
+        write_atomically(run.folder / REPORT, json.dumps(finite(report), allow_nan=False) + "\n")
+        for finding in alarms:
+            if finding.name not in self.said:
+                self.said.add(finding.name)
+                self.say(f"doctor, at {run.env_steps:,} environment steps: {finding.sentence()}")
+
+    def closing(self) -> str:
+        """One line on all that was seen."""
+        seen = f"no alarm in {len(self.moments)} examinations"
+        alarmed = f"alarms of {', '.join(sorted(self.said))}" if self.said else seen
+        return f"doctor: {alarmed} ({self.run.folder / REPORT})"
+
+
+def earlier_moments(folder: Path, env_steps: int) -> list[dict[str, Any]]:
+    """Examinations in a run's doctor.json before an environment step; none where it cannot be read."""
+    try:
+        moments = json.loads((folder / REPORT).read_text())["moments"]
+        return [moment for moment in moments if moment["env_steps"] < env_steps and "alarms" in moment]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,147 @@
+"""`python -m purejaxdqn.doctor RUN`: examines a finished or interrupted run for the usual traps of DQN."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from purejaxdqn import cli
+from purejaxdqn.config import SettingError, require
+from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
+from purejaxdqn.folder import CHECKPOINTS, Settings, finite, read_config
+
+if TYPE_CHECKING:
+    from purejaxdqn.doctor.findings import Finding
+    from purejaxdqn.doctor.vitals import Vitals
+
+COMMAND = "purejaxdqn-doctor"
+STYLES = {"alarm": "bold red", "note": "yellow", "ok": "green"}
+
+
+@dataclasses.dataclass(frozen=True)
+class DoctorFlags:
+    """The flags of `doctor`."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """Folder of a run. Nothing in it is changed."""
+    seed_index: int | None = None
+    """Which of the run's seeds to examine, from 0; by default all."""
+    episodes: int = 16
+    """Greedy episodes for each seed, where the environment steps on the device."""
+    json: bool = False
+    """Print JSON and nothing else."""
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """Where to run; auto is JAX's own choice."""
+    compilation_cache: bool = True
+    """Whether compiled programs are kept in the user's cache folder for the next start."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    return cli.guarded(COMMAND, lambda: doctor(args))
+
+
+def doctor(args: list[str]) -> int:
+    """Parses, examines and prints."""
+    flags: DoctorFlags = cli.parse(DoctorFlags, args, COMMAND, str(__doc__))
+    require(flags.episodes >= 1, "episodes", flags.episodes, "use at least 1")
+    folder = Path(flags.run)
+    settings, _, _ = read_config(folder, "run")
+    count = len(settings.seeds)
+    in_range = flags.seed_index is None or 0 <= flags.seed_index < count
+    require(in_range, "seed_index", flags.seed_index, f"the run has {count} seeds: use 0 to {count - 1}")
+    use_platform(flags.device if flags.device in PLATFORMS else "auto")
+    if flags.compilation_cache:
+        use_compilation_cache()
+    cli.check_device(flags.device)
+    indices = list(range(count)) if flags.seed_index is None else [flags.seed_index]
+    env_steps, vitals, findings = examine(folder, settings, indices, flags.episodes)
+    if flags.json:
+        found = {
+            "env_steps": env_steps,
+            "findings": [finding.as_json() for finding in findings],
+            "vitals": {str(seed): one.as_json() for seed, one in vitals.items()},
+        }
+        print(json.dumps(finite(found), allow_nan=False))
+    else:
+        show(Console(), settings, env_steps, findings)
+    return 0
+
+
+def examine(
+    folder: Path, settings: Settings, indices: list[int], episodes: int
+) -> tuple[int, dict[int, "Vitals"], list["Finding"]]:
+    """Environment steps of each seed at the newest checkpoint, its vitals by seed, and the findings.
+
+    A run on the device is examined at its start too, which its settings make again: what was too large a step there
+    may have left a network that no step moves any more. Without a checkpoint the start is all that there is.
+
+    Raises:
+      SettingError: for a damaged checkpoint, or where there is nothing to examine.
+    """
+    from purejaxdqn.checkpoint import DamagedCheckpoint, latest_step
+    from purejaxdqn.doctor.checkup import Examiner, judge_run, subject_of
+    from purejaxdqn.doctor.findings import since_start
+    from purejaxdqn.runner import Run
+
+    run = Run(settings, folder)
+    examiner = Examiner(settings, run.parts, episodes)
+    # Rows past the newest checkpoint tell how a run came to its end.
+    last_row = 2 * settings.config.total_steps
+
+    def look_at(state: Any, iterations: int, rows_to: int, earlier: set[str]) -> Any:
+        subject = subject_of(state)
+        vitals = {settings.seeds[index]: examiner.examine(subject, index, iterations) for index in indices}
+        return vitals, judge_run(settings, folder, rows_to, vitals, earlier)
+
+    try:
+        saved = saved_state(run) if latest_step(folder / CHECKPOINTS) is not None else None
+    except DamagedCheckpoint as error:
+        raise SettingError("run", str(folder), f"{error}; name a whole run") from error
+    on_device = settings.config.loop == "device"
+    require(saved is not None or on_device, "run", str(folder), "it has no checkpoint yet: train on")
+    if saved is None:
+        return run.steps_at(0), *look_at(run.lanes.init(run.lanes.put(run.keys), run.hypers), 0, last_row, set())
+    state, iterations = saved
+    if not on_device:
+        return run.steps_at(iterations), *look_at(state, iterations, last_row, set())
+    start = run.lanes.init(run.lanes.put(run.keys), run.hypers)
+    _, first = look_at(start, 0, 0, set())
+    alarms = {finding.name for finding in first if finding.severity == "alarm"}
+    vitals, last = look_at(state, iterations, last_row, alarms)
+    return run.steps_at(iterations), vitals, since_start(first, last)
+
+
+def saved_state(run: Any) -> tuple[Any, int]:
+    """The state in a run's newest checkpoint, as far as it was kept, and the iterations made by then."""
+    from purejaxdqn.checkpoint import from_flat, load_checkpoint
+
+    saved = load_checkpoint(run.folder / CHECKPOINTS)
+    state = from_flat(saved.state, run.lanes.like)
+    return state["run"] if isinstance(state, dict) else state, saved.step
+
+
+def show(console: Console, settings: Settings, env_steps: int, findings: list["Finding"]) -> None:
+    """The findings for a person: all in a table, and what to do about those that are no good."""
+    seeds = f"{len(settings.seeds)} seed{'s' * (len(settings.seeds) > 1)}"
+    table = Table(title=f"{settings.config.env}, {seeds}, at {env_steps:,} environment steps")
+    for name in ("check", "verdict", "what was found"):
+        table.add_column(name)
+    for finding in findings:
+        style = STYLES.get(finding.severity, "dim")
+        table.add_row(finding.name, f"[{style}]{finding.severity}[/]", finding.value)
+    console.print(table)
+    for finding in findings:
+        if finding.severity in ("alarm", "note"):
+            some = len(finding.seeds) < len(settings.seeds)
+            which = f" (seeds {', '.join(map(str, finding.seeds))})" if some else ""
+            console.print(f"{finding.sentence()}{which}", style=STYLES[finding.severity], highlight=False)
+    alarms = sum(finding.severity == "alarm" for finding in findings)
+    console.print("no alarm" if alarms == 0 else f"{alarms} alarm{'s' * (alarms > 1)}")

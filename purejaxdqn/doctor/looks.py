@@ -1,0 +1,120 @@
+"""What a run's learner is fed: batches from its replay or its newest rollout, and rows as they followed each other."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from purejaxdqn.build import Parts
+from purejaxdqn.config import Config
+from purejaxdqn.explore import epsilon_at, epsilon_greedy
+from purejaxdqn.replay.ring import Ring
+from purejaxdqn.types import Hypers, Row, Transition
+
+BATCHES = 8
+"""Batches drawn, each for a hypothetical update of its own."""
+WINDOW_ROWS, WINDOW_WRITERS, WINDOW_BYTES = 2_048, 16, 2**23
+"""Most rows, environments and bytes of observations that are looked at as they followed each other."""
+
+
+class Window(NamedTuple):
+    """Rows of some environments as they followed each other, oldest first, [T, E]."""
+
+    obs: Array
+    """[T, E, ...]; single frames where the replay stores those."""
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    valid: Array
+
+
+class Fed(NamedTuple):
+    """What the learner is fed: K batches of B transitions."""
+
+    window: Window
+    batch: Transition
+    """[K, B, ...], of one step each for a rollout learner."""
+    weight: Array
+    """float32 [K, B], 0 for what is no transition."""
+    rows: Any = ()
+    """Rows [K, T, E] of a rollout learner, else ()."""
+    times: Any = ()
+    """int32 [K, B] of the rows drawn from a replay, else ()."""
+    writers: Any = ()
+    written: Any = ()
+    """int32 []: time steps that the replay has been given."""
+
+
+def find_ring(memory: Any) -> Ring | None:
+    """The ring in a replay's memory, None where a replay has none."""
+    nodes = jax.tree.leaves(memory, is_leaf=lambda node: isinstance(node, Ring))
+    return next((node for node in nodes if isinstance(node, Ring)), None)
+
+
+def newest_rows(ring: Ring) -> Window:
+    """The newest rows of some of a ring's writers; rows before the first ever are not valid."""
+    rows: Any = ring.rows
+    obs = rows.obs if hasattr(rows, "obs") else rows.frame
+    writers = min(ring.num_writers, WINDOW_WRITERS)
+    row_bytes = max(1, math.prod(obs.shape[2:]) * obs.dtype.itemsize)
+    steps = min(ring.capacity, max(2, min(WINDOW_ROWS, WINDOW_BYTES // row_bytes) // writers))
+    times = ring.written.count - steps + jnp.arange(steps)
+
+    def read(stored: Array) -> Array:
+        return stored[times % ring.capacity, :writers]
+
+    valid = jnp.logical_and(read(rows.valid), (times >= 0)[:, None])
+    return Window(read(obs), read(rows.action), read(rows.reward), read(rows.terminated), read(rows.truncated), valid)
+
+
+LookReplay = Callable[[Any, Array, Hypers], Fed]
+LookRollout = Callable[[Any, Any, Array, Array, Hypers], Fed]
+
+
+def make_look_replay(parts: Parts) -> LookReplay:
+    """(memory, key, hypers) -> what a replay learner is fed, drawn by the run's own replay."""
+
+    def look(memory: Any, key: Array, h: Hypers) -> Fed:
+        batch, where, weight = jax.lax.map(lambda k: parts.replay.sample(memory, k, h), jax.random.split(key, BATCHES))
+        ring = find_ring(memory)
+        if ring is None:
+            empty = jnp.zeros((0, 0))
+            return Fed(Window(empty, empty, empty, empty, empty, empty), batch, weight)
+        # A replay of one's own may name its rows as it likes.
+        named = isinstance(where, tuple) and len(where) >= 2
+        times, writers = where[:2] if named else ((), ())
+        return Fed(newest_rows(ring), batch, weight, (), times, writers, ring.written.count)
+
+    return look
+
+
+def make_look_rollout(config: Config, parts: Parts) -> LookRollout:
+    """(environments, parameters, vector steps so far, key, hypers) -> what a rollout learner is fed next.
+
+    The environments go on from where they are, as the run would, with other keys. Each of the K batches has the size
+    of a minibatch.
+    """
+    steps = max(1, config.rollout_length // config.num_minibatches)
+
+    def look(env: Any, params: Any, vector_steps: Array, key: Array, h: Hypers) -> Fed:
+        epsilon = epsilon_at(config, h, vector_steps * config.num_envs)
+
+        def act(env: Any, key: Array) -> tuple[Any, Row]:
+            network_key, action_key, step_key = jax.random.split(key, 3)
+            q = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key, "act"))
+            env, _, row = parts.env.step(step_key, env, epsilon_greedy(action_key, q, epsilon))
+            return env, row
+
+        _, rows = jax.lax.scan(act, env, jax.random.split(key, BATCHES * steps))
+        window = Window(rows.obs, rows.action, rows.reward, rows.terminated, rows.truncated, rows.valid)
+        flat = jax.tree.map(lambda leaf: leaf.reshape(BATCHES, -1, *leaf.shape[2:]), rows)
+        discount = h.gamma * (1.0 - flat.terminated)
+        batch = Transition(flat.obs, flat.action, flat.reward, discount, flat.final_obs)
+        parted = jax.tree.map(lambda leaf: leaf.reshape(BATCHES, steps, *leaf.shape[1:]), rows)
+        return Fed(window, batch, flat.valid.astype(jnp.float32), parted)
+
+    return look

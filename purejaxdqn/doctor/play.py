@@ -1,0 +1,89 @@
+"""Greedy episodes from fresh starts: what they were thought worth, and what was obtained."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from purejaxdqn.build import Parts
+from purejaxdqn.types import Hypers
+
+PRECISION, MOST_STEPS = 1e-3, 2_000
+"""Episodes are followed until γ to the number of steps is below this, or for so many steps."""
+
+
+class Played(NamedTuple):
+    """Greedy episodes from fresh starts, [N]."""
+
+    start_q: Array
+    """float32: greatest action value at the start."""
+    discounted_return: Array
+    """float32: what was obtained, plus γ^T times the greatest action value after T steps without a termination."""
+    length: Array
+    """int32: steps followed."""
+    terminated: Array
+    truncated: Array
+    actions: Array
+    """int32 [A]: how often each was taken, all episodes together."""
+
+
+def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array, Hypers], Played]:
+    """(parameters, key, hypers) -> greedy episodes of an environment on the device.
+
+    Args:
+      parts: of the run.
+      gamma: about the discount; it decides for how many steps an episode is followed.
+      episodes: N.
+    """
+    spec = parts.env.spec
+    enough = math.ceil(math.log(PRECISION) / math.log(gamma)) if 0.0 < gamma < 1.0 else MOST_STEPS
+    limit = min(spec.time_limit, max(1, min(enough, MOST_STEPS)))
+
+    def best_q(params: Any, obs: Array) -> tuple[Array, Array]:
+        q = parts.head.q_values(parts.network.apply(params, obs, None, "greedy"))
+        return jnp.argmax(q, axis=-1).astype(jnp.int32), jnp.max(q, axis=-1)
+
+    def play(params: Any, key: Array, h: Hypers) -> Played:
+        reset_key, step_key = jax.random.split(key)
+        env, obs = parts.env.reset(reset_key, episodes)
+        no, zeros = jnp.zeros(episodes, bool), jnp.zeros(episodes)
+        played = Played(
+            best_q(params, obs)[1],
+            zeros,
+            jnp.zeros(episodes, jnp.int32),
+            no,
+            no,
+            jnp.zeros(spec.num_actions, jnp.int32),
+        )
+
+        def running(so_far: Played) -> Array:
+            return jnp.logical_not(jnp.logical_or(so_far.terminated, so_far.truncated))
+
+        def going(carry: tuple[Any, Array, Played, Array]) -> Array:
+            _, _, so_far, step = carry
+            return jnp.logical_and(jnp.any(running(so_far)), step < limit)
+
+        def follow(carry: tuple[Any, Array, Played, Array]) -> tuple[Any, Array, Played, Array]:
+            env, last_obs, so_far, step = carry
+            action, _ = best_q(params, parts.env.observe(env))
+            env, _, row = parts.env.step(jax.random.fold_in(step_key, step), env, action)
+            counts = jnp.logical_and(running(so_far), row.valid)
+            keep = counts.reshape(-1, *[1] * (row.final_obs.ndim - 1))
+            after = Played(
+                so_far.start_q,
+                so_far.discounted_return + jnp.where(counts, h.gamma**step * row.reward, 0.0),
+                so_far.length + counts,
+                jnp.logical_or(so_far.terminated, jnp.logical_and(counts, row.terminated)),
+                jnp.logical_or(so_far.truncated, jnp.logical_and(counts, row.truncated)),
+                so_far.actions.at[action].add(counts.astype(jnp.int32)),
+            )
+            return env, jnp.where(keep, row.final_obs, last_obs), after, step + 1
+
+        _, last_obs, found, _ = jax.lax.while_loop(going, follow, (env, obs, played, jnp.int32(0)))
+        tail = jnp.where(found.terminated, 0.0, h.gamma**found.length * best_q(params, last_obs)[1])
+        return found._replace(discounted_return=found.discounted_return + tail)
+
+    return play

@@ -1,0 +1,156 @@
+"""What more updates would do to a learner: hypothetical ones on a copy.
+
+They are made by the very function that the run learns with. The readings are small arrays, from which `vitals.py` makes
+numbers in numpy; the keys are the caller's own.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from purejaxdqn.backups import greedy
+from purejaxdqn.build import Parts, choose
+from purejaxdqn.config import Config
+from purejaxdqn.doctor.looks import BATCHES, Fed
+from purejaxdqn.learn import LearnMetrics, batch_targets, make_replay_learn, make_rollout_learn
+from purejaxdqn.networks.layers import Hidden
+from purejaxdqn.optim import soft_update
+from purejaxdqn.replay.drawn import DrawnMemory, drawn_replay
+from purejaxdqn.types import Counter, Hypers, Learner, Transition
+
+
+class Probed(NamedTuple):
+    """What hypothetical updates do; one for each of K batches, and one more at which a target update is due."""
+
+    abs_td_error: Array
+    """float32 [K + 1, B]."""
+    metrics: LearnMetrics
+    """float32 [K + 1]."""
+    q: Array
+    """float32 [K, B, A] before any update, without noise."""
+    q_change: Array
+    """float32 [K + 1]: root mean square of the change of Q over the batch and all actions."""
+    distance: Array
+    """float32 []: ‖θ - θ⁻‖ / ‖θ‖ as the run stands; 0 without a target network."""
+    target_moved: Array
+    """float32 [K + 1]: largest change of a target parameter."""
+    sync_error: Array
+    """float32 [K + 1]: largest distance of a target parameter from τθ + (1 - τ)θ⁻."""
+    spread: dict[str, Array]
+    """By hidden layer, for each unit: its largest minus its smallest activation over all K × B examples, [F]."""
+
+
+def one_update_config(config: Config) -> Config:
+    """A run with as many updates, so the same learning rates, of which a learning phase makes one."""
+    one = {"updates_per_rollout": 1} if config.learner == "replay" else {"num_epochs": 1, "num_minibatches": 1}
+    prefill = config.prefill_steps * config.num_envs
+    return config.replace(**one, total_steps=prefill + config.num_updates * config.steps_per_iteration)
+
+
+def observed_pass(parts: Parts, params: Any, obs: Array) -> tuple[Array, dict[str, Array]]:
+    """Action values [B, A] without noise, and each hidden layer's activations [F, ...] by the layer's name."""
+    seen: dict[str, Array] = {}
+
+    def keep(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        out = call(*args, **kwargs)
+        module, path = context.module, context.module.path
+        if context.method_name == "__call__" and isinstance(module, Hidden):
+            seen["/".join(path)] = out.reshape(out.shape[0], -1)
+        elif context.method_name == "__call__" and len(path) == 1 and getattr(out, "ndim", 0) == 4:
+            # A torso's channels, at all of a picture's places.
+            seen["/".join(path)] = jnp.moveaxis(out, -1, 0).reshape(out.shape[-1], -1)
+        return out
+
+    with nn.intercept_methods(keep):
+        dist = parts.network.apply(params, obs, None, "greedy")
+    return parts.head.q_values(dist), seen
+
+
+def largest_difference(a: Any, b: Any) -> Array:
+    """max |a - b| over two pytrees; 0 where they are empty."""
+    parts = [jnp.max(jnp.abs(x - y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
+    return jnp.max(jnp.stack(parts)) if parts else jnp.zeros(())
+
+
+def norm(tree: Any) -> Array:
+    """Euclidean norm of all leaves; 0 where there is none."""
+    return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)), jnp.zeros(())))
+
+
+def probe_counts(config: Config, h: Hypers, updates: Array) -> Array:
+    """Numbers of updates int32 [K + 1] that the hypothetical ones pretend to follow: K behind which no target update is
+    due, and one behind which one is.
+
+    None lies in the second half of the run: a learning rate that has fallen to nothing would hide what it did.
+    """
+    base = jnp.minimum(updates, config.num_updates // 2)
+    quiet = jnp.where((base + 1) % h.target_period == 0, base + 1, base)
+    due = (base // h.target_period + 1) * h.target_period - 1
+    return jnp.concatenate([jnp.full(BATCHES, quiet), due[None]]).astype(jnp.int32)
+
+
+def drawn_memory(batch: Transition, weight: Array) -> DrawnMemory:
+    """The memory of a learning phase of one update."""
+    one = jax.tree.map(lambda leaf: leaf[None], batch)
+    return DrawnMemory(one, weight[None], jnp.zeros_like(weight)[None], jnp.zeros((), jnp.int32))
+
+
+def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, Hypers], Probed]:
+    """(learner, fed, key, hypers) -> what hypothetical updates on the batches do, each from the same learner.
+
+    They are made by the very function that the run learns with.
+    """
+    one = one_update_config(config)
+    network, head = parts.network, parts.head
+    from_replay = config.learner == "replay"
+    backup = choose("backup", config).make(config) if from_replay else greedy(double=False)
+    learn = (
+        make_replay_learn(one, network, head, backup, drawn_replay())
+        if from_replay
+        else make_rollout_learn(one, network, head)
+    )
+
+    def probe(learner: Learner, fed: Fed, key: Array, h: Hypers) -> Probed:
+        h = h.as_arrays()
+        obs = fed.batch.obs_tm1
+        q, seen = observed_pass(parts, learner.params, obs.reshape(-1, *obs.shape[2:]))
+        q = q.reshape(*obs.shape[:2], -1)
+        # Without a target network the online one's values are what a target is made from.
+        valued = learner if from_replay else learner.replace(target_params=learner.params)  # type: ignore[attr-defined]
+
+        def update(entry: tuple[Array, Array]) -> tuple[Any, ...]:
+            k, count = entry
+            batch, weight, rows = jax.tree.map(lambda leaf: leaf[k], (fed.batch, fed.weight, fed.rows))
+            before = learner.replace(updates=Counter(count))  # type: ignore[attr-defined]
+            target_key, online_key = jax.random.split(jax.random.fold_in(key, k))
+            y = batch_targets(network, head, backup, valued, batch, target_key, h)
+            dist = network.apply(learner.params, batch.obs_tm1, online_key, "online")
+            error = jax.vmap(head.loss, in_axes=(0, 0, 0, None))(dist, batch.a_tm1, y, h).abs_td_error
+            memory = drawn_memory(batch, weight) if from_replay else ()
+            after, _, metrics = learn(before, memory, rows, key, h)
+            q_after = head.q_values(network.apply(after.params, batch.obs_tm1, None, "greedy"))
+            change = jnp.sqrt(jnp.mean(jnp.square(q_after - q[k])))
+            moved = largest_difference(after.target_params, learner.target_params)
+            wanted = soft_update(after.params, learner.target_params, h.tau) if from_replay else ()
+            return error, metrics, change, moved, largest_difference(after.target_params, wanted)
+
+        index = jnp.append(jnp.arange(BATCHES), 0)
+        counts = probe_counts(config, h, learner.updates.count)
+        error, metrics, change, moved, sync_error = jax.lax.map(update, (index, counts))
+        gap = jax.tree.map(jnp.subtract, learner.params, learner.target_params) if from_replay else ()
+        return Probed(
+            abs_td_error=error,
+            metrics=metrics,
+            q=q,
+            q_change=change,
+            distance=norm(gap) / jnp.maximum(norm(learner.params), 1e-12),
+            target_moved=moved,
+            sync_error=sync_error,
+            spread={name: jnp.max(out, axis=1) - jnp.min(out, axis=1) for name, out in seen.items()},
+        )
+
+    return probe
