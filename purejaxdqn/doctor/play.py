@@ -42,6 +42,8 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
     enough = math.ceil(math.log(PRECISION) / math.log(gamma)) if 0.0 < gamma < 1.0 else MOST_STEPS
     limit = min(spec.time_limit, max(1, min(enough, MOST_STEPS)))
 
+    # Traced once for its three uses.
+    @jax.jit
     def best_q(params: Any, obs: Array) -> tuple[Array, Array]:
         q = parts.head.q_values(parts.network.apply(params, obs, None, "greedy"))
         return jnp.argmax(q, axis=-1).astype(jnp.int32), jnp.max(q, axis=-1)
@@ -78,7 +80,7 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
                 so_far.length + counts,
                 jnp.logical_or(so_far.terminated, jnp.logical_and(counts, row.terminated)),
                 jnp.logical_or(so_far.truncated, jnp.logical_and(counts, row.truncated)),
-                so_far.actions.at[action].add(counts.astype(jnp.int32)),
+                so_far.actions + jnp.sum((action[:, None] == jnp.arange(spec.num_actions)) & counts[:, None], axis=0),
             )
             return env, jnp.where(keep, row.final_obs, last_obs), after, step + 1
 

@@ -11,16 +11,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from purejaxdqn.backups import greedy
 from purejaxdqn.build import Parts, choose
 from purejaxdqn.config import Config
 from purejaxdqn.doctor.looks import BATCHES, Fed
+from purejaxdqn.heads import Head, LossParts
 from purejaxdqn.learn import LearnMetrics, batch_targets, make_replay_learn, make_rollout_learn
 from purejaxdqn.networks.layers import Hidden
 from purejaxdqn.optim import soft_update
 from purejaxdqn.replay.drawn import DrawnMemory, drawn_replay
-from purejaxdqn.types import Counter, Hypers, Learner, Transition
+from purejaxdqn.types import Counter, Hypers, Learner
 
 
 class Probed(NamedTuple):
@@ -70,15 +72,9 @@ def observed_pass(parts: Parts, params: Any, obs: Array) -> tuple[Array, dict[st
     return parts.head.q_values(dist), seen
 
 
-def largest_difference(a: Any, b: Any) -> Array:
-    """max |a - b| over two pytrees; 0 where they are empty."""
-    parts = [jnp.max(jnp.abs(x - y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
-    return jnp.max(jnp.stack(parts)) if parts else jnp.zeros(())
-
-
-def norm(tree: Any) -> Array:
-    """Euclidean norm of all leaves; 0 where there is none."""
-    return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)), jnp.zeros(())))
+def flat(tree: Any) -> Array:
+    """All leaves in one vector; one zero where there are none."""
+    return ravel_pytree(tree)[0] if jax.tree.leaves(tree) else jnp.zeros(1)
 
 
 def probe_counts(config: Config, h: Hypers, updates: Array) -> Array:
@@ -93,10 +89,49 @@ def probe_counts(config: Config, h: Hypers, updates: Array) -> Array:
     return jnp.concatenate([jnp.full(BATCHES, quiet), due[None]]).astype(jnp.int32)
 
 
-def drawn_memory(batch: Transition, weight: Array) -> DrawnMemory:
-    """The memory of a learning phase of one update."""
-    one = jax.tree.map(lambda leaf: leaf[None], batch)
-    return DrawnMemory(one, weight[None], jnp.zeros_like(weight)[None], jnp.zeros((), jnp.int32))
+def noting_errors(head: Head) -> Head:
+    """The head with |TD error| as its priority, so that an update leaves the errors of its batch in the memory."""
+
+    def loss(*args: Any) -> LossParts:
+        parts = head.loss(*args)
+        return parts._replace(priority=parts.abs_td_error)
+
+    return head._replace(loss=loss)
+
+
+UpdateFn = Callable[[Learner, Fed, Array, Hypers], tuple[Learner, LearnMetrics, Array]]
+"""(learner, fed with one batch, key, hypers) -> learner, metrics, |TD error| [B]."""
+
+
+def replay_update(config: Config, parts: Parts) -> UpdateFn:
+    """One update of a replay learner on a given batch."""
+    backup, head = choose("backup", config).make(config), noting_errors(parts.head)
+    learn = make_replay_learn(one_update_config(config), parts.network, head, backup, drawn_replay())
+
+    def update(learner: Learner, fed: Fed, key: Array, h: Hypers) -> tuple[Learner, LearnMetrics, Array]:
+        one = jax.tree.map(lambda leaf: leaf[None], (fed.batch, fed.weight))
+        memory = DrawnMemory(one[0], one[1], jnp.zeros_like(fed.weight)[None], jnp.zeros((), jnp.int32))
+        after, memory, metrics = learn(learner, memory, (), key, h)
+        return after, metrics, memory.priority[0]
+
+    return update
+
+
+def rollout_update(config: Config, parts: Parts) -> UpdateFn:
+    """One update of a rollout learner on given rows; the errors are those of one step, not of λ-returns."""
+    network, head = parts.network, parts.head
+    learn = make_rollout_learn(one_update_config(config), network, head)
+
+    def update(learner: Learner, fed: Fed, key: Array, h: Hypers) -> tuple[Learner, LearnMetrics, Array]:
+        target_key, online_key = jax.random.split(key)
+        valued = learner.replace(target_params=learner.params)  # type: ignore[attr-defined]
+        y = batch_targets(network, head, greedy(double=False), valued, fed.batch, target_key, h)
+        dist = network.apply(learner.params, fed.batch.obs_tm1, online_key, "online")
+        error = jax.vmap(head.loss, in_axes=(0, 0, 0, None))(dist, fed.batch.a_tm1, y, h).abs_td_error
+        after, _, metrics = learn(learner, (), fed.rows, key, h)
+        return after, metrics, error
+
+    return update
 
 
 def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, Hypers], Probed]:
@@ -104,50 +139,37 @@ def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, H
 
     They are made by the very function that the run learns with.
     """
-    one = one_update_config(config)
-    network, head = parts.network, parts.head
     from_replay = config.learner == "replay"
-    backup = choose("backup", config).make(config) if from_replay else greedy(double=False)
-    learn = (
-        make_replay_learn(one, network, head, backup, drawn_replay())
-        if from_replay
-        else make_rollout_learn(one, network, head)
-    )
+    update = (replay_update if from_replay else rollout_update)(config, parts)
 
     def probe(learner: Learner, fed: Fed, key: Array, h: Hypers) -> Probed:
-        h = h.as_arrays()
         obs = fed.batch.obs_tm1
         q, seen = observed_pass(parts, learner.params, obs.reshape(-1, *obs.shape[2:]))
         q = q.reshape(*obs.shape[:2], -1)
-        # Without a target network the online one's values are what a target is made from.
-        valued = learner if from_replay else learner.replace(target_params=learner.params)  # type: ignore[attr-defined]
+        params, target_before = flat(learner.params), flat(learner.target_params)
 
-        def update(entry: tuple[Array, Array]) -> tuple[Any, ...]:
+        def try_one(entry: tuple[Array, Array]) -> tuple[Any, ...]:
             k, count = entry
             batch, weight, rows = jax.tree.map(lambda leaf: leaf[k], (fed.batch, fed.weight, fed.rows))
+            one = Fed(fed.window, batch, weight, rows)
             before = learner.replace(updates=Counter(count))  # type: ignore[attr-defined]
-            target_key, online_key = jax.random.split(jax.random.fold_in(key, k))
-            y = batch_targets(network, head, backup, valued, batch, target_key, h)
-            dist = network.apply(learner.params, batch.obs_tm1, online_key, "online")
-            error = jax.vmap(head.loss, in_axes=(0, 0, 0, None))(dist, batch.a_tm1, y, h).abs_td_error
-            memory = drawn_memory(batch, weight) if from_replay else ()
-            after, _, metrics = learn(before, memory, rows, key, h)
-            q_after = head.q_values(network.apply(after.params, batch.obs_tm1, None, "greedy"))
+            after, metrics, error = update(before, one, jax.random.fold_in(key, k), h)
+            q_after = parts.head.q_values(parts.network.apply(after.params, batch.obs_tm1, None, "greedy"))
             change = jnp.sqrt(jnp.mean(jnp.square(q_after - q[k])))
-            moved = largest_difference(after.target_params, learner.target_params)
-            wanted = soft_update(after.params, learner.target_params, h.tau) if from_replay else ()
-            return error, metrics, change, moved, largest_difference(after.target_params, wanted)
+            target = flat(after.target_params)
+            wanted = soft_update(flat(after.params), target_before, h.tau) if from_replay else target
+            return error, metrics, change, jnp.max(jnp.abs(target - target_before)), jnp.max(jnp.abs(target - wanted))
 
         index = jnp.append(jnp.arange(BATCHES), 0)
         counts = probe_counts(config, h, learner.updates.count)
-        error, metrics, change, moved, sync_error = jax.lax.map(update, (index, counts))
-        gap = jax.tree.map(jnp.subtract, learner.params, learner.target_params) if from_replay else ()
+        error, metrics, change, moved, sync_error = jax.lax.map(try_one, (index, counts))
+        gap = params - target_before if from_replay else jnp.zeros(1)
         return Probed(
             abs_td_error=error,
             metrics=metrics,
             q=q,
             q_change=change,
-            distance=norm(gap) / jnp.maximum(norm(learner.params), 1e-12),
+            distance=jnp.linalg.norm(gap) / jnp.maximum(jnp.linalg.norm(params), 1e-12),
             target_moved=moved,
             sync_error=sync_error,
             spread={name: jnp.max(out, axis=1) - jnp.min(out, axis=1) for name, out in seen.items()},
