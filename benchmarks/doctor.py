@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS, write_result
+from benchmarks.common import RESULTS, commit, write_result
 
 CARTPOLE = ("--env", "CartPole-v1")
 BROKEN: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -66,6 +66,7 @@ def diagnose(flags: tuple[str, ...]) -> dict[str, Any]:
         examined = subprocess.run(command, capture_output=True, text=True, check=True)
         after = json.loads(examined.stdout)["findings"]
         return {
+            "commit": commit(),
             "flags": " ".join(flags),
             "exit": trained.returncode,
             "alarms_in_training": {str(moment["env_steps"]): moment["alarms"] for moment in report["moments"]},
@@ -102,7 +103,7 @@ def overhead(repetitions: int) -> dict[str, Any]:
         }
         for name in ("seconds", "processor_seconds")
     }
-    return {"flags": " ".join(CARTPOLE), **ratios, "without": found[False], "with": found[True]}
+    return {"commit": commit(), "flags": " ".join(CARTPOLE), **ratios, "without": found[False], "with": found[True]}
 
 
 def main() -> None:

@@ -11,17 +11,18 @@ import jax
 import numpy as np
 import pytest
 from command_lines import refused
+from rich.console import Console
 
 from purejaxdqn import train
-from purejaxdqn.config import Config
+from purejaxdqn.config import Config, SettingError
 from purejaxdqn.doctor import command
 from purejaxdqn.doctor.checks import Case
-from purejaxdqn.doctor.checkup import REPORT, Examiner, earlier_moments, subject_of, take_lane
-from purejaxdqn.doctor.findings import CHECKS, judge, since_start
+from purejaxdqn.doctor.checkup import REPORT, Examiner, earlier_moments, key_words, subject_of, take_lane
+from purejaxdqn.doctor.findings import CHECKS, Finding, judge, since_start
 from purejaxdqn.doctor.looks import BATCHES, make_look_replay
 from purejaxdqn.doctor.probes import probe_counts
 from purejaxdqn.doctor.vitals import Vitals
-from purejaxdqn.folder import METRICS, Settings
+from purejaxdqn.folder import METRICS, Settings, read_config
 from purejaxdqn.runner import open_lanes
 from purejaxdqn.types import Hypers
 
@@ -228,9 +229,8 @@ def test_vitals_are_those_of_naive_twins(patient, examiner):
     assert found.reward_abs_max == 1.0 and found.reward_zero_share == 0.0 and found.reward_clipped_share is None
     assert found.replay_equal_rows == 0.0
 
-    key = jax.random.fold_in(jax.random.key(4, impl="threefry2x32"), 3)
-    look_key = jax.random.split(jax.random.fold_in(key, 60), 3)[0]
-    fed = jax.jit(make_look_replay(parts))(lane.memory, look_key, settings.hypers.as_arrays())
+    key = jax.random.wrap_key_data(key_words(4, 60)[0], impl="threefry2x32")
+    fed = jax.jit(make_look_replay(parts))(lane.memory, key, settings.hypers.as_arrays())
     assert fed.times.shape == fed.writers.shape == (BATCHES, 8)
     apply_q = jax.jit(lambda params, obs: parts.head.q_values(parts.network.apply(params, obs, None, "greedy")))
     errors, q_all, repeats = [], [], []
@@ -325,6 +325,7 @@ def runs(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_a_watched_run_is_bit_for_bit_the_same(runs):
     from purejaxdqn.checkpoint import load_checkpoint
 
@@ -358,6 +359,7 @@ def test_a_resumed_run_keeps_the_moments_before_it(tmp_path):
     assert earlier_moments(tmp_path, 400) == []
 
 
+@pytest.mark.slow
 def test_the_command_names_checks_and_changes_nothing(runs, capsys):
     folder = runs / "plain"
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
@@ -366,49 +368,60 @@ def test_the_command_names_checks_and_changes_nothing(runs, capsys):
     assert found["env_steps"] == 400 and set(found["vitals"]) == {"0", "1"}
     assert [finding["name"] for finding in found["findings"]] == [check.name for check in CHECKS]
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-    assert command.main([str(folder), "--seed-index", "1", "--no-compilation-cache"]) == 0
-    table = capsys.readouterr().out
-    assert "q-jumps" in table and "CartPole-v1" in table and "alarm" in table
+    assert alarms_in(Finding(**finding) for finding in found["findings"]) == ["target"]
 
 
-def test_a_run_without_a_checkpoint_is_examined_at_its_start(tmp_path, capsys):
+def test_a_person_gets_a_table_and_what_to_try(patient):
+    settings, _, _, _ = patient
+    findings = judge(
+        {3: Case(HEALTHY, Config(), Hypers(), []), 4: Case(HEALTHY, Config(), Hypers(target_period=1), [])}
+    )
+    console = Console(record=True, width=100, file=io.StringIO())
+    command.show(console, settings, 400, findings)
+    said = " ".join(console.export_text().split())
+    assert "CartPole-v1, 2 seeds, at 400 environment steps" in said and said.endswith("1 alarm")
+    assert said.count("alarm: target") == 1 and "(seeds 4)" in said and "docs/doctor.md#target" in said
+
+
+@pytest.mark.slow
+def test_a_run_without_a_checkpoint_is_examined_at_its_start(patient, tmp_path):
     """One that diverged in its first chunk."""
-    flags = [*SMALL, "--quiet", "--optimizer", "sgd", "--learning-rate", "1e6", "--out", str(tmp_path / "run")]
-    assert "became" in refused(capsys, train.main, flags)
-    assert command.main([str(tmp_path / "run"), "--json", "--no-compilation-cache"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    alarms = [finding["name"] for finding in found["findings"] if finding["severity"] == "alarm"]
-    assert found["env_steps"] == 40 and alarms == ["q-jumps"]
+    settings, _, _, _ = patient
+    config = settings.config.replace(optimizer="sgd")
+    settings = dataclasses.replace(settings, config=config, hypers=Hypers(learning_rate=1e3))
+    steps, vitals, found = command.examine(tmp_path, settings, [1], 4)
+    assert steps == 40 and list(vitals) == [4] and vitals[4].replay_fill == 40 / 200
+    assert alarms_in(found) == ["q-jumps"]
 
 
-def test_a_rollout_learner_is_examined_as_far_as_it_goes(tmp_path, capsys):
-    flags = [
-        "--algo",
-        "pqn",
-        "--total-steps",
-        "512",
-        "--num-envs",
-        "4",
-        "--rollout-length",
-        "16",
-        "--num-minibatches",
-        "4",
-    ]
-    flags += [
-        "--hidden",
-        "8",
-        "--eval-episodes",
-        "2",
-        "--no-compilation-cache",
-        "--quiet",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    assert train.main(flags) == 0
-    assert command.main([str(tmp_path / "run"), "--json", "--no-compilation-cache"]) == 0
-    found = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)["findings"]}
+@pytest.mark.slow
+def test_a_rollout_learner_is_examined_as_far_as_it_goes(tmp_path):
+    flags = ["--algo", "pqn", "--total-steps", "512", "--num-envs", "4", "--rollout-length", "16"]
+    flags += ["--num-minibatches", "4", "--hidden", "8", "--eval-episodes", "2", "--eval-every", "512", "--quiet"]
+    assert train.main([*flags, "--no-compilation-cache", "--doctor", "--out", str(tmp_path / "run")]) == 0
+    report = json.loads((tmp_path / "run" / REPORT).read_text())
+    found = {finding["name"]: finding for finding in report["findings"]}
     assert found["target"]["severity"] == found["replay"]["severity"] == "not applicable"
     assert found["q-jumps"]["severity"] == found["observations"]["severity"] == "ok"
+    vitals = report["moments"][-1]["vitals"]["0"]
+    assert vitals["followed_steps"] > 80 and vitals["td_percentiles"][3] > 0.0 and vitals["target_moved"] is None
+
+
+@pytest.mark.slow
+def test_environments_on_the_host_are_not_played(tmp_path):
+    pytest.importorskip("envpool")
+    flags = [*SMALL, "--quiet", "--env", "envpool/CartPole-v1", "--eval-every", "400"]
+    assert train.main([*flags, "--doctor", "--out", str(tmp_path / "run")]) == 0
+    report = json.loads((tmp_path / "run" / REPORT).read_text())
+    found = {finding["name"]: finding["severity"] for finding in report["findings"]}
+    assert found["episodes"] == found["overestimation"] == "not looked at"
+    assert found["q-jumps"] == found["replay"] == "ok"
+    # The checkpoint keeps no replay, so nothing is compiled and only the history is judged.
+    settings, _, _ = read_config(tmp_path / "run")
+    steps, _, findings = command.examine(tmp_path / "run", settings, [0], 4)
+    with pytest.raises(SettingError, match="no checkpoint yet"):
+        command.examine(tmp_path, settings, [0], 4)
+    assert steps == 400 and {f.name for f in findings if f.severity != "not looked at"} <= {"trend", "errors-clipped"}
 
 
 def test_bad_input_is_one_sentence(runs, tmp_path, capsys):

@@ -63,7 +63,7 @@ class Case(NamedTuple):
     """The seed's rows of metrics.csv, values as text or numbers, "" or None for a missing one."""
 
 
-UNSEEN = "the checkpoint holds no replay to look at"
+UNSEEN = "nothing was kept of what the learner is fed"
 NO_EPISODES = "no episodes were played: the environments step on the host"
 
 

@@ -1,7 +1,9 @@
 """Examines a run: its own state between chunks, or what its newest checkpoint keeps. It only ever reads."""
 
+import contextlib
+import gc
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +25,7 @@ from purejaxdqn.types import Hypers
 
 REPORT = "doctor.json"
 STREAM = 3
-"""Folded into a seed's key, so that what is drawn here is nobody else's."""
+"""Of a seed's random numbers: what is drawn here is nobody else's."""
 EPISODES = 16
 """Greedy episodes of one examination."""
 MOST_SEEDS = 4
@@ -69,6 +71,23 @@ def take_lane(tree: Any, place: Any) -> Any:
     return map_lane_leaves(lambda leaf: leaf[place], tree)
 
 
+def key_words(seed: int, iterations: int) -> np.ndarray:
+    """Raw keys uint32 [3, 2] of one moment, from NumPy: JAX's own functions would each be compiled for it."""
+    return np.random.SeedSequence([seed, STREAM, iterations]).generate_state(6).reshape(3, 2)
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """No garbage collection meanwhile: tracing makes many objects, and with it took half as long again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class Examiner:
     """A run's probes, compiled on first use, for every lane and every moment."""
 
@@ -84,32 +103,43 @@ class Examiner:
         self.on_device = settings.config.loop == "device"
 
     def jit(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """`fn` of one lane, as a function of (its first argument with lanes, the lane's place, others)."""
+        """`fn` of one lane as one of (its first argument with lanes, the lane's place, others, key words, hypers)."""
         # The host loop has one lane and no axis for it: its replay may be too large to copy.
         take = take_lane if self.on_device else lambda tree, place: tree
-        return jax.jit(lambda tree, place, *rest: fn(take(tree, place), *rest))
+
+        def of_lane(tree: Any, place: Any, *rest: Any) -> Any:
+            *others, words, h = rest
+            return fn(take(tree, place), *others, jax.random.wrap_key_data(words, impl=KEY_IMPL), h)
+
+        return jax.jit(of_lane)
+
+    @cached_property
+    def hypers(self) -> Hypers:
+        """Strongly typed, as everything that is compiled wants them."""
+        return self.settings.hypers.as_arrays()
 
     @cached_property
     def look_replay(self) -> Callable[..., Any]:
-        """(memory, place, key, hypers) -> what the learner is fed."""
+        """(memory, place, key words, hypers) -> what the learner is fed."""
         return self.jit(make_look_replay(self.parts))
 
     @cached_property
     def look_rollout(self) -> Callable[..., Any]:
-        """((environments, parameters, vector steps), place, key, hypers) -> what the learner is fed."""
+        """((environments, parameters, vector steps), place, key words, hypers) -> what the learner is fed."""
         look = make_look_rollout(self.settings.config, self.parts)
         return self.jit(lambda lane, key, h: look(lane[0], lane[1], lane[2].count, key, h))
 
     @cached_property
     def probe(self) -> Callable[..., Any]:
-        """(learner, place, fed, key, hypers) -> what updates would do."""
+        """(learner, place, fed, key words, hypers) -> what updates would do."""
         return self.jit(make_probe(self.settings.config, self.parts))
 
     @cached_property
     def play(self) -> Callable[..., Any]:
-        """(parameters, place, key, hypers) -> greedy episodes."""
+        """(parameters, place, key words, hypers) -> greedy episodes."""
         return self.jit(make_play(self.parts, float(self.settings.hypers.gamma), self.episodes))
 
+    @no_collection()
     def examine(self, subject: Subject, lane: int, iterations: int) -> Vitals:
         """The vitals of one lane; nothing of it is changed or donated.
 
@@ -120,27 +150,25 @@ class Examiner:
         """
         settings, config = self.settings, self.settings.config
         local, place = part_with(subject, lane) if self.on_device else (subject, 0)
-        h: Hypers = settings.hypers.as_arrays()
-        key = jax.random.fold_in(jax.random.key(settings.seeds[lane], impl=KEY_IMPL), STREAM)
-        look_key, probe_key, play_key = jax.random.split(jax.random.fold_in(key, iterations), 3)
-        fed = self.look(local, place, look_key, h)
+        h, words = self.hypers, key_words(settings.seeds[lane], iterations)
+        fed = self.look(local, place, words[0], h)
         probed = played = None
         if fed is not None:
             # A replay in the host's memory gives its batches where the learner is not.
             near = fed if config.replay_memory == "device" else jax.device_put(fed, jax.local_devices()[0])
-            probed = self.probe(local.learner, place, near, probe_key, h)
+            probed = self.probe(local.learner, place, near, words[1], h)
         if self.on_device:
-            played = self.play(local.learner.params, place, play_key, h)
+            played = self.play(local.learner.params, place, words[2], h)
         fed, probed, played = jax.device_get((fed, probed, played))
         return vitals_of(fed, probed, played, config, settings.hypers, self.parts.env.spec)
 
-    def look(self, subject: Subject, place: int, key: Any, h: Hypers) -> Any:
+    def look(self, subject: Subject, place: int, words: np.ndarray, h: Hypers) -> Any:
         """What the learner is fed; None where that was not kept."""
         if self.settings.config.learner == "replay":
-            return self.look_replay(subject.memory, place, key, h) if jax.tree.leaves(subject.memory) else None
+            return self.look_replay(subject.memory, place, words, h) if jax.tree.leaves(subject.memory) else None
         if not self.on_device:
             return None
-        return self.look_rollout((subject.env, subject.learner.params, subject.vector_steps), place, key, h)
+        return self.look_rollout((subject.env, subject.learner.params, subject.vector_steps), place, words, h)
 
 
 def judge_run(

@@ -33,7 +33,7 @@ class Probed(NamedTuple):
     metrics: LearnMetrics
     """float32 [K + 1]."""
     q: Array
-    """float32 [K, B, A] before any update, without noise."""
+    """float32 [K + 1, B, A] before any update, without noise."""
     q_change: Array
     """float32 [K + 1]: root mean square of the change of Q over the batch and all actions."""
     distance: Array
@@ -42,8 +42,8 @@ class Probed(NamedTuple):
     """float32 [K + 1]: largest change of a target parameter."""
     sync_error: Array
     """float32 [K + 1]: largest distance of a target parameter from τθ + (1 - τ)θ⁻."""
-    spread: dict[str, Array]
-    """By hidden layer, for each unit: its largest minus its smallest activation over all K × B examples, [F]."""
+    ranges: dict[str, tuple[Array, Array]]
+    """By hidden layer, for each unit: its smallest and its largest activation over each batch, [K + 1, F] both."""
 
 
 def one_update_config(config: Config) -> Config:
@@ -53,8 +53,8 @@ def one_update_config(config: Config) -> Config:
     return config.replace(**one, total_steps=prefill + config.num_updates * config.steps_per_iteration)
 
 
-def observed_pass(parts: Parts, params: Any, obs: Array) -> tuple[Array, dict[str, Array]]:
-    """Action values [B, A] without noise, and each hidden layer's activations [F, ...] by the layer's name."""
+def observed_pass(parts: Parts, params: Any, obs: Array) -> tuple[Array, dict[str, tuple[Array, Array]]]:
+    """Action values [B, A] without noise, and by hidden layer each unit's least and greatest activation, [F] both."""
     seen: dict[str, Array] = {}
 
     def keep(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
@@ -69,7 +69,7 @@ def observed_pass(parts: Parts, params: Any, obs: Array) -> tuple[Array, dict[st
 
     with nn.intercept_methods(keep):
         dist = parts.network.apply(params, obs, None, "greedy")
-    return parts.head.q_values(dist), seen
+    return parts.head.q_values(dist), {name: (out.min(axis=1), out.max(axis=1)) for name, out in seen.items()}
 
 
 def flat(tree: Any) -> Array:
@@ -142,10 +142,12 @@ def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, H
     from_replay = config.learner == "replay"
     update = (replay_update if from_replay else rollout_update)(config, parts)
 
+    # Traced once for the values before and after an update.
+    @jax.jit
+    def observed(params: Any, obs: Array) -> tuple[Array, dict[str, tuple[Array, Array]]]:
+        return observed_pass(parts, params, obs)
+
     def probe(learner: Learner, fed: Fed, key: Array, h: Hypers) -> Probed:
-        obs = fed.batch.obs_tm1
-        q, seen = observed_pass(parts, learner.params, obs.reshape(-1, *obs.shape[2:]))
-        q = q.reshape(*obs.shape[:2], -1)
         params, target_before = flat(learner.params), flat(learner.target_params)
 
         def try_one(entry: tuple[Array, Array]) -> tuple[Any, ...]:
@@ -153,16 +155,17 @@ def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, H
             batch, weight, rows = jax.tree.map(lambda leaf: leaf[k], (fed.batch, fed.weight, fed.rows))
             one = Fed(fed.window, batch, weight, rows)
             before = learner.replace(updates=Counter(count))  # type: ignore[attr-defined]
+            q, ranges = observed(learner.params, batch.obs_tm1)
             after, metrics, error = update(before, one, jax.random.fold_in(key, k), h)
-            q_after = parts.head.q_values(parts.network.apply(after.params, batch.obs_tm1, None, "greedy"))
-            change = jnp.sqrt(jnp.mean(jnp.square(q_after - q[k])))
+            change = jnp.sqrt(jnp.mean(jnp.square(observed(after.params, batch.obs_tm1)[0] - q)))
             target = flat(after.target_params)
             wanted = soft_update(flat(after.params), target_before, h.tau) if from_replay else target
-            return error, metrics, change, jnp.max(jnp.abs(target - target_before)), jnp.max(jnp.abs(target - wanted))
+            moved, off = jnp.max(jnp.abs(target - target_before)), jnp.max(jnp.abs(target - wanted))
+            return error, metrics, q, change, moved, off, ranges
 
         index = jnp.append(jnp.arange(BATCHES), 0)
         counts = probe_counts(config, h, learner.updates.count)
-        error, metrics, change, moved, sync_error = jax.lax.map(try_one, (index, counts))
+        error, metrics, q, change, moved, sync_error, ranges = jax.lax.map(try_one, (index, counts))
         gap = params - target_before if from_replay else jnp.zeros(1)
         return Probed(
             abs_td_error=error,
@@ -172,7 +175,7 @@ def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, H
             distance=jnp.linalg.norm(gap) / jnp.maximum(jnp.linalg.norm(params), 1e-12),
             target_moved=moved,
             sync_error=sync_error,
-            spread={name: jnp.max(out, axis=1) - jnp.min(out, axis=1) for name, out in seen.items()},
+            ranges=ranges,
         )
 
     return probe

@@ -180,12 +180,17 @@ def replay_vitals(fed: Fed, config: Config) -> dict[str, Any]:
     }
 
 
+def dead_share(least: Any, greatest: Any) -> float:
+    """Share of units [F] with one activation in all batches, from their ranges [K, F] over each."""
+    return float((np.min(least, axis=0) == np.max(greatest, axis=0)).mean())
+
+
 def learning_vitals(fed: Fed, probed: Probed, config: Config, h: Hypers, reward: float) -> dict[str, Any]:
     """What hypothetical updates do to Q, to the errors, and to the target network."""
     counts = np.asarray(fed.weight) > 0.0
     error = np.asarray(probed.abs_td_error)[:BATCHES][counts]
     grad = np.asarray(probed.metrics.grad_norm)[:BATCHES]
-    q, change = np.asarray(probed.q, np.float64), np.asarray(probed.q_change)[:BATCHES]
+    q, change = np.asarray(probed.q, np.float64)[:BATCHES], np.asarray(probed.q_change)[:BATCHES]
     q_rms = float(np.sqrt(np.mean(np.square(q))))
     error_rms = float(np.sqrt(np.mean(np.square(error, dtype=np.float64)))) if error.size else 0.0
     found: dict[str, Any] = {
@@ -196,7 +201,7 @@ def learning_vitals(fed: Fed, probed: Probed, config: Config, h: Hypers, reward:
         "q_rms": q_rms,
         "q_abs_max": float(np.abs(q).max()),
         "q_jump": float(change.max()) / max(q_rms + error_rms + reward, TINY),
-        "dead_units": {name: float((np.asarray(leaf) == 0.0).mean()) for name, leaf in probed.spread.items()},
+        "dead_units": {name: dead_share(*ranges) for name, ranges in probed.ranges.items()},
     }
     if config.head == "scalar" and config.loss == "huber":
         found["td_linear_share"] = float((error > float(h.huber_delta)).mean()) if error.size else None
