@@ -18,7 +18,7 @@ from purejaxdqn.doctor.looks import make_look_replay, make_look_rollout
 from purejaxdqn.doctor.play import make_play
 from purejaxdqn.doctor.probes import make_probe
 from purejaxdqn.doctor.vitals import Vitals, vitals_of
-from purejaxdqn.folder import Settings, finite, read_metrics, write_atomically
+from purejaxdqn.folder import METRICS, Settings, finite, read_table, write_atomically
 from purejaxdqn.loops.device import KEY_IMPL
 from purejaxdqn.loops.lanes import map_lane_leaves
 from purejaxdqn.types import Hypers
@@ -183,7 +183,7 @@ def judge_run(
       vitals: by seed.
       earlier: checks that raised an alarm before in this run.
     """
-    rows = read_metrics(folder, env_steps)
+    rows = read_table(folder, METRICS, env_steps)
     return judge(
         {
             seed: Case(found, settings.config, settings.hypers, [row for row in rows if int(row["seed"]) == seed])
