@@ -116,8 +116,8 @@ def test_going_on_with_a_run_of_which_seeds_have_ended(three, tmp_path, monkeypa
 
     real = Run.train
 
-    def halting(self, listener, stop_requested, on_rows):
-        real(self, listener, lambda: self.env_steps >= moment, on_rows)
+    def halting(self, listener, stop_requested, *others):
+        real(self, listener, lambda: self.env_steps >= moment, *others)
 
     monkeypatch.setattr(Run, "train", halting)
     assert train.main([*SMALL, "--out", str(folder), "--seeds", "3", "--seed", "5", *BUDGET]) == 130
