@@ -86,7 +86,7 @@ def write_result(name: str, what: str, data: dict[str, Any], command: str | None
     program = f"python -m {module.name}" if module else Path(sys.argv[0]).name
     result = {
         "what": what,
-        "command": command or " ".join([program.removesuffix(".__main__"), *arguments]),
+        "command": command or f"{program.removesuffix('.__main__')} {shlex.join(arguments)}".strip(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
         "hardware": hardware(),
