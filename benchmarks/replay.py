@@ -86,10 +86,12 @@ def make_replays(capacity: int, fan_outs: list[int]) -> dict[str, Replay]:
 
 def measure(capacity: int, fan_outs: list[int], trips: int, repetitions: int) -> dict[str, list[float]]:
     """Microseconds a trip of every replay, by repetition."""
-    runs, carries = {}, {}
+    runs: dict[str, Any] = {}
+    carries: dict[str, Any] = {}
     for name, replay in make_replays(capacity, fan_outs).items():
         runs[name] = contender(replay)
-        carries[name] = runs[name](filled(replay, capacity), jnp.float32(0), trips)
+        # Waited for, because what still ran would count as the first timing's time.
+        carries[name] = jax.block_until_ready(runs[name](filled(replay, capacity), jnp.float32(0), trips))
     micros: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repetitions):
         for name, run in runs.items():
