@@ -36,7 +36,7 @@ def variants_of(tutorial: str) -> list[str]:
 def headline_table(tutorial: str) -> str:
     """The share of seeds that reaches each headline, for every variant that was measured."""
     result = read_result("tutorials")
-    if result is None:
+    if result is None or tutorial not in result["recipes"]:
         return ""
     lines = ["| recipe | what | seeds | share | 95 % interval |", "|---|---|---|---|---|"]
     for name in variants_of(tutorial):
@@ -46,7 +46,8 @@ def headline_table(tutorial: str) -> str:
             lines.append(
                 f"| `{name}` | {what} | {found['reached']} of {found['seeds']} | {share} | {low:.1%} to {high:.1%} |"
             )
-    return "\n".join([*lines, "", source(result, "tutorials", "../../")])
+    trained = {"command": result["recipes"][tutorial]["train_command"]}
+    return "\n".join([*lines, "", source(result | trained, "tutorials", "../../")])
 
 
 def all_values(name: str) -> dict[str, Any]:
