@@ -14,7 +14,7 @@ from tensorboardX import SummaryWriter
 
 from purejaxdqn import checkpoint as ckpt
 from purejaxdqn.build import Parts, build
-from purejaxdqn.config import SettingError, require
+from purejaxdqn.config import require
 from purejaxdqn.endings import STEPS, Budget, Endings
 from purejaxdqn.folder import (
     CHECKPOINTS,
@@ -26,13 +26,13 @@ from purejaxdqn.folder import (
     append_rows,
     finite,
     hardware,
-    read_config,
     read_table,
     remove_unfinished,
     versions,
     write_atomically,
     write_table,
 )
+from purejaxdqn.kept import Best, Flat, load_params, pick_lanes
 from purejaxdqn.loops.device import KEY_IMPL, make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, make_plan, repeat_hypers, seed_keys
@@ -83,37 +83,6 @@ class Listener(Protocol):
     def started(self, plan: Any, settings: Settings, env_steps: int, compile_seconds: float) -> None: ...
 
     def chunk(self, report: ChunkReport) -> None: ...
-
-
-class Best(NamedTuple):
-    """Each seed's best evaluation so far, and the parameters that reached it."""
-
-    score: np.ndarray
-    """float64 [L], -inf before the first evaluation."""
-    env_steps: np.ndarray
-    """int64 [L], where it was reached."""
-    params: dict[str, np.ndarray]
-    """Leaves by path, [L, ...]."""
-
-    def update(self, lanes: np.ndarray, scores: np.ndarray, env_steps: int, params: dict[str, np.ndarray]) -> "Best":
-        """The better of old and new for each of the seeds evaluated, bool [L]; a tie goes to the new one, which has
-        learnt for longer."""
-        better = lanes & (scores >= self.score)
-        return Best(
-            score=np.where(better, scores, self.score),
-            env_steps=np.where(better, env_steps, self.env_steps),
-            params=pick_lanes(better, params, self.params),
-        )
-
-
-Flat = dict[str, np.ndarray]
-
-
-def pick_lanes(lanes: np.ndarray, these: Flat, others: Flat) -> Flat:
-    """Leaves [L, ...] by path: `these` of the lanes, bool [L], and `others` of the rest."""
-    return {
-        name: np.where(lanes.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, others[name]) for name, leaf in these.items()
-    }
 
 
 def open_lanes(settings: Settings, seeds: tuple[int, ...]) -> tuple[Parts, Lanes]:
@@ -476,31 +445,6 @@ class Run:
         """Shapes of the parameters of all lanes."""
         one_lane = jax.eval_shape(self.parts.network.init, jax.random.key(0))
         return lane_shapes(one_lane, len(self.settings.seeds))
-
-
-def load_params(folder: Path, which: str, like: Any, num_lanes: int) -> Any:
-    """Parameters of a trained run for a new one's lanes, [L, ...] in numpy.
-
-    Args:
-      folder: of the trained run. One with a single seed serves every lane, another must have as many as there are.
-      which: `best` by evaluation, or `last`.
-      like: shapes of one lane's parameters.
-      num_lanes: of the new run.
-
-    Raises:
-      SettingError: where the folder is no run, is damaged, or its network is another.
-    """
-    seeds = len(read_config(folder, "init_from")[0].seeds)
-    remedy = f"it has {seeds} seeds and this run {num_lanes}: use a run of 1 seed or of as many"
-    require(seeds in (1, num_lanes), "init_from", str(folder), remedy)
-    try:
-        flat = ckpt.load_checkpoint(folder / CHECKPOINTS, with_state=False).policy[which]
-        params = ckpt.from_flat(flat, lane_shapes(like, seeds))
-    except ckpt.DamagedCheckpoint as error:
-        raise SettingError(
-            "init_from", str(folder), f"its parameters do not fit this run's network: {error}"
-        ) from error
-    return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_lanes, *leaf.shape[1:])), params)
 
 
 def crosses(before: int, after: int, period: int) -> bool:

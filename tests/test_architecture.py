@@ -29,7 +29,7 @@ TIERS = [
     {"learn"},
     {"build"},
     {"loops", "checkpoint", "folder", "recipes"},
-    {"recording", "records", "policy"},
+    {"recording", "records", "kept", "policy"},
     {"runner"},
     {"display", "doctor"},
     {"train", "evaluate", "scores", "sweep"},

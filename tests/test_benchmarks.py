@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import common, family
+from benchmarks import common, family, gotchas, tutorials
 
 
 @pytest.fixture
@@ -41,3 +41,36 @@ def test_one_label_cannot_name_two_results(measured, capsys):
         measured("--label", "without noise", "--algos", "dqn", "rainbow")
     assert stopped.value.code == 2
     assert "--label without noise" in capsys.readouterr().err
+
+
+def test_wilsons_interval_by_hand():
+    """Of 128 of 128: from n / (n + z²) to 1; the others are from the closed form with z = 1.96."""
+    square = 1.959964**2
+    low, high = tutorials.wilson(128, 128)
+    assert abs(low - 128 / (128 + square)) < 1e-9 and abs(high - 1.0) < 1e-9
+    low, high = tutorials.wilson(5, 10)
+    assert abs(low + high - 1.0) < 1e-9 and abs(low - 0.2366) < 1e-4
+
+
+def test_effects_are_differences_seed_by_seed():
+    task = gotchas.TASKS["CartPole-v1"]
+    base = {"last": [500.0, 500.0, 0.0, 0.0], "curve": [[500.0, 500.0]] * 4}
+    worse = {"last": [500.0, 0.0, 0.0, 0.0], "curve": [[250.0, 250.0]] * 4}
+    found = gotchas.effects(task, {"base": base, "huber": worse})
+    assert found["base"]["solved"] == 0.5 and found["base"]["area"] == 1.0 and found["base"]["area_effect"] == 0.0
+    assert found["huber"]["solved_effect"] == -0.25 and found["huber"]["area_effect"] == -0.5
+    assert found["huber"]["area_effect_interval_95"] == [-0.5, -0.5], "every seed differs by the same"
+
+
+@pytest.mark.parametrize("env", gotchas.TASKS)
+def test_every_variant_changes_the_base_and_runs_as_a_group_of_its_program(env):
+    """Only hypers differ within a group, and no variant is the base itself."""
+    task = gotchas.TASKS[env]
+    grouped = gotchas.groups(task, list(gotchas.VARIANTS))
+    assert {name for _, members in grouped for name in members} == set(gotchas.VARIANTS)
+    assert len(grouped) < len(gotchas.VARIANTS)
+    base_config = next(config for config, members in grouped if "base" in members)
+    base = next(members["base"] for _, members in grouped if "base" in members)
+    for config, members in grouped:
+        for name, hypers in members.items():
+            assert name == "base" or config != base_config or hypers != base

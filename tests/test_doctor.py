@@ -14,12 +14,14 @@ from command_lines import refused
 from rich.console import Console
 
 from purejaxdqn import train
+from purejaxdqn.build import build
 from purejaxdqn.config import Config, SettingError
 from purejaxdqn.doctor import command
 from purejaxdqn.doctor.checks import Case
 from purejaxdqn.doctor.checkup import REPORT, Examiner, earlier_moments, key_words, subject_of, take_lane
 from purejaxdqn.doctor.findings import CHECKS, Finding, judge, since_start
 from purejaxdqn.doctor.looks import BATCHES, make_look_replay
+from purejaxdqn.doctor.play import make_play
 from purejaxdqn.doctor.probes import probe_counts
 from purejaxdqn.doctor.vitals import Vitals
 from purejaxdqn.folder import METRICS, Settings, read_config
@@ -421,7 +423,11 @@ def test_environments_on_the_host_are_not_played(tmp_path):
     steps, _, findings = command.examine(tmp_path / "run", settings, [0], 4)
     with pytest.raises(SettingError, match="no checkpoint yet"):
         command.examine(tmp_path, settings, [0], 4)
-    assert steps == 400 and {f.name for f in findings if f.severity != "not looked at"} <= {"trend", "errors-clipped"}
+    assert steps == 400 and {f.name for f in findings if f.severity != "not looked at"} <= {
+        "trend",
+        "errors-clipped",
+        "ends",
+    }
 
 
 def test_bad_input_is_one_sentence(runs, tmp_path, capsys):
@@ -436,3 +442,29 @@ def test_bad_input_is_one_sentence(runs, tmp_path, capsys):
             path.write_bytes(b"")
     said = refused(capsys, command.main, [str(damaged), "--no-compilation-cache"])
     assert said.startswith("purejaxdqn-doctor: --run") and "cannot be read" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity", "words"),
+    [
+        ({}, "ok", ["time limits do not"]),
+        ({"mask_terminals": False}, "note", ["bootstrap where an episode terminated"]),
+        ({"bootstrap_truncation": False}, "note", ["time limit counts as the end"]),
+    ],
+)
+def test_ends_are_told_from_the_settings(changes, severity, words):
+    found = findings_of(config=Config(loss="huber", **changes))["ends"]
+    assert found.severity == severity and all(word in found.sentence() for word in words)
+
+
+def test_what_was_obtained_is_in_the_learners_rewards():
+    """Else a run with scaled rewards would seem to overestimate them."""
+    played = {}
+    for scale in (1.0, 10.0):
+        parts = build(Config(reward_scale=scale, hidden=(4,)))
+        params = parts.network.init(jax.random.key(0))
+        found = make_play(parts, 0.9, 4)(params, jax.random.key(1), Hypers(gamma=0.9).as_arrays())
+        played[scale] = np.asarray(found.discounted_return), np.asarray(found.start_q), np.asarray(found.terminated)
+    assert played[1.0][2].all(), "an untrained network's pole falls, so that nothing of Q is in what was obtained"
+    np.testing.assert_allclose(played[10.0][0], 10.0 * played[1.0][0], rtol=1e-5)
+    np.testing.assert_array_equal(played[10.0][1], played[1.0][1])

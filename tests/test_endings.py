@@ -171,7 +171,7 @@ def test_beginning_with_another_runs_parameters(three, tmp_path, capsys):
     said = refused(capsys, train.main, [*SMALL, "--seeds", "2", *flags, "--out", str(tmp_path / "no")])
     assert "--init-from" in said and "3 seeds and this run 2" in said
     said = refused(capsys, train.main, [*SMALL, "--seeds", "3", *flags, "--hidden", "9", "--out", str(tmp_path / "no")])
-    assert "--init-from" in said and "do not fit this run's network" in said
+    assert "--init-from" in said and "whose network is this run's" in said
     said = refused(capsys, train.main, [*SMALL, "--init-from", str(tmp_path), "--out", str(tmp_path / "no")])
     assert "holds no config.json" in said
     assert not (tmp_path / "no").exists() and summary

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from purejaxdqn.plots import _tidy, learning_curve, read_returns, step_label
+from purejaxdqn.plots import (
+    _tidy,
+    episode_curve,
+    learning_curve,
+    read_episodes,
+    read_returns,
+    step_label,
+    trailing_mean,
+)
 
 HEADER = ["seed", "env_steps", "loss", "episode_return", "eval_return"]
 
@@ -84,3 +92,49 @@ def test_long_curves_are_thinned_in_blocks() -> None:
 )
 def test_step_labels(value: float, label: str) -> None:
     assert step_label(value) == label
+
+
+def write_episodes(path: Path, lengths: list[int], told: float = 1.0) -> Path:
+    """Write seeds with so many episodes, whose return is their number and the learner's `told` times it."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["seed", "episode", "env_steps", "episode_return", "learning_return", "episode_length"])
+        for seed, count in enumerate(lengths):
+            for episode in range(1, count + 1):
+                writer.writerow([seed, episode, 10 * episode, episode, told * episode, 10])
+    return path
+
+
+def test_episodes_of_seeds_that_ended_early_are_missing(tmp_path: Path) -> None:
+    numbers, returns, learning = read_episodes(write_episodes(tmp_path / "episodes.csv", [3, 1], told=2.0))
+    np.testing.assert_array_equal(numbers, [1, 2, 3])
+    np.testing.assert_array_equal(returns, [[1, 2, 3], [1, np.nan, np.nan]])
+    np.testing.assert_array_equal(learning, 2.0 * returns)
+    with pytest.raises(ValueError, match="no rows"):
+        read_episodes(write_episodes(tmp_path / "none.csv", []))
+
+
+def test_trailing_mean_against_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    curves = rng.normal(size=(3, 50))
+    curves[1, 30:] = np.nan
+    curves[2, 10:13] = np.nan
+    for width in (1, 7, 60):
+        found = trailing_mean(curves, width)
+        for row, means in zip(curves, found, strict=True):
+            for t, value in enumerate(row):
+                held = row[max(0, t + 1 - width) : t + 1]
+                expected = np.nan if np.isnan(value) else np.nanmean(held)
+                np.testing.assert_allclose(means[t], expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("lengths", [[30], [30, 25, 40], [60] * 6])
+def test_episodes_are_drawn_and_shaped_rewards_add_a_line(tmp_path: Path, lengths: list[int]) -> None:
+    pictures = []
+    for told in (1.0, 3.0):
+        path = write_episodes(tmp_path / "episodes.csv", lengths, told)
+        episode_curve(path, tmp_path / "episodes.png", env_id="CartPole-v1", solved_at=100.0)
+        with Image.open(tmp_path / "episodes.png") as image:
+            pictures.append(np.asarray(image.convert("RGB")))
+    assert pictures[0].shape == (675, 1200, 3) and not np.array_equal(*pictures)

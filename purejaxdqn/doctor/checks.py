@@ -242,6 +242,21 @@ def dead_units(case: Case) -> Verdict:
     return graded(max(found.values()), DEAD_ALARM, DEAD_NOTE, text)
 
 
+def ends(case: Case) -> Verdict:
+    """What a target is told of the end of an episode; settings say it."""
+    faults = [
+        text
+        for wrong, text in (
+            (not case.config.mask_terminals, "targets bootstrap where an episode terminated"),
+            (not case.config.bootstrap_truncation, "a time limit counts as the end of all value"),
+        )
+        if wrong
+    ]
+    return (
+        Verdict("note", " and ".join(faults)) if faults else Verdict("ok", "terminations end value, time limits do not")
+    )
+
+
 def replay(case: Case) -> Verdict:
     """Age and repetitions of what is drawn."""
     v = case.vitals

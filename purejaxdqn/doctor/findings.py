@@ -98,6 +98,12 @@ CHECKS: tuple[Check, ...] = (
         "If sizes matter, try --no-env-params.reward-clip; if all are 0, more exploration (--epsilon-fraction).",
     ),
     Check(
+        "ends",
+        checks.ends,
+        "A state after which nothing comes is worth nothing, and one at which a clock rang is worth what it was.",
+        "Leave out --no-mask-terminals and --no-bootstrap-truncation.",
+    ),
+    Check(
         "observations",
         checks.observations,
         "What does not change cannot tell states apart.",

@@ -21,7 +21,8 @@ class Played(NamedTuple):
     start_q: Array
     """float32: greatest action value at the start."""
     discounted_return: Array
-    """float32: what was obtained, plus γ^T times the greatest action value after T steps without a termination."""
+    """float32: what was obtained, in the learner's rewards, plus γ^T times the greatest action value after T steps
+    without a termination."""
     length: Array
     """int32: steps followed."""
     terminated: Array
@@ -76,7 +77,7 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
             keep = counts.reshape(-1, *[1] * (row.final_obs.ndim - 1))
             after = Played(
                 so_far.start_q,
-                so_far.discounted_return + jnp.where(counts, h.gamma**step * row.reward, 0.0),
+                so_far.discounted_return + jnp.where(counts, h.gamma**step * parts.view(row).reward, 0.0),
                 so_far.length + counts,
                 jnp.logical_or(so_far.terminated, jnp.logical_and(counts, row.terminated)),
                 jnp.logical_or(so_far.truncated, jnp.logical_and(counts, row.truncated)),
