@@ -65,6 +65,7 @@ class Settings:
     eval_max_steps: int | None = None
     eval_every_episodes: int | None = None
     total_episodes: int | None = None
+    count_prefill: bool = False
     stop_at_return: float | None = None
     patience: int | None = None
     init_from: str | None = None

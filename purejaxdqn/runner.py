@@ -153,6 +153,8 @@ class Run:
         params = ckpt.to_flat(self.lanes.get(self.state.learner.params))
         count = len(self.settings.seeds)
         self.best = Best(np.full(count, -np.inf), np.zeros(count, np.int64), params)
+        if self.settings.count_prefill:
+            self.endings.episodes += np.asarray(self.lanes.get(self.state.episodes.ended))
         for name in self.tables:
             write_table(self.folder, name, [])
 

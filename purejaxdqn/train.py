@@ -60,6 +60,8 @@ class RunOptions:
     """Environment steps after which an episode of an evaluation counts as it stands (gymnax's environments)."""
     total_episodes: int | None = None
     """Episodes of training after which a seed ends, if --total-steps does not end it before."""
+    count_prefill: bool = False
+    """Whether --total-episodes counts the episodes of the prefill too (gymnax's environments)."""
     stop_at_return: float | None = None
     """An episode of training with so large a return ends its seed."""
     patience: int | None = None
@@ -99,9 +101,10 @@ COUNTS = {
 """Options that are whole numbers where they are given, and what they count."""
 SAVED_OPTIONS = (
     *("eval_max_steps", "eval_every_episodes", "total_episodes", "stop_at_return", "patience"),
-    *("init_from", "init_which"),
+    *("count_prefill", "init_from", "init_which"),
 )
 """Options that a run keeps as they are."""
+COUNT_PREFILL = "only --total-episodes of an environment of gymnax counts episodes: leave it out"
 INIT_WHICH = "nothing is begun with: leave it out, or name a run by --init-from"
 
 
@@ -187,6 +190,8 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     for name, unit in COUNTS.items():
         value = getattr(options, name)
         require(value is None or value >= 1, name, value, f"use at least 1 {unit}")
+    counts = not options.count_prefill or (options.total_episodes is not None and not on_host)
+    require(counts, "count_prefill", options.count_prefill, COUNT_PREFILL)
     require(options.init_from is not None or options.init_which == "best", "init_which", options.init_which, INIT_WHICH)
     settings = Settings(
         config=config,

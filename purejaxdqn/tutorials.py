@@ -151,7 +151,14 @@ NOTE51_CARTPOLE = Tutorial(
         "target_period": 100,
         "epsilon_final": 0.1,
     },
-    run={"total_episodes": 300, "log_every": 1_000, "eval_max_steps": 500, "eval_episodes": 10},
+    # Its three hundred episodes begin with those that fill its memory.
+    run={
+        "total_episodes": 300,
+        "count_prefill": True,
+        "log_every": 1_000,
+        "eval_max_steps": 500,
+        "eval_episodes": 10,
+    },
     solved_at=475.0,
 )
 # 84 × 84 × 4 grey frames, skip 4, maximum over two frames and up to 30 no-ops are EnvPool's defaults here.

@@ -239,6 +239,8 @@ class Episodes:
     """int32 [E]: environment steps so far."""
     learning_return: Array
     """float32 [E]: sum of the rewards so far as the learner was told them."""
+    ended: Array
+    """int32 []: episodes of the run that have ended, those of the warm-up included."""
 
 
 @struct.dataclass

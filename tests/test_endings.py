@@ -128,6 +128,18 @@ def test_going_on_with_a_run_of_which_seeds_have_ended(three, tmp_path, monkeypa
     assert tables(folder) == rows
 
 
+def test_episodes_of_the_prefill_count_where_they_are_asked_to(tmp_path):
+    """2 environments fall several times in 400 random steps: so many episodes fewer are trained on."""
+    flags = ["--learning-starts", "400", *BUDGET]
+    ends = {}
+    for name, more in (("after", []), ("all", ["--count-prefill"])):
+        _, summary, rows = run(tmp_path, name, *flags, *more)
+        numbers = [int(row["episode"]) for row in rows["episodes.csv"]]
+        assert numbers == list(range(numbers[0], 31)) and summary["evaluation"][0]["ended_by"] == "episodes"
+        ends[name] = numbers[0]
+    assert ends["after"] == 1 and 400 / 60 < ends["all"] - 1 < 400 / 10
+
+
 def test_patience_and_evaluations_by_episodes(tmp_path):
     """Random play gets no better for long: the run ends long before its steps, an evaluation for every 5 episodes."""
     flags = ["--patience", "4", "--eval-every-episodes", "5", "--log-episodes", "40", "--learning-rate", "1e-9"]
@@ -180,6 +192,7 @@ def test_beginning_with_another_runs_parameters(three, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (["--count-prefill"], ["--count-prefill True", "--total-episodes"]),
         (["--patience", "0"], ["--patience 0", "at least 1 evaluation"]),
         (["--total-episodes", "0"], ["--total-episodes 0", "at least 1 episode"]),
         (["--eval-max-steps", "0"], ["--eval-max-steps 0", "at least 1 environment step"]),

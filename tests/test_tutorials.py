@@ -54,7 +54,8 @@ TEXTS = {
     | {"activation": "relu", "initializer": "normal", "loss": "squared", "optimizer": "adam", "learning_rate": 0.01}
     | {"gamma": 0.9, "epsilon_schedule": "constant", "epsilon_final": 0.1, "buffer_size": 2_000, "batch_size": 32}
     | {"learning_starts": 2_000, "prefill": "policy", "rollout_length": 1, "updates_per_rollout": 1, "tau": 1.0}
-    | {"target_period": 100, "reward_shaping": "cartpole-distance", "mask_terminals": False, "total_episodes": 300},
+    | {"target_period": 100, "reward_shaping": "cartpole-distance", "mask_terminals": False, "total_episodes": 300}
+    | {"count_prefill": True},
 }
 
 

@@ -117,6 +117,7 @@ def follow_episodes(
         episode_return=jnp.where(done, 0.0, episode_return),
         episode_length=jnp.where(done, 0, episode_length),
         learning_return=jnp.where(done, 0.0, learning_return),
+        ended=episodes.ended + jnp.sum(done),
     )
     return running, metrics
 
@@ -177,6 +178,7 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
             episode_return=jnp.zeros(config.num_envs),
             episode_length=jnp.zeros(config.num_envs, jnp.int32),
             learning_return=jnp.zeros(config.num_envs),
+            ended=jnp.zeros((), jnp.int32),
         )
 
         def at_random(env: Any, key: Array, index: Array) -> Array:
