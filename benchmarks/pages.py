@@ -141,7 +141,8 @@ def draw_tutorial(tutorial: str, path: Path) -> None:
     # Rewards that the tutorial shapes are the ones that it plots.
     shaped = RECIPES[tutorial].config.get("reward_shaping", "none") != "none"
     for (name, recipe), colour in zip(found.items(), (BLUE, ORANGE, GREEN), strict=False):
-        curve = recipe["curve"]["learning_return" if shaped else "return"]
+        found_curve = recipe["curve"]["learning_return" if shaped else "return"]
+        curve = {key: np.array(values, float) for key, values in found_curve.items()}
         axes.fill_between(curve["x"], curve["low"], curve["high"], color=colour, alpha=0.2, lw=0)
         axes.plot(curve["x"], curve["iqm"], color=colour, lw=2, label=f"{name}, {len(recipe['episodes'])} seeds")
     axes.set_ylabel("shaped return" if shaped else "return", fontsize=9)

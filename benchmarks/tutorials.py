@@ -105,7 +105,9 @@ def thin(x: np.ndarray, curves: np.ndarray) -> dict[str, Any]:
     curves = curves[:, keep]
     low, high = bootstrap_interval(curves)
     values = {"iqm": iqm(curves), "low": low, "high": high}
-    return {"x": x[keep].tolist()} | {name: np.round(np.asarray(v, float), 3).tolist() for name, v in values.items()}
+    # Before the first seed's memory is full there is nothing.
+    lists = {name: np.round(np.asarray(value, float), 3).tolist() for name, value in values.items()}
+    return {"x": x[keep].tolist()} | {name: [v if v == v else None for v in found] for name, found in lists.items()}
 
 
 def episode_curve(folder: Path) -> dict[str, Any]:
