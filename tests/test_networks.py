@@ -191,7 +191,7 @@ def test_initializers_have_their_variance(initializer, variance):
 def test_orthogonal_initializer_is_orthogonal_and_the_list_is_complete():
     kernel, _ = kernel_and_bias("orthogonal")
     np.testing.assert_allclose(kernel @ kernel.T, np.eye(128), atol=1e-4)
-    assert set(INITIALIZERS) == {*VARIANCES, "orthogonal"}
+    assert set(INITIALIZERS) == {*VARIANCES, "orthogonal", "normal"}
 
 
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
