@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-STEPS, EPISODES, RETURN, PATIENCE = "steps", "episodes", "return", "patience"
+STEPS, EPISODES, RETURN, PATIENCE, DIVERGED = "steps", "episodes", "return", "patience", "diverged"
 
 
 class Budget(NamedTuple):
@@ -40,6 +40,11 @@ class Endings:
     def running(self) -> np.ndarray:
         """bool [L]: lanes that have not ended."""
         return np.array([cause is None for cause in self.ended_by])
+
+    @property
+    def diverged(self) -> np.ndarray:
+        """bool [L]: lanes whose loss became no finite number."""
+        return np.array([cause == DIVERGED for cause in self.ended_by])
 
     def end(self, lanes: np.ndarray, cause: str, env_steps: int) -> None:
         """Ends those of the lanes, bool [L], that still run."""

@@ -95,8 +95,8 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     from purejaxdqn.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
     from purejaxdqn.loops.lanes import lane_shapes, seed_keys
     from purejaxdqn.recording import write_gif, write_mp4
-    from purejaxdqn.runner import open_lanes
     from purejaxdqn.stats import standard_error
+    from purejaxdqn.training import open_lanes
 
     chosen = tuple(settings.seeds[index] for index in indices)
     on_host = settings.config.loop == "host"

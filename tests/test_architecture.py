@@ -30,6 +30,7 @@ TIERS = [
     {"build"},
     {"loops", "checkpoint", "folder", "recipes"},
     {"recording", "records", "kept", "policy"},
+    {"training"},
     {"runner"},
     {"display", "doctor"},
     {"train", "evaluate", "scores", "sweep"},

@@ -25,7 +25,7 @@ from purejaxdqn.doctor.play import make_play
 from purejaxdqn.doctor.probes import probe_counts
 from purejaxdqn.doctor.vitals import Vitals
 from purejaxdqn.folder import METRICS, Settings, read_config
-from purejaxdqn.runner import open_lanes
+from purejaxdqn.training import open_lanes
 from purejaxdqn.types import Hypers
 
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]

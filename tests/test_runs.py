@@ -12,8 +12,10 @@ from purejaxdqn import checkpoint as ckpt
 from purejaxdqn.config import Config
 from purejaxdqn.display import Lines, Silent, closing_table, steps_text
 from purejaxdqn.folder import CHECKPOINTS, Settings
+from purejaxdqn.kept import Best
 from purejaxdqn.policy import load_policy
-from purejaxdqn.runner import Best, Diverged, Interrupted, Run, crosses
+from purejaxdqn.runner import Diverged, Interrupted, Run
+from purejaxdqn.training import crosses
 from purejaxdqn.types import Hypers
 
 
