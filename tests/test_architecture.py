@@ -24,7 +24,7 @@ TIERS = [
         "endings",
         "tutorials",
     },
-    {"types", "distributional", "cli", "scenes", "plots", "atari_scores", "video"},
+    {"types", "distributional", "cli", "scenes", "plots", "atari_scores", "comparison", "video"},
     {"heads", "backups", "networks", "explore", "optim", "replay", "envs", "render", "shaping"},
     {"learn"},
     {"build"},
