@@ -9,7 +9,6 @@ Writes results/tutorials.json after every recipe; with --keep, recipes that are 
 import argparse
 import csv
 import json
-import math
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import RESULTS, commit, run, write_result
+from purejaxdqn.comparison import wilson
 from purejaxdqn.folder import versions
 from purejaxdqn.plots import read_episodes, trailing_mean
 from purejaxdqn.stats import bootstrap_interval, iqm
@@ -26,14 +26,6 @@ from purejaxdqn.stats import bootstrap_interval, iqm
 WHAT = "tutorials' recipes over many seeds: the share that reaches each headline, with a 95 % Wilson interval"
 POINTS = 100
 """Of a curve."""
-
-
-def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a share, count of total (Wilson 1927)."""
-    share, square = count / total, z * z / total
-    middle = (share + square / 2) / (1 + square)
-    half = z * math.sqrt(share * (1 - share) / total + square / (4 * total)) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def share_of(reached: np.ndarray) -> dict[str, Any]:
