@@ -1,6 +1,6 @@
 """Lanes on their way: chunks of `iterate` and, between them, evaluations, endings and the best parameters so far.
 
-Every lane is a seed with its hypers; whether it is one of a run's seeds or one of a sweep's thousands does not show here.
+Every lane is a seed with its hypers; whether it is one of a run's seeds or of a sweep's thousands does not show here.
 What is written of it is for `runner` and `sweep` to say.
 """
 

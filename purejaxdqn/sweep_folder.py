@@ -1,0 +1,122 @@
+"""The folder of a sweep: names, and columns in NumPy's own compact files, which pandas reads in one line:
+
+`pandas.DataFrame(dict(numpy.load("curves.npz")))`
+"""
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import platform
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from purejaxdqn.config import SettingError, one_line
+from purejaxdqn.folder import write_atomically
+
+FORMAT = 1
+SWEEP, CURVES, LANES, SUMMARY = "sweep.json", "curves.npz", "lanes.npz", "summary.json"
+BEST, POLICY, GIF, REPORT, UNITS, LOCK = "best.toml", "policy.npz", "policy.gif", "report.html", "units", ".lock"
+
+CURVE_COLUMNS: dict[str, str] = {
+    **dict.fromkeys(("lane", "setting", "seed", "env_steps", "updates", "episodes"), "int32"),
+    **dict.fromkeys(("episode_return", "episode_length", "loss", "q_value", "abs_td_error", "grad_norm"), "float32"),
+    **dict.fromkeys(("epsilon", "eval_return", "eval_stderr"), "float32"),
+}
+"""Of curves.npz: a row for each lane and logged chunk, NaN where a number is missing."""
+LANE_COLUMNS: dict[str, str] = {
+    **dict.fromkeys(("lane", "setting", "seed", "env_steps", "dropped_at", "best_env_steps"), "int32"),
+    **dict.fromkeys(("last_mean_return", "best_mean_return", "area"), "float32"),
+    "diverged": "bool",
+}
+"""Of lanes.npz: a row for each lane. `dropped_at` is the rung of halving after which it was dropped, -1 if it was not;
+`area` is the mean of its evaluations; returns are of fresh episodes, NaN where the lane was dropped."""
+
+
+def as_columns(columns: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Columns in their order and types."""
+    return {name: np.asarray(columns[name]).astype(kind) for name, kind in kinds.items()}
+
+
+def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Writes columns of one length, beside and renamed into place."""
+    held = io.BytesIO()
+    np.savez_compressed(held, **columns)  # type: ignore[arg-type]
+    write_atomically(path, held.getvalue())
+
+
+def read_columns(path: Path, flag: str = "resume") -> dict[str, np.ndarray]:
+    """The reverse of `write_columns`; nothing of the file is executed.
+
+    Raises:
+      SettingError: on `flag`, where the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise SettingError(flag, str(path.parent), f"its {path.name} cannot be read ({one_line(error)})") from error
+
+
+def join_columns(parts: Sequence[Mapping[str, np.ndarray]], kinds: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Tables of the same columns, one under the other."""
+    return {
+        name: np.concatenate([np.zeros(0, kind), *(part[name] for part in parts)]).astype(kind)
+        for name, kind in kinds.items()
+    }
+
+
+def sort_columns(columns: Mapping[str, np.ndarray], *keys: str) -> dict[str, np.ndarray]:
+    """Rows in the order of some columns, the first one counting most."""
+    order = np.lexsort([columns[key] for key in reversed(keys)])
+    return {name: column[order] for name, column in columns.items()}
+
+
+def read_sweep(folder: Path, flag: str = "resume") -> dict[str, Any]:
+    """Reads sweep.json.
+
+    Raises:
+      SettingError: on `flag`, where the folder is missing, holds no sweep, or the file cannot be read.
+    """
+    if not folder.is_dir():
+        raise SettingError(flag, str(folder), "there is no such folder; name the folder of a sweep")
+    path = folder / SWEEP
+    if not path.is_file():
+        raise SettingError(flag, str(folder), f"it holds no {SWEEP}, so it is not the folder of a sweep")
+    try:
+        data = json.loads(path.read_text())
+        if data["format"] != FORMAT:
+            raise SettingError(flag, str(folder), f"its format is {data['format']!r}, and this version reads {FORMAT}")
+        return dict(data)
+    except SettingError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = f"its {SWEEP} is damaged ({one_line(error)}); name a whole sweep"
+        raise SettingError(flag, str(folder), remedy) from error
+
+
+@contextlib.contextmanager
+def hold(folder: Path, name: str, flag: str) -> Iterator[None]:
+    """Keeps others from writing in a folder meanwhile; the system lets go of it when the process ends, however it ends.
+
+    Raises:
+      SettingError: on `flag`, where another process has it, with who it is.
+    """
+    with open(folder / name, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            who = file.read().strip() or "another process"
+            remedy = f"{who} is writing in it: wait for it, or choose another folder"
+            raise SettingError(flag, str(folder), remedy) from error
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
