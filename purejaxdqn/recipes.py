@@ -1,14 +1,17 @@
 """Named settings, each with what was measured of it, and the choice of one for an environment."""
 
 import dataclasses
+import json
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from purejaxdqn.algorithms import ALGORITHMS, Algorithm, Family
 from purejaxdqn.build import check_read, is_read
-from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, Config, SettingError, require
+from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, Config, SettingError, one_line, require
 from purejaxdqn.tutorials import FAITHFUL, VARIANTS
 from purejaxdqn.types import Hypers
 

@@ -31,11 +31,13 @@ CURVE_COLUMNS: dict[str, str] = {
 """Of curves.npz: a row for each lane and logged chunk, NaN where a number is missing."""
 LANE_COLUMNS: dict[str, str] = {
     **dict.fromkeys(("lane", "setting", "seed", "env_steps", "dropped_at", "best_env_steps"), "int32"),
-    **dict.fromkeys(("last_mean_return", "best_mean_return", "area"), "float32"),
+    **dict.fromkeys(("last_mean_return", "best_mean_return"), "float32"),
     "diverged": "bool",
 }
 """Of lanes.npz: a row for each lane. `dropped_at` is the rung of halving after which it was dropped, -1 if it was not;
-`area` is the mean of its evaluations; returns are of fresh episodes, NaN where the lane was dropped."""
+returns are of fresh episodes, NaN where the lane was dropped. The whole sweep's table has `area` too, the mean of the
+lane's evaluations."""
+SWEEP_COLUMNS = LANE_COLUMNS | {"area": "float32"}
 
 
 def as_columns(columns: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, np.ndarray]:

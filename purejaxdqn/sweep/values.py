@@ -44,9 +44,7 @@ class Axis(NamedTuple):
 
 def field_kinds() -> dict[str, Any]:
     """The type of every field of `Config` and `Hypers`, as a person types it."""
-    hints = typing.get_type_hints(Config) | {
-        field.name: type(field.default) for field in dataclasses.fields(Hypers)
-    }
+    hints = typing.get_type_hints(Config) | {field.name: type(field.default) for field in dataclasses.fields(Hypers)}
     return hints | {"algo": str | None}
 
 

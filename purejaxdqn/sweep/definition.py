@@ -1,0 +1,351 @@
+"""What a sweep is: an environment, seeds, and settings that a grid or a random search makes of its axes."""
+
+import dataclasses
+import itertools
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from purejaxdqn.build import env_settings
+from purejaxdqn.config import Config, SettingError, flag_name, one_line, require
+from purejaxdqn.folder import Settings
+from purejaxdqn.recipes import Recipe, make_settings
+from purejaxdqn.sweep.values import Axis, field_kinds, parse_axis
+from purejaxdqn.types import Hypers
+
+ENV_PARAMS = "env_params."
+RankName = Literal["last", "best", "area"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions:
+    """The flags of `sweep` that are neither Config nor Hypers."""
+
+    file: str | None = None
+    """A TOML file that says the same as flags do; flags go before it. See docs/sweeps.md."""
+    recipe: str | None = None
+    """Named settings to start from, or a recipe file; by default those for the environment."""
+    seeds: int = 8
+    """Seeds of every setting."""
+    seed: int = 0
+    """The first seed; --seeds 3 --seed 10 trains 10, 11 and 12."""
+    random: int | None = None
+    """Number of settings drawn at random from the axes, in place of every combination of their values."""
+    draw_seed: int = 0
+    """Seed of what is drawn: another one gives other settings."""
+    rank_by: RankName = "last"
+    """What settings are ranked by: the `last` parameters, the `best` ones by evaluation, or the `area` under the
+    evaluations."""
+    halving: bool = False
+    """Successive halving: settings that trail are dropped on the way, so that steps go to those that lead."""
+    halving_factor: int = 2
+    """Of the settings at a rung one in so many goes on, and the next rung is so many times as far."""
+    halving_first: float = 0.125
+    """Share of the run after which the first settings are dropped."""
+    out: str | None = None
+    """Folder of the sweep; by default a new one under sweeps/."""
+    resume: str | None = None
+    """Folder of a sweep to go on with; nothing else need be said."""
+    eval_episodes: int = 50
+    """Episodes of each evaluation."""
+    eval_epsilon: float = 0.0
+    """Probability of a random action in evaluations; 0 is greedy."""
+    eval_max_steps: int | None = None
+    """Environment steps after which an episode of an evaluation counts as it stands (gymnax's environments)."""
+    total_episodes: int | None = None
+    """Episodes of training after which a lane ends, if --total-steps does not end it before."""
+    stop_at_return: float | None = None
+    """An episode of training with so large a return ends its lane."""
+    patience: int | None = None
+    """So many evaluations without a better one end a lane."""
+    log_every: int | None = None
+    """Environment steps (per lane) between rows of curves.npz; by default a fiftieth of the run."""
+    eval_every: int | None = None
+    """Environment steps (per lane) between evaluations; by default a tenth of the run. The end is always evaluated."""
+    checkpoint_minutes: float = 2.0
+    """Minutes of work that a sweep may lose when it is stopped."""
+    lanes_per_block: int | None = None
+    """Lanes vmapped together; by default 1 on a CPU, else what the memory holds."""
+    dry_run: bool = False
+    """Say what would be done and how long it may take, and stop."""
+    report: bool = True
+    """Whether the sweep ends with report.html and the animation of its best policy."""
+    distributed: bool = False
+    """Whether this is one of several processes that JAX finds by itself (SLURM, Open MPI, Kubernetes)."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes, where JAX cannot find it by itself."""
+    num_processes: int | None = None
+    """Number of processes, with --coordinator."""
+    process_id: int | None = None
+    """Which of them this is, from 0, with --coordinator."""
+    coordinator_timeout: int = 60
+    """Seconds to wait for the others at the start."""
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """Where to run; auto is JAX's own choice."""
+    compilation_cache: bool = True
+    """Whether compiled programs are kept in the user's cache folder for the next start."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+DEFINING = (
+    *("seeds", "seed", "random", "draw_seed", "rank_by", "halving", "halving_factor", "halving_first"),
+    *("eval_episodes", "eval_epsilon", "eval_max_steps", "total_episodes", "stop_at_return", "patience"),
+    *("log_every", "eval_every", "lanes_per_block"),
+)
+"""Options that decide what comes of a sweep, or how it is cut: they stay as they are when it goes on."""
+
+
+class Definition(NamedTuple):
+    """Everything that decides what a sweep comes to."""
+
+    env: str
+    recipe: str
+    """Name of the recipe, or path of its file."""
+    axes: tuple[Axis, ...]
+    """Single values are axes of one."""
+    options: dict[str, Any]
+    """The `DEFINING` ones."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of every setting."""
+        first = self.options["seed"]
+        return tuple(range(first, first + self.options["seeds"]))
+
+
+class Setting(NamedTuple):
+    """One point of the search."""
+
+    number: int
+    values: dict[str, Any]
+    """Of the axes with more than one value."""
+    config: Config
+    hypers: Hypers
+    algo: str | None
+
+
+def kind_of(field: str, env: str) -> Any:
+    """Type of a field's values.
+
+    Raises:
+      SettingError: where there is no such field.
+    """
+    kinds = field_kinds()
+    if field.startswith(ENV_PARAMS):
+        known = env_settings(env)
+        name = field.removeprefix(ENV_PARAMS)
+        require(name in known, field, name, f"{env} has no such parameter; it has {', '.join(known)}")
+        return type(known[name])
+    require(field in kinds and field != "env", field, "", "there is no such setting")
+    return kinds[field]
+
+
+def check_options(options: SweepOptions) -> None:
+    """Raises `SettingError` where an option cannot work."""
+    for name in ("seeds", "random", "eval_max_steps", "total_episodes", "patience", "log_every", "eval_every"):
+        value = getattr(options, name)
+        require(value is None or value >= 1, name, value, "use at least 1")
+    for name in ("eval_episodes", "lanes_per_block", "num_processes", "coordinator_timeout"):
+        value = getattr(options, name)
+        require(value is None or value >= 1, name, value, "use at least 1")
+    require(options.seed >= 0, "seed", options.seed, "use 0 or a positive whole number")
+    require(options.draw_seed >= 0, "draw_seed", options.draw_seed, "use 0 or a positive whole number")
+    require(0.0 <= options.eval_epsilon <= 1.0, "eval_epsilon", options.eval_epsilon, "use a number in [0, 1]")
+    require(options.checkpoint_minutes > 0, "checkpoint_minutes", options.checkpoint_minutes, "use a number above 0")
+    require(options.halving_factor >= 2, "halving_factor", options.halving_factor, "use at least 2")
+    require(0.0 < options.halving_first < 1.0, "halving_first", options.halving_first, "use a number in (0, 1)")
+
+
+def combinations(axes: Sequence[Axis], number: int | None, seed: int) -> list[dict[str, Any]]:
+    """The points of a grid, or so many drawn at random without repetition.
+
+    Raises:
+      SettingError: where an axis has no end, or there are fewer points than were asked for.
+    """
+    if number is None:
+        for axis in axes:
+            if axis.drawn is not None:
+                remedy = "say how many values it stands for (its fourth part), or draw settings by --random N"
+                raise SettingError(axis.field, describe_axis(axis), remedy)
+        names = [axis.field for axis in axes]
+        return [dict(zip(names, point, strict=True)) for point in itertools.product(*(axis.values for axis in axes))]
+    most = None if any(axis.drawn for axis in axes) else int(np.prod([len(axis.values) for axis in axes], dtype=float))
+    require(most is None or number <= most, "random", number, f"there are {most} combinations: leave it out")
+    rng = np.random.default_rng(seed)
+    points: dict[tuple[Any, ...], dict[str, Any]] = {}
+    # A draw that was there already says nothing new; rounded draws may run out, which no loop should wait for.
+    for _ in range(1_000 * number):
+        point = {axis.field: draw(axis, rng) for axis in axes}
+        points.setdefault(tuple(point.values()), point)
+        if len(points) == number:
+            return list(points.values())
+    raise SettingError("random", number, f"no more than {len(points)} different settings were found: use fewer")
+
+
+def draw(axis: Axis, rng: np.random.Generator) -> Any:
+    """One value of an axis."""
+    return axis.drawn.sample(rng) if axis.drawn is not None else axis.values[rng.integers(len(axis.values))]
+
+
+def describe_axis(axis: Axis) -> str:
+    """An axis as it could be typed."""
+    if axis.drawn is not None:
+        return f"{'loguniform' if axis.drawn.log else 'uniform'}:{axis.drawn.low:g}:{axis.drawn.high:g}"
+    return " ".join(",".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in axis.values)
+
+
+def make_all(definition: Definition, recipe: Recipe) -> list[Setting]:
+    """Every setting of a sweep, validated.
+
+    Raises:
+      SettingError: where one of them cannot work, or would not read a value that was given.
+    """
+    options = definition.options
+    points = combinations(definition.axes, options["random"], options["draw_seed"])
+    varied = [axis.field for axis in definition.axes if axis.drawn is not None or len(axis.values) > 1]
+    settings = []
+    for index, point in enumerate(points):
+        values = {name: value for name, value in point.items() if not name.startswith(ENV_PARAMS)}
+        algo = values.pop("algo", recipe.algo)
+        changed = {name.removeprefix(ENV_PARAMS): v for name, v in point.items() if name.startswith(ENV_PARAMS)}
+        defaults = env_settings(definition.env) if changed else {}
+        params = dict(recipe.config.get("env_params", ())) | changed
+        if changed:
+            kept = ((name, value) for name, value in params.items() if value != defaults.get(name))
+            values["env_params"] = tuple(sorted(kept))
+        given = point.get("algo")
+        config, hypers = make_settings(recipe, definition.env, given, **values)
+        shown = {name: point[name] for name in varied}
+        settings.append(Setting(index, shown, config, hypers, algo))
+    return settings
+
+
+def settings_of(definition: Definition, recipe: Recipe, config: Config, seeds: tuple[int, ...]) -> Settings:
+    """What `Training` needs to know of lanes that share a program; their hypers are apart."""
+    options = definition.options
+    run = recipe.run
+    chosen = {name: options[name] for name in ("eval_max_steps", "total_episodes", "stop_at_return", "patience")}
+    kept: dict[str, Any] = {name: run.get(name) if value is None else value for name, value in chosen.items()}
+    return Settings(
+        config=config,
+        hypers=Hypers(),
+        seeds=seeds,
+        log_every=options["log_every"] or max(1, config.total_steps // 50),
+        eval_every=options["eval_every"] or max(1, config.total_steps // 10),
+        eval_episodes=options["eval_episodes"],
+        checkpoint_every=config.total_steps,
+        recipe=recipe.name,
+        algo=None,
+        eval_epsilon=options["eval_epsilon"],
+        count_prefill=bool(run.get("count_prefill", False)),
+        eval_every_episodes=run.get("eval_every_episodes"),
+        **kept,
+    )
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
+    """A sweep's TOML file: options by name, and the words of each axis.
+
+    Raises:
+      SettingError: where it cannot be read, or says something in the wrong place.
+    """
+    try:
+        data = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingError("file", str(path), f"it cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError("file", str(path), f"it is no TOML ({one_line(error)})") from error
+    names = {field.name for field in dataclasses.fields(SweepOptions)} - {"file", "resume"}
+    options: dict[str, Any] = {}
+    axes: dict[str, tuple[Any, ...]] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            axes |= read_section(path, key, value)
+        elif key == "algo":
+            axes[key] = as_words(value)
+        else:
+            known = ", ".join(sorted(names | {"env", "algo"}))
+            remedy = f"there is no option {key}; there are {known}, and the tables [config], [hypers], [env_params]"
+            require(key in names | {"env"}, "file", str(path), remedy)
+            options[key] = value
+    return options, axes
+
+
+def read_section(path: Path, section: str, values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """The axes of one table of a sweep's file."""
+    fields = {
+        "config": {field.name for field in dataclasses.fields(Config)} - {"env", "env_params"},
+        "hypers": {field.name for field in dataclasses.fields(Hypers)},
+    }
+    places = f"there is no table [{section}]; use [config], [hypers] or [env_params]"
+    require(section in (*fields, "env_params"), "file", str(path), places)
+    if section == "env_params":
+        return {ENV_PARAMS + name: as_words(value) for name, value in values.items()}
+    for name in values:
+        other = "config" if section == "hypers" else "hypers"
+        why = "compiled in" if other == "config" else "traced"
+        moved = f"[{section}] {name} is {why}: put it under [{other}]"
+        require(name not in fields[other], "file", str(path), moved)
+        require(name in fields[section], "file", str(path), f"[{section}] has no setting {name}")
+    return {name: as_words(value, widths=name == "hidden") for name, value in values.items()}
+
+
+def as_words(value: Any, widths: bool = False) -> tuple[Any, ...]:
+    """One value or several, as the words of an axis; a list of whole numbers is one value where widths belong."""
+    one = not isinstance(value, list) or (widths and all(isinstance(item, int) for item in value))
+    return (value,) if one else tuple(value)
+
+
+def parse_axes(words: Mapping[str, tuple[Any, ...]], env: str, seed: int) -> tuple[Axis, ...]:
+    """Axes from their words, in their order; see `parse_axis`."""
+    return tuple(parse_axis(field, given, kind_of(field, env), seed) for field, given in words.items())
+
+
+def to_json(definition: Definition) -> dict[str, Any]:
+    """A definition as JSON values."""
+    axes = {axis.field: axis.drawn._asdict() if axis.drawn else list(axis.values) for axis in definition.axes}
+    return {"env": definition.env, "recipe": definition.recipe, "axes": axes, "options": definition.options}
+
+
+def check_same(saved: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Raises `SettingError` for the first thing typed that differs from what a sweep was begun with.
+
+    Args:
+      saved: `to_json` of the sweep, as read back.
+      typed: the same form of what was typed, with nothing else in it.
+    """
+    fixed = "it was {} when the sweep began: leave the flag out, or begin a new sweep"
+    for name in ("env", "recipe"):
+        if name in typed:
+            require(typed[name] == saved[name], name, typed[name], fixed.format(saved[name]))
+    for name, value in typed.get("options", {}).items():
+        require(value == saved["options"][name], name, value, fixed.format(saved["options"][name]))
+    for field, values in typed.get("axes", {}).items():
+        before = saved["axes"].get(field)
+        said = "the recipe's own" if before is None else spell(before)
+        require(plain(values) == plain(before), field, spell(values), fixed.format(said))
+
+
+def plain(values: Any) -> Any:
+    """Values as JSON would give them back."""
+    return [plain(value) for value in values] if isinstance(values, list | tuple) else values
+
+
+def spell(values: Any) -> str:
+    """An axis of `to_json` for a sentence."""
+    if isinstance(values, Mapping):
+        return f"{'loguniform' if values['log'] else 'uniform'}:{values['low']:g}:{values['high']:g}"
+    return " ".join(map(str, values))
+
+
+def describe_values(values: Mapping[str, Any]) -> str:
+    """The values of a setting as flags, or a word where nothing varies."""
+    words = (
+        f"{flag_name(name)} {value:g}" if isinstance(value, float) else f"{flag_name(name)} {value}"
+        for name, value in values.items()
+    )
+    return " ".join(words) or "the recipe's own"

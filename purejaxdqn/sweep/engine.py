@@ -1,0 +1,355 @@
+"""Trains the units of a sweep, one after another, and leaves of each what the whole needs."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from purejaxdqn import checkpoint as ckpt
+from purejaxdqn.build import Parts
+from purejaxdqn.config import SettingError
+from purejaxdqn.folder import CHECKPOINTS, Settings
+from purejaxdqn.loops.device import Agent, make_agent
+from purejaxdqn.loops.lanes import Lanes, make_lanes, make_plan
+from purejaxdqn.recipes import Recipe
+from purejaxdqn.sweep.definition import Definition, settings_of
+from purejaxdqn.sweep.gather import gather
+from purejaxdqn.sweep.layout import Group, Layout, Unit, even_parts
+from purejaxdqn.sweep_folder import (
+    CURVE_COLUMNS,
+    CURVES,
+    LANE_COLUMNS,
+    LANES,
+    POLICY,
+    UNITS,
+    as_columns,
+    hold,
+    join_columns,
+    read_columns,
+    write_columns,
+)
+from purejaxdqn.training import EVAL_STREAM, Chunk, Training, open_lanes
+from purejaxdqn.types import Hypers
+
+DONE = LANES
+"""The file that a finished unit has: it is written last."""
+UNIT_COLUMNS = LANE_COLUMNS | {"score": "float32"}
+"""Of a unit's lanes.npz: the score is the newest evaluation, by which halving chooses."""
+
+
+class Interrupted(Exception):
+    """A sweep that was asked to stop and has saved its unit."""
+
+
+class Stopwatch:
+    """How much of a sweep this process did, and when it last saved."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.last = seconds, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time to save; if so the next time is counted from now."""
+        if time.monotonic() - self.last < self.seconds:
+            return False
+        self.last = time.monotonic()
+        return True
+
+
+class Engine:
+    """What a process needs to train units: programs, compiled once each, and the sweep's folder."""
+
+    def __init__(self, definition: Definition, recipe: Recipe, layout: Layout, folder: Path, minutes: float):
+        """Nothing is compiled yet.
+
+        Args:
+          definition: of the sweep.
+          recipe: that it starts from.
+          layout: of its lanes.
+          folder: of the sweep.
+          minutes: of work that may be lost.
+        """
+        self.definition, self.recipe, self.layout, self.folder = definition, recipe, layout, folder
+        self.watch = Stopwatch(60 * minutes)
+        self.limits = {group.number: group.unit_size for group in layout.groups}
+        """Most lanes that have been found to fit, by group."""
+        self.agents: dict[int, Agent] = {}
+        self.programs: dict[tuple[int, int], Lanes] = {}
+        self.compilations = 0
+        self.compile_seconds = 0.0
+        self.on_chunk: Callable[[Training, Chunk, int], None] = lambda training, chunk, lanes: None
+        self.stop_requested: Callable[[], bool] = lambda: False
+
+    def group(self, unit: Unit) -> Group:
+        """A unit's group."""
+        return self.layout.groups[unit.group]
+
+    def path(self, unit: Unit) -> Path:
+        """A unit's folder."""
+        return self.folder / UNITS / unit.name
+
+    def is_done(self, unit: Unit) -> bool:
+        """Whether a unit has come to the end of its rung."""
+        return (self.path(unit) / DONE).is_file()
+
+    def open(self, group: Group, width: int, seeds: tuple[int, ...]) -> tuple[Settings, Parts, Lanes]:
+        """Settings of lanes, and functions that all sets of so many lanes of a group share."""
+        settings = settings_of(self.definition, self.recipe, group.config, seeds)
+        if group.config.loop == "host":
+            self.compilations += 1
+            return (settings, *open_lanes(settings, seeds))
+        if group.number not in self.agents:
+            self.agents[group.number] = make_agent(group.config)
+        agent = self.agents[group.number]
+        if (group.number, width) not in self.programs:
+            self.compilations += 1
+            plan = make_plan(agent, width, self.block(width))
+            lanes = make_lanes(agent, plan, settings.eval_episodes, settings.eval_max_steps)
+            self.programs[group.number, width] = lanes
+        return settings, agent.parts, self.programs[group.number, width]
+
+    def block(self, width: int) -> int | None:
+        """Lanes vmapped together, no more than there are; None leaves it to the machine."""
+        wanted = self.definition.options["lanes_per_block"]
+        return None if wanted is None else min(wanted, -(-width // min(width, jax.local_device_count())))
+
+    def make_training(self, group: Group, lanes: Sequence[int], width: int) -> Training:
+        """Lanes of a group, filled up to a width with copies that nobody looks at."""
+        padded = [lanes[i % len(lanes)] for i in range(width)]
+        seeds = tuple(self.layout.seed_of(lane) for lane in padded)
+        each = [self.layout.setting_of(lane).hypers.as_arrays() for lane in padded]
+        hypers: Hypers = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *each)
+        settings, parts, programs = self.open(group, width, seeds)
+        return Training(settings, parts, programs, hypers)
+
+    def run(self, unit: Unit, previous: Sequence[Unit]) -> None:
+        """Trains a unit to the end of its rung, from wherever it stands, and writes what came of it.
+
+        Args:
+          unit: to train.
+          previous: units of the rung before, which are done.
+
+        Raises:
+          Interrupted: where it was asked to stop; what was trained is saved.
+          SettingError: where another process is at it, or not even one lane fits the memory.
+        """
+        folder = self.path(unit)
+        folder.mkdir(parents=True, exist_ok=True)
+        with hold(folder, ".lock", "out"):
+            group = self.group(unit)
+            width = max(len(part) for part in self.units_like(unit))
+            parts = self.run_lanes(unit, unit.lanes, width, previous, group)
+            self.finish(unit, parts)
+
+    def units_like(self, unit: Unit) -> list[tuple[int, ...]]:
+        """Lanes of the units that share a program with this one."""
+        alive = self.alive[unit.rung]
+        return [other.lanes for other in self.layout.units(unit.rung, alive) if other.group == unit.group]
+
+    alive: tuple[tuple[int, ...], ...] = ()
+    """Settings of each rung, as far as it is known."""
+
+    def run_lanes(
+        self, unit: Unit, lanes: tuple[int, ...], width: int, previous: Sequence[Unit], group: Group
+    ) -> list[Path]:
+        """Trains lanes side by side, or half of them at a time where memory does not last; the folders of the parts."""
+        limit = self.limits[unit.group]
+        if width > limit:
+            return [
+                path
+                for part in even_parts(lanes, limit)
+                for path in self.run_lanes(unit, part, min(limit, width), previous, group)
+            ]
+        folder = self.path(unit) / f"lanes-{lanes[0]}-{len(lanes)}"
+        folder.mkdir(exist_ok=True)
+        if (folder / DONE).is_file() or self.try_train(unit, lanes, width, previous, folder):
+            return [folder]
+        if width == 1:
+            remedy = "one lane needs more memory than there is: use a smaller buffer or fewer environments"
+            raise SettingError("lanes_per_block", 1, remedy)
+        # What did not fit is let go of before the half is tried.
+        self.programs.pop((unit.group, width), None)
+        self.limits[unit.group] = -(-width // 2)
+        shutil.rmtree(folder, ignore_errors=True)
+        return self.run_lanes(unit, lanes, width, previous, group)
+
+    def try_train(self, unit: Unit, lanes: tuple[int, ...], width: int, previous: Sequence[Unit], folder: Path) -> bool:
+        """Trains lanes; False where memory did not last."""
+        try:
+            self.train(unit, lanes, width, previous, folder)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def train(self, unit: Unit, lanes: tuple[int, ...], width: int, previous: Sequence[Unit], folder: Path) -> None:
+        """Trains lanes to the end of the rung; afterwards the folder has their rows, and a checkpoint if they go on."""
+        group, last_rung = self.group(unit), unit.rung == len(self.layout.rungs) - 1
+        training = self.make_training(group, lanes, width)
+        rows = self.start(training, unit, lanes, width, previous, folder)
+        self.compile_seconds += training.compile_seconds
+        until = self.layout.iterations_at(group, unit.rung, training.chunk_iterations)
+        while training.iterations < until and training.endings.running.any():
+            chunk = training.advance(until)
+            if training.iterations == until and not last_rung:
+                chunk = with_scores(training, chunk)
+            rows.append(self.rows(training, chunk, lanes))
+            self.on_chunk(training, chunk, len(lanes))
+            if self.stop_requested():
+                self.save(training, rows, folder)
+                raise Interrupted
+            if training.iterations < until and self.watch.due():
+                self.save(training, rows, folder)
+        if last_rung:
+            write_columns(folder / CURVES, join_columns(rows, CURVE_COLUMNS))
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        else:
+            self.save(training, rows, folder)
+        self.write_lanes(training, lanes, join_columns(rows, CURVE_COLUMNS), unit, folder)
+        training.lanes.close()
+
+    def start(
+        self,
+        training: Training,
+        unit: Unit,
+        lanes: tuple[int, ...],
+        width: int,
+        previous: Sequence[Unit],
+        folder: Path,
+    ) -> list[dict[str, np.ndarray]]:
+        """Brings lanes to where they stood: at a checkpoint of their own, at the end of the rung before, or nowhere."""
+        ckpt.remove_unfinished(folder / CHECKPOINTS)
+        if ckpt.latest_step(folder / CHECKPOINTS) is not None:
+            training.go_back(ckpt.load_checkpoint(folder / CHECKPOINTS))
+            found = read_columns(folder / CURVES)
+            before = found["env_steps"] <= training.env_steps
+            return [{name: column[before] for name, column in found.items()}]
+        if unit.rung == 0:
+            training.begin()
+            return []
+        padded = [lanes[i % len(lanes)] for i in range(width)]
+        training.go_back(gather(training, padded, self.saved_lanes(previous)))
+        return []
+
+    def saved_lanes(self, units: Sequence[Unit]) -> dict[int, tuple[Path, int]]:
+        """Where the checkpoint of each lane of finished units is, and its place in it."""
+        found = {}
+        for unit in units:
+            for folder in sorted(self.path(unit).glob("lanes-*")):
+                for place, lane in enumerate(read_columns(folder / LANES)["lane"]):
+                    found[int(lane)] = (folder / CHECKPOINTS, place)
+        return found
+
+    def save(self, training: Training, rows: list[dict[str, np.ndarray]], folder: Path) -> None:
+        """Writes rows first, then the checkpoint that counts on them."""
+        write_columns(folder / CURVES, join_columns(rows, CURVE_COLUMNS))
+        with ckpt.open_manager(folder / CHECKPOINTS, create=True) as manager:
+            if manager.latest_step() != training.iterations:
+                ckpt.save_checkpoint(manager, training.snapshot())
+
+    def rows(self, training: Training, chunk: Chunk, lanes: Sequence[int]) -> dict[str, np.ndarray]:
+        """One chunk as rows of curves.npz, of the lanes that ran and are no padding."""
+        m, count = chunk.metrics, len(chunk.running)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means = {
+                name: np.where(per > 0, np.asarray(total, np.float64) / np.asarray(per), np.nan)
+                for name, total, per in (
+                    ("episode_return", m.return_sum, m.episodes),
+                    ("episode_length", m.length_sum, m.episodes),
+                    ("loss", m.loss_sum, m.updates),
+                    ("q_value", m.q_sum, m.updates),
+                    ("abs_td_error", m.td_sum, m.updates),
+                    ("grad_norm", m.grad_norm_sum, m.updates),
+                )
+            }
+        kept = chunk.running & (np.arange(count) < len(lanes))
+        settings = self.layout.setting_of
+        all_lanes = np.array([*lanes, *[-1] * (count - len(lanes))])
+        columns = {
+            "lane": all_lanes,
+            "setting": [settings(lane).number for lane in all_lanes],
+            "seed": training.settings.seeds,
+            "env_steps": np.full(count, training.env_steps),
+            "updates": np.full(count, training.updates),
+            "episodes": m.episodes,
+            "epsilon": m.epsilon,
+            "eval_return": chunk.eval_return,
+            "eval_stderr": chunk.eval_stderr,
+            **means,
+        }
+        return {name: column[kept] for name, column in as_columns(columns, CURVE_COLUMNS).items()}
+
+    def write_lanes(
+        self, training: Training, lanes: Sequence[int], curves: Mapping[str, np.ndarray], unit: Unit, folder: Path
+    ) -> None:
+        """Writes what came of each lane, and the best lane's parameters of each setting; what says "done" comes last."""
+        assert training.best is not None
+        count, last_rung = len(lanes), unit.rung == len(self.layout.rungs) - 1
+        missing = np.full(count, np.nan)
+        last, best = training.final_returns() if last_rung else (None, None)
+        settings = [self.layout.setting_of(lane).number for lane in lanes]
+        diverged = training.endings.diverged[:count]
+        columns = {
+            "lane": lanes,
+            "setting": settings,
+            "seed": training.settings.seeds[:count],
+            "env_steps": np.where(training.endings.running, training.env_steps, training.endings.env_steps)[:count],
+            "dropped_at": np.full(count, -1 if last_rung else unit.rung),
+            "best_env_steps": training.best.env_steps[:count],
+            "last_mean_return": missing if last is None else np.where(diverged, np.nan, last[:count].mean(axis=1)),
+            "best_mean_return": missing if best is None else best[:count].mean(axis=1),
+            "diverged": diverged,
+            "score": newest_scores(training, lanes, curves),
+        }
+        if best is not None:
+            scores = np.asarray(columns["best_mean_return"], float)
+            chosen = [best_place(scores, settings, setting) for setting in sorted(set(settings))]
+            params = {name: leaf[chosen] for name, leaf in training.best.params.items()}
+            write_columns(folder / POLICY, params | {"lane": np.array(lanes)[chosen], "score": scores[chosen]})
+        write_columns(folder / LANES, as_columns(columns, UNIT_COLUMNS))
+
+    def finish(self, unit: Unit, parts: Sequence[Path]) -> None:
+        """Joins the parts of a unit; its own table of lanes, which says that it is done, comes last."""
+        folder = self.path(unit)
+        write_columns(folder / CURVES, join_columns([read_columns(part / CURVES) for part in parts], CURVE_COLUMNS))
+        write_columns(folder / LANES, join_columns([read_columns(part / LANES) for part in parts], UNIT_COLUMNS))
+
+    def scores(self, units: Sequence[Unit]) -> dict[int, np.ndarray]:
+        """The newest evaluation of every lane of finished units, by setting, [seeds]; NaN where it diverged."""
+        lanes = join_columns([read_columns(self.path(unit) / LANES) for unit in units], UNIT_COLUMNS)
+        found = sorted(set(lanes["setting"].tolist()))
+        return {setting: lanes["score"][lanes["setting"] == setting] for setting in found}
+
+
+def with_scores(training: Training, chunk: Chunk) -> Chunk:
+    """A chunk with an evaluation of every lane that is fit; it is for halving alone, and training knows nothing of it."""
+    wanted = chunk.running & ~training.endings.diverged & np.isnan(chunk.eval_return)
+    returns = training.evaluate(training.state.learner.params, EVAL_STREAM) if wanted.any() else None
+    if returns is None:
+        return chunk
+    return chunk._replace(eval_return=np.where(wanted, returns.mean(axis=1), chunk.eval_return))
+
+
+def newest_scores(training: Training, lanes: Sequence[int], curves: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The newest evaluation of each lane; one that ended in a rung before has its best, one that diverged NaN."""
+    assert training.best is not None
+    scores = np.array(training.best.score[: len(lanes)], float)
+    evaluated = np.isfinite(curves["eval_return"])
+    for place, lane in enumerate(lanes):
+        mine = curves["eval_return"][evaluated & (curves["lane"] == lane)]
+        scores[place] = mine[-1] if len(mine) else scores[place]
+    return np.where(training.endings.diverged[: len(lanes)], np.nan, scores)
+
+
+def best_place(scores: np.ndarray, settings: Sequence[int], setting: int) -> int:
+    """Place of the best lane of a setting."""
+    mine = np.array(settings) == setting
+    return int(np.argmax(np.where(mine, np.nan_to_num(scores, nan=-np.inf), -np.inf) + np.where(mine, 0.0, -np.inf)))
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error of XLA, or of Python, says that memory did not last."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)

@@ -1,0 +1,183 @@
+"""How a sweep's lanes are cut up: rungs of halving, programs that settings share, and units of work.
+
+A unit is a set of lanes of one program that one process trains side by side, and the least that is ever resumed. Which
+lanes it has depends on the sweep alone, never on how many processes there are.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from purejaxdqn.config import Config, require
+from purejaxdqn.devices import available_bytes
+from purejaxdqn.loops.lanes import MEMORY_SHARE
+from purejaxdqn.stats import iqm
+from purejaxdqn.sweep.definition import Definition, Setting
+
+LANES_PER_CORE = 16
+"""Lanes that a core takes turns with: enough that Python is nothing beside them, few enough to lose little of them."""
+
+
+class Group(NamedTuple):
+    """Settings that share a program."""
+
+    number: int
+    config: Config
+    settings: tuple[int, ...]
+    lane_bytes: int
+    """Memory of one lane's state."""
+    unit_size: int
+    """Most lanes that are trained side by side."""
+
+
+class Rung(NamedTuple):
+    """A part of the run, after which settings that trail are dropped."""
+
+    share: float
+    """Of the run, at its end."""
+    keep: int
+    """Settings that go on after it."""
+
+
+class Unit(NamedTuple):
+    """Lanes that are trained side by side over one rung."""
+
+    group: int
+    rung: int
+    number: int
+    lanes: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"group-{self.group}-rung-{self.rung}-unit-{self.number}"
+
+
+class Layout(NamedTuple):
+    """The whole of it."""
+
+    groups: tuple[Group, ...]
+    rungs: tuple[Rung, ...]
+    settings: tuple[Setting, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def num_lanes(self) -> int:
+        """Settings times seeds."""
+        return len(self.settings) * len(self.seeds)
+
+    def setting_of(self, lane: int) -> Setting:
+        """Lanes are counted seed by seed, setting after setting."""
+        return self.settings[lane // len(self.seeds)]
+
+    def seed_of(self, lane: int) -> int:
+        """The seed of a lane."""
+        return self.seeds[lane % len(self.seeds)]
+
+    def lanes_of(self, setting: int) -> range:
+        """All lanes of a setting."""
+        return range(setting * len(self.seeds), (setting + 1) * len(self.seeds))
+
+    def units(self, rung: int, alive: Sequence[int]) -> list[Unit]:
+        """Units of a rung, for the settings that came so far."""
+        units = []
+        for group in self.groups:
+            lanes = [lane for setting in group.settings if setting in alive for lane in self.lanes_of(setting)]
+            parts = even_parts(lanes, group.unit_size)
+            units += [Unit(group.number, rung, index, part) for index, part in enumerate(parts)]
+        return units
+
+    def iterations_at(self, group: Group, rung: int, chunk: int) -> int:
+        """Iterations of a group's program at the end of a rung, whole chunks but for the last."""
+        total = group.config.num_iterations
+        if rung == len(self.rungs) - 1:
+            return total
+        return min(total, max(chunk, round(self.rungs[rung].share * total / chunk) * chunk))
+
+
+def even_parts(lanes: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    """As few parts of at most `size` as it takes, of lengths that differ by one at most."""
+    if not lanes:
+        return []
+    count = -(-len(lanes) // size)
+    return [tuple(int(lane) for lane in part) for part in np.array_split(np.array(lanes), count)]
+
+
+def make_rungs(options: Mapping[str, Any], num_settings: int) -> tuple[Rung, ...]:
+    """One rung without halving; else as many as it takes to come from all settings down to one, or to the end."""
+    if not options["halving"]:
+        return (Rung(1.0, num_settings),)
+    factor, share = options["halving_factor"], options["halving_first"]
+    require(num_settings >= 2, "halving", True, "there is one setting, and nothing to drop: give a flag several values")
+    rungs, left = [], num_settings
+    while share < 1.0 and left > 1:
+        left = max(1, math.ceil(left / factor))
+        rungs.append(Rung(share, left))
+        share *= factor
+    return (*rungs, Rung(1.0, left))
+
+
+def survivors(rung: Rung, scores: Mapping[int, np.ndarray]) -> tuple[int, ...]:
+    """The settings that go on: the best by interquartile mean over seeds, ties by mean, then the earlier one.
+
+    Args:
+      rung: that has ended.
+      scores: of each setting's seeds; one that is NaN diverged and counts as the lowest of all.
+    """
+    known = [score for found in scores.values() for score in found if np.isfinite(score)]
+    lowest = min(known, default=0.0)
+    filled = {setting: np.where(np.isfinite(found), found, lowest) for setting, found in scores.items()}
+    ranked = sorted(filled, key=lambda setting: (-iqm(filled[setting]), -filled[setting].mean(), setting))
+    return tuple(sorted(ranked[: rung.keep]))
+
+
+def group_settings(settings: Sequence[Setting]) -> dict[Config, tuple[int, ...]]:
+    """Settings by the program that they share, in their order."""
+    found: dict[Config, tuple[int, ...]] = {}
+    for setting in settings:
+        found[setting.config] = (*found.get(setting.config, ()), setting.number)
+    return found
+
+
+def unit_size(lane_bytes: int, num_devices: int, on_cpu: bool, per_block: int | None) -> int:
+    """Lanes that are trained side by side.
+
+    Args:
+      lane_bytes: of one lane's state.
+      num_devices: of this process.
+      on_cpu: lanes of a core take turns; elsewhere they are one block, as large as the memory allows.
+      per_block: asked for by the user.
+
+    Raises:
+      SettingError: where not even one lane fits.
+    """
+    each = available_bytes() // (num_devices if on_cpu else 1)
+    fit = int(MEMORY_SHARE * each // lane_bytes)
+    remedy = (
+        f"a lane takes {lane_bytes / 2**20:.0f} MB and a device has {each / 2**20:.0f} MB left: use a smaller buffer"
+    )
+    require(fit >= 1, "lanes_per_block", 1 if per_block is None else per_block, remedy)
+    wanted = max(LANES_PER_CORE, per_block or 1) if on_cpu else per_block or fit
+    return min(fit, wanted) * num_devices
+
+
+def total_steps(layout: Layout, alive: Sequence[Sequence[int]]) -> int:
+    """Environment steps of all lanes, where `alive` has the settings of each rung."""
+    chunk, total = 1, 0
+    for group in layout.groups:
+        config = group.config
+        prefill = config.prefill_steps * config.num_envs
+        for rung, settings in enumerate(alive):
+            there = len(set(settings) & set(group.settings)) * len(layout.seeds)
+            before = layout.iterations_at(group, rung - 1, chunk) if rung else 0
+            iterations = layout.iterations_at(group, rung, chunk) - before
+            total += there * (iterations * config.steps_per_iteration + (0 if rung else prefill))
+    return total
+
+
+def make_layout(definition: Definition, settings: Sequence[Setting], groups: Sequence[Group]) -> Layout:
+    """The layout of a sweep whose groups are known."""
+    rungs = make_rungs(definition.options, len(settings))
+    return Layout(tuple(groups), rungs, tuple(settings), definition.seeds)
