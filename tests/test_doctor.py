@@ -20,7 +20,7 @@ from purejaxdqn.doctor import command
 from purejaxdqn.doctor.checks import Case
 from purejaxdqn.doctor.checkup import REPORT, Examiner, earlier_moments, key_words, subject_of, take_lane
 from purejaxdqn.doctor.findings import CHECKS, Finding, judge, since_start
-from purejaxdqn.doctor.looks import BATCHES, make_look_replay
+from purejaxdqn.doctor.looks import BATCHES, make_look_replay, make_look_rollout
 from purejaxdqn.doctor.play import make_play
 from purejaxdqn.doctor.probes import probe_counts
 from purejaxdqn.doctor.vitals import Vitals
@@ -468,3 +468,26 @@ def test_what_was_obtained_is_in_the_learners_rewards():
     assert played[1.0][2].all(), "an untrained network's pole falls, so that nothing of Q is in what was obtained"
     np.testing.assert_allclose(played[10.0][0], 10.0 * played[1.0][0], rtol=1e-5)
     np.testing.assert_array_equal(played[10.0][1], played[1.0][1])
+
+
+def test_a_rollout_learner_is_looked_at_as_it_is_told():
+    """The same steps with other rewards and ends: those of the learner, in the rows, the batches and the window."""
+    looked = []
+    told = {"reward_scale": 10.0, "last_step_reward": -5.0, "mask_terminals": False}
+    for changes in ({}, told):
+        config = Config(learner="rollout", num_envs=4, rollout_length=16, num_minibatches=2, hidden=(4,), **changes)
+        parts = build(config)
+        env, _ = parts.env.reset(jax.random.key(0), 4)
+        params = parts.network.init(jax.random.key(1))
+        look = jax.jit(make_look_rollout(config, parts))
+        looked.append(look(env, params, np.int32(0), jax.random.key(2), Hypers(gamma=0.9).as_arrays()))
+    plain, found = looked
+    np.testing.assert_array_equal(found.window.obs, plain.window.obs)
+    ended = np.asarray(plain.window.terminated)
+    assert ended.any() and not ended.all()
+    reward = np.where(ended, -50.0, 10.0)
+    for rewards in (found.window.reward, found.batch.r_t, found.rows.reward):
+        np.testing.assert_array_equal(np.ravel(rewards), np.ravel(reward))
+    assert not np.asarray(found.window.terminated).any() and not np.asarray(found.rows.terminated).any()
+    np.testing.assert_array_equal(found.window.truncated, ended)
+    np.testing.assert_allclose(found.batch.discount_t, 0.9)

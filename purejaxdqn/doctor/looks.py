@@ -10,7 +10,7 @@ from jax import Array
 
 from purejaxdqn.build import Parts
 from purejaxdqn.config import Config
-from purejaxdqn.explore import epsilon_at, epsilon_greedy
+from purejaxdqn.loops.device import make_act
 from purejaxdqn.replay.ring import Ring
 from purejaxdqn.types import Hypers, Row, Transition
 
@@ -99,17 +99,16 @@ def make_look_rollout(config: Config, parts: Parts) -> LookRollout:
     of a minibatch.
     """
     steps = max(1, config.rollout_length // config.num_minibatches)
+    act = make_act(config, parts)
 
     def look(env: Any, params: Any, vector_steps: Array, key: Array, h: Hypers) -> Fed:
-        epsilon = epsilon_at(config, h, vector_steps * config.num_envs)
+        def act_and_step(env: Any, key: Array) -> tuple[Any, Row]:
+            keys = jax.random.split(key, 3)
+            action, _ = act(params, env, keys[:2], h, vector_steps)
+            env, _, row = parts.env.step(keys[2], env, action)
+            return env, parts.view(row)
 
-        def act(env: Any, key: Array) -> tuple[Any, Row]:
-            network_key, action_key, step_key = jax.random.split(key, 3)
-            q = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key, "act"))
-            env, _, row = parts.env.step(step_key, env, epsilon_greedy(action_key, q, epsilon))
-            return env, row
-
-        _, rows = jax.lax.scan(act, env, jax.random.split(key, BATCHES * steps))
+        _, rows = jax.lax.scan(act_and_step, env, jax.random.split(key, BATCHES * steps))
         window = Window(rows.obs, rows.action, rows.reward, rows.terminated, rows.truncated, rows.valid)
         flat = jax.tree.map(lambda leaf: leaf.reshape(BATCHES, -1, *leaf.shape[2:]), rows)
         discount = h.gamma * (1.0 - flat.terminated)
