@@ -24,7 +24,7 @@ def test_the_notebook_runs_from_top_to_bottom(monkeypatch):
     assert "target 3.70, error 2.70, Huber 2.20, squared 3.64" in found[1]
     target_moves = [float(line.rsplit(" ", 1)[1]) for line in found[6].splitlines()]
     assert 0 < sum(move > 0 for move in target_moves) < len(target_moves), "it stands still between its copies"
-    assert "Figure" in str(notebook.cells) or "image/png" in str(notebook.cells)
+    assert "image/png" in str(notebook.cells)
 
 
 def text(cell):
