@@ -62,16 +62,18 @@ def test_an_observation_that_is_a_picture_is_shown_as_itself():
 
 
 def test_other_warnings_are_heard(monkeypatch):
-    """Only those about the precision of bounds are kept quiet."""
-    make_spec = envpool.make_spec
+    """Of what is warned of while a pool is made, only the precision of bounds is kept quiet."""
+    env, make = make_env("envpool/CartPole-v1"), envpool.make
 
     def warn(*args, **options):
-        warnings.warn("Box is out of fashion", UserWarning, stacklevel=2)
-        return make_spec(*args, **options)
+        for message in ("Box low's precision lowered by casting to float32", "Box is out of fashion"):
+            warnings.warn(message, UserWarning, stacklevel=2)
+        return make(*args, **options)
 
-    monkeypatch.setattr(envpool, "make_spec", warn)
-    with pytest.warns(UserWarning, match="out of fashion"):
-        make_env("envpool/CartPole-v1")
+    monkeypatch.setattr(envpool, "make", warn)
+    with pytest.warns(UserWarning) as heard:
+        env.open_pool(1, 0, 1).close()
+    assert [str(warning.message) for warning in heard] == ["Box is out of fashion"]
 
 
 GAMES = [
