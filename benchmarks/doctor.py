@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS, commit, write_result
+from benchmarks.common import commit, read_result, write_result
 
 CARTPOLE = ("--env", "CartPole-v1")
 BROKEN: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -113,10 +113,8 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5, help="turns of the overhead after the first (default: 5)")
     args = parser.parse_args()
     chosen = args.parts or ["broken", "healthy", "overhead"]
-    path = RESULTS / "doctor.json"
     data: dict[str, Any] = {"broken": {}, "healthy": {}, "overhead": {}}
-    if path.exists():
-        data |= {name: part for name, part in json.loads(path.read_text()).items() if name in data}
+    data |= {name: part for name, part in (read_result("doctor") or {}).items() if name in data}
     data |= {name: {} for name in chosen}
 
     def write() -> None:

@@ -8,14 +8,11 @@ Further flags go to the training command; with --label, an ablation that they ma
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.common import RESULTS, commit, write_result
+from benchmarks.common import commit, read_result, write_result
 from benchmarks.learning import evaluate, summarize, train
 from purejaxdqn.algorithms import ALGORITHMS
 from purejaxdqn.folder import versions
@@ -33,10 +30,7 @@ def measure(env: str, algo: str, seeds: int, first_seed: int, extra: list[str]) 
             "commit": commit(),
             "versions": versions(),
             **train(flags, folder),
-            **{
-                which: summarize(np.array([seed["mean_return"] for seed in evaluate(folder, which)]))
-                for which in ("last", "best")
-            },
+            **{which: summarize(evaluate(folder, which)) for which in ("last", "best")},
         }
 
 
@@ -60,8 +54,7 @@ def main() -> None:
     if args.label and len(args.algos) > 1:
         parser.error(f"--label {args.label} names one result: give one algorithm with --algos, not {len(args.algos)}")
     name = f"family-{args.name or args.env}"
-    path = RESULTS / f"{name}.json"
-    found = json.loads(path.read_text())["algorithms"] if path.exists() else {}
+    found = (read_result(name) or {"algorithms": {}})["algorithms"]
     for algo in args.algos:
         label = args.label or algo
         if args.keep and label in found:

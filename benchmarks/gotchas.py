@@ -8,14 +8,12 @@ are left alone. An effect is the difference from the base, seed by seed, with a 
 """
 
 import argparse
-import itertools
-import json
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.common import RESULTS, commit, write_result
+from benchmarks.common import commit, read_result, write_result
 from purejaxdqn.devices import use_platform
 from purejaxdqn.stats import bootstrap_interval, mean
 
@@ -27,6 +25,7 @@ WHAT = (
 class Task(NamedTuple):
     """An environment, and what counts as nothing and as solved there."""
 
+    env: str
     settings: dict[str, Any]
     floor: float
     """Return of a policy that knows nothing."""
@@ -49,11 +48,14 @@ BASE: dict[str, Any] = {
     "epsilon_final": 0.05,
     "epsilon_fraction": 0.4,
 }
+CARTPOLE = BASE | {"total_steps": 80_000, "num_envs": 10, "target_period": 50}
+MOUNTAINCAR = BASE | {"total_steps": 120_000, "num_envs": 4, "target_period": 200}
 TASKS = {
-    "CartPole-v1": Task(BASE | {"total_steps": 80_000, "num_envs": 10, "target_period": 50}, 0.0, 475.0, 500.0),
-    "MountainCar-v0": Task(
-        BASE | {"total_steps": 120_000, "num_envs": 4, "target_period": 200}, -200.0, -110.0, -100.0
-    ),
+    task.env: task
+    for task in (
+        Task("CartPole-v1", CARTPOLE, floor=0.0, solved_at=475.0, top=500.0),
+        Task("MountainCar-v0", MOUNTAINCAR, floor=-200.0, solved_at=-110.0, top=-100.0),
+    )
 }
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "base": ("nothing", {}),
@@ -85,15 +87,9 @@ def groups(task: Task, names: list[str]) -> list[tuple[Any, dict[str, Any]]]:
     found: dict[Any, dict[str, Any]] = {}
     for name in names:
         settings = task.settings | VARIANTS[name][1]
-        # Of the base only what a variant reads: SGD has no ε of Adam's.
-        config, hypers = make_settings(RECIPES["vector"], env_of(task), **settings)
+        config, hypers = make_settings(RECIPES["vector"], task.env, **settings)
         found.setdefault(config, {})[name] = hypers
     return list(found.items())
-
-
-def env_of(task: Task) -> str:
-    """The environment of a task."""
-    return next(env for env, other in TASKS.items() if other is task)
 
 
 def train(config: Any, variants: dict[str, Any], seeds: list[int]) -> dict[str, Any]:
@@ -152,23 +148,22 @@ def effects(task: Task, variants: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def measure(env: str, names: list[str], seeds: list[int], keep: bool) -> None:
+def measure(task: Task, names: list[str], seeds: list[int], keep: bool) -> None:
     """Measures one environment's variants and writes its result file."""
-    task, name = TASKS[env], f"gotchas-{env}"
-    path = RESULTS / f"{name}.json"
-    variants: dict[str, Any] = json.loads(path.read_text())["variants"] if path.exists() else {}
+    name = f"gotchas-{task.env}"
+    variants: dict[str, Any] = (read_result(name) or {"variants": {}})["variants"]
     for config, members in groups(task, names):
         if keep and set(members) <= set(variants):
             continue
         variants |= train(config, members, seeds)
         variants = {known: variants[known] for known in VARIANTS if known in variants}
-        data = {"env": env, "seeds": len(seeds), "solved_at": task.solved_at, "settings": task.settings}
+        data = {"env": task.env, "seeds": len(seeds), "solved_at": task.solved_at, "settings": task.settings}
         summary = effects(task, variants) if "base" in variants else {}
         write_result(name, WHAT, data | {"effects": summary, "variants": variants})
         for member in members:
             line = summary.get(member, {})
             print(
-                f"{env} {member}: solved {line.get('solved', 0):.2f}, area {line.get('area', 0):.2f}, effect "
+                f"{task.env} {member}: solved {line.get('solved', 0):.2f}, area {line.get('area', 0):.2f}, effect "
                 f"{line.get('area_effect', 0):+.3f} {line.get('area_effect_interval_95')}",
                 flush=True,
             )
@@ -184,8 +179,9 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave variants that were measured alone")
     args = parser.parse_args()
     use_platform("cpu", args.seeds)
-    for env, names in itertools.product(args.env, [args.only]):
-        measure(env, names, list(range(args.first_seed, args.first_seed + args.seeds)), args.keep)
+    seeds = list(range(args.first_seed, args.first_seed + args.seeds))
+    for env in args.env:
+        measure(TASKS[env], args.only, seeds, args.keep)
 
 
 if __name__ == "__main__":

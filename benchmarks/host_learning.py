@@ -24,7 +24,7 @@ def measure(flags: list[str], scratch: Path) -> dict[str, Any]:
     """Trains by the command line; scores of every seed, last and best parameters."""
     found = train([*flags, "--quiet"], scratch)
     for which in ("last", "best"):
-        found[which] = [seed["mean_return"] for seed in evaluate(scratch, which)]
+        found[which] = evaluate(scratch, which)
     return found
 
 

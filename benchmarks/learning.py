@@ -38,10 +38,10 @@ BARS = {
 }
 
 
-def evaluate(folder: Path, which: str) -> list[dict[str, Any]]:
-    """Fresh greedy episodes of every seed, by the command line."""
-    command = [sys.executable, "-m", "purejaxdqn.evaluate", str(folder), "--json", "--which", which]
-    return list(json.loads(run(command).output)["seeds"])
+def evaluate(folder: Path, which: str, *flags: str) -> np.ndarray:
+    """Mean return [N] of every seed over fresh greedy episodes, 100 where flags say no other number."""
+    command = [sys.executable, "-m", "purejaxdqn.evaluate", str(folder), "--json", "--which", which, *flags]
+    return np.array([seed["mean_return"] for seed in json.loads(run(command).output)["seeds"]])
 
 
 def play_gymnasium(folder: Path, seeds: int, which: str, episodes: int = 100) -> list[float]:
@@ -92,18 +92,35 @@ def judge(scores: np.ndarray, bar: Bar) -> dict[str, Any]:
     return {"seeds_at_bar": reached, "mean": float(scores.mean()), "passed": bool(passed), **summary}
 
 
+class Trained(NamedTuple):
+    """A training command that ran to its end."""
+
+    settings: dict[str, Any]
+    """What was typed, and the Config and Hypers that came of it."""
+    seconds: float
+    summary: dict[str, Any]
+
+
+def run_train(flags: list[str], folder: Path) -> Trained:
+    """Trains by the command line."""
+    finished = run([sys.executable, "-m", "purejaxdqn.train", *flags, "--out", str(folder)])
+    saved = json.loads((folder / "config.json").read_text())
+    settings = {
+        "train_command": " ".join(["python -m purejaxdqn.train", *flags]),
+        "config": saved["config"],
+        "hypers": saved["hypers"],
+    }
+    return Trained(settings, round(finished.seconds, 1), json.loads((folder / "summary.json").read_text()))
+
+
 def train(flags: list[str], folder: Path) -> dict[str, Any]:
     """Trains by the command line; what was typed, the settings, the seconds and the curve of the finished run."""
-    finished = run([sys.executable, "-m", "purejaxdqn.train", *flags, "--out", str(folder)])
-    summary = json.loads((folder / "summary.json").read_text())
-    settings = json.loads((folder / "config.json").read_text())
+    trained = run_train(flags, folder)
     kept = ("env_steps_per_seed", "run_seconds", "compile_seconds", "steps_per_second", "recipe", "plan")
     return {
-        "train_command": " ".join(["python -m purejaxdqn.train", *flags]),
-        "config": settings["config"],
-        "hypers": settings["hypers"],
-        "train_wall_seconds": round(finished.seconds, 1),
-        **{name: summary[name] for name in kept},
+        **trained.settings,
+        "train_wall_seconds": trained.seconds,
+        **{name: trained.summary[name] for name in kept},
         "curve": curve(folder),
     }
 
@@ -117,8 +134,7 @@ def measure(env: str, bar: Bar, first_seed: int, extra: list[str]) -> dict[str, 
         limit = bar.step_limit + result["config"]["num_envs"]
         result["within_step_limit"] = result["env_steps_per_seed"] <= limit
         for which in ("last", "best"):
-            scores = np.array([seed["mean_return"] for seed in evaluate(folder, which)])
-            result[which] = judge(scores, bar)
+            result[which] = judge(evaluate(folder, which), bar)
             if env == "CartPole-v1":
                 result[f"{which}_in_gymnasium"] = judge(np.array(play_gymnasium(folder, bar.seeds, which)), bar)
     return result

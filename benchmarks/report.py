@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmarks import pages
 from benchmarks.common import read_result as load
+from benchmarks.pages import source, tidy
 from purejaxdqn.folder import write_atomically
 from purejaxdqn.plots import save_png, step_label
 from purejaxdqn.recipes import default_recipe
@@ -27,16 +28,6 @@ README, IMAGES = ROOT / "README.md", ROOT / "docs" / "images"
 ENVS = ("CartPole-v1", "MountainCar-v0", "Acrobot-v1", "Breakout-MinAtar")
 # Returns from which a seed counts in a family's table; with DeepSea's treasure a return is 0.99, without it at most 0.
 SOLVED = {"CartPole-v1": default_recipe("CartPole-v1").solved_at, "DeepSea-bsuite": 0.9}
-
-
-def source(result: dict[str, Any], name: str) -> str:
-    """Where a table's figures come from."""
-    hardware = result["hardware"]
-    machine = f"{hardware['cores']} cores of {hardware['processor']}"
-    machine = machine if hardware["platform"] == "cpu" else hardware["device"]
-    versions = f"jax {result['versions']['jax']}, Python {result['versions']['python']}"
-    link = f"[{name}.json](benchmarks/results/{name}.json)"
-    return f"<sub>`{result['command']}`, {result['date']}, {machine}, {versions}: {link}</sub>"
 
 
 def learning_table() -> str:
@@ -226,10 +217,8 @@ def draw_learning(path: Path) -> None:
         axes.axhline(result["bar"]["score"], color="#777777", lw=1, ls=(0, (5, 4)))
         axes.set_title(f"{env} ({len(returns)} seeds)", fontsize=10, loc="left")
         axes.xaxis.set_major_formatter(step_label)
-        axes.tick_params(labelsize=8)
-        axes.grid(color="#e8e8ec", lw=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("environment steps", fontsize=8)
+        tidy(axes)
     figure.axes[0].set_ylabel("greedy return", fontsize=8)
     save_png(canvas, path)
 

@@ -7,9 +7,6 @@ Writes results/tutorials.json after every recipe; with --keep, recipes that are 
 """
 
 import argparse
-import csv
-import json
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS, commit, run, write_result
+from benchmarks.common import commit, read_result, write_result
+from benchmarks.learning import evaluate, run_train
 from purejaxdqn.comparison import wilson
 from purejaxdqn.folder import versions
 from purejaxdqn.plots import read_episodes, trailing_mean
@@ -34,13 +32,6 @@ def share_of(reached: np.ndarray) -> dict[str, Any]:
     return {"reached": count, "seeds": total, "share": count / total, "interval_95": list(wilson(count, total))}
 
 
-def evaluate(folder: Path, which: str, episodes: int, *more: str) -> np.ndarray:
-    """Mean return of every seed over fresh greedy episodes, by the command line."""
-    flags = [str(folder), "--json", "--which", which, "--episodes", str(episodes), *more]
-    output = run([sys.executable, "-m", "purejaxdqn.evaluate", *flags]).output
-    return np.array([seed["mean_return"] for seed in json.loads(output)["seeds"]])
-
-
 def best_episodes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Each seed's largest return in one episode of training, in the environment's rewards and in the learner's."""
     _, returns, learning = read_episodes(folder / "episodes.csv")
@@ -51,7 +42,7 @@ def torchkeras(folder: Path) -> dict[str, Any]:
     """288.5: the best checkpoint over 2 episodes of at most 300 steps, and the same over 100 episodes."""
     return {
         f"best checkpoint, mean of {episodes} episodes of at most 300 steps at 288.5": share_of(
-            evaluate(folder, "best", episodes, "--max-steps", "300") >= 288.5
+            evaluate(folder, "best", "--episodes", str(episodes), "--max-steps", "300") >= 288.5
         )
         for episodes in (2, 100)
     } | solved(folder, 475.0, 500)
@@ -73,7 +64,7 @@ def solved(folder: Path, bar: float, max_steps: int) -> dict[str, Any]:
     """Last and best parameters at the environment's own bar, over 100 episodes."""
     return {
         f"{which} parameters, mean of 100 episodes at {bar:g}": share_of(
-            evaluate(folder, which, 100, "--max-steps", str(max_steps)) >= bar
+            evaluate(folder, which, "--max-steps", str(max_steps)) >= bar
         )
         for which in ("last", "best")
     }
@@ -120,23 +111,17 @@ def measure(recipe: str, seeds: int, first_seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
         flags = ["--recipe", recipe, "--seeds", str(seeds), "--seed", str(first_seed), "--quiet"]
-        finished = run([sys.executable, "-m", "purejaxdqn.train", *flags, "--out", str(folder)])
-        summary = json.loads((folder / "summary.json").read_text())
-        settings = json.loads((folder / "config.json").read_text())
-        with open(folder / "metrics.csv") as file:
-            rows = len(list(csv.DictReader(file)))
-        causes = [entry["ended_by"] for entry in summary["evaluation"]]
+        trained = run_train(flags, folder)
+        seeds_ended = trained.summary["evaluation"]
+        causes = [entry["ended_by"] for entry in seeds_ended]
         return {
             "commit": commit(),
             "versions": versions(),
-            "train_command": " ".join(["python -m purejaxdqn.train", *flags]),
-            "config": settings["config"],
-            "hypers": settings["hypers"],
-            "seconds": round(finished.seconds, 1),
-            "rows": rows,
+            **trained.settings,
+            "seconds": trained.seconds,
             "ended_by": {cause: causes.count(cause) for cause in sorted(set(causes))},
-            "env_steps": [entry["env_steps"] for entry in summary["evaluation"]],
-            "episodes": [entry["training_episodes"] for entry in summary["evaluation"]],
+            "env_steps": [entry["env_steps"] for entry in seeds_ended],
+            "episodes": [entry["training_episodes"] for entry in seeds_ended],
             "headlines": HEADLINES[recipe](folder),
             "curve": episode_curve(folder),
         }
@@ -150,8 +135,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=1_000, help="seeds that no tuning saw (default: 1000)")
     parser.add_argument("--keep", action="store_true", help="leave recipes that were measured alone")
     args = parser.parse_args()
-    path = RESULTS / "tutorials.json"
-    found: dict[str, Any] = json.loads(path.read_text())["recipes"] if path.exists() else {}
+    found: dict[str, Any] = (read_result("tutorials") or {"recipes": {}})["recipes"]
     for recipe in args.only:
         if args.keep and recipe in found:
             continue

@@ -16,7 +16,6 @@ def measured(monkeypatch, tmp_path):
         return {"algo": algo, "flags": extra, "last": {"iqm": 1.0, "scores": [1.0]}, "train_wall_seconds": 1.0}
 
     monkeypatch.setattr(family, "measure", measure)
-    monkeypatch.setattr(family, "RESULTS", tmp_path)
     monkeypatch.setattr(common, "RESULTS", tmp_path)
 
     def call(*flags):
