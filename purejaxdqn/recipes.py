@@ -49,6 +49,17 @@ def _recipe(
     )
 
 
+_CONFIG_FIELDS = {field.name for field in dataclasses.fields(Config)}
+_HYPER_FIELDS = {field.name for field in dataclasses.fields(Hypers)}
+
+
+def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Settings by whose they are: fields of `Config`, fields of `Hypers`, and options of the run."""
+    config = {name: value for name, value in values.items() if name in _CONFIG_FIELDS}
+    hypers = {name: value for name, value in values.items() if name in _HYPER_FIELDS}
+    return config, hypers, {name: value for name, value in values.items() if name not in config | hypers}
+
+
 _VECTOR_CONFIG = {
     "num_envs": 10,
     "buffer_size": 50_000,
@@ -120,43 +131,25 @@ def _protocol_recipe(protocol: str, algo: str) -> Recipe:
     """An algorithm's published settings under one of the two protocols, for any game; Pong is only the default."""
     says, params, run = _PROTOCOLS[protocol]
     values = ALGORITHMS[algo].values("atari") | {"env": "Pong-v5", "env_params": tuple(sorted(params.items()))}
-    fields = {field.name for field in dataclasses.fields(Config)}
-    config = Config(**{name: value for name, value in values.items() if name in fields})
+    made = Config(**_split(values)[0])
     # An algorithm's settings are made from others', some of which it does not read.
-    read = {name: value for name, value in values.items() if is_read(config, name)}
-    recipe = _recipe(
-        f"{protocol}-{algo}",
-        f"{ALGORITHMS[algo].paper}; {says}",
-        {name: value for name, value in read.items() if name in fields},
-        {name: value for name, value in read.items() if name not in fields},
-        None,
-        run,
-    )
+    config, hypers, _ = _split({name: value for name, value in values.items() if is_read(made, name)})
+    recipe = _recipe(f"{protocol}-{algo}", f"{ALGORITHMS[algo].paper}; {says}", config, hypers, None, run)
     return dataclasses.replace(recipe, algo=algo)
 
 
-_CONFIG_FIELDS = {field.name for field in dataclasses.fields(Config)}
-_HYPER_FIELDS = {field.name for field in dataclasses.fields(Hypers)}
-
-
 def _tutorial_recipe(name: str) -> Recipe:
-    """A tutorial's settings."""
+    """A tutorial's settings: plain DQN's, and its own."""
     tutorial = FAITHFUL[name]
-    config, hypers, run = dict(tutorial.config), dict(tutorial.hypers), dict(tutorial.run)
-    return _recipe(name, tutorial.description, config, hypers, tutorial.solved_at, run)
+    config = {**ALGORITHMS["dqn"].ingredients, **tutorial.config}
+    return _recipe(name, tutorial.description, config, dict(tutorial.hypers), tutorial.solved_at, dict(tutorial.run))
 
 
 def _variant_recipe(name: str) -> Recipe:
     """A recipe with a few values changed."""
     origin, words, changes = VARIANTS[name]
     recipe = _tutorial_recipe(origin)
-
-    def changed(values: Mapping[str, Any], cls: type) -> dict[str, Any]:
-        names = {field.name for field in dataclasses.fields(cls)}
-        return dict(values) | {name: value for name, value in changes.items() if name in names}
-
-    run = dict(recipe.run) | {k: v for k, v in changes.items() if k not in _CONFIG_FIELDS | _HYPER_FIELDS}
-    config, hypers = changed(recipe.config, Config), changed(recipe.hypers, Hypers)
+    config, hypers, run = _split({**recipe.config, **recipe.hypers, **recipe.run, **changes})
     return _recipe(name, f"{origin} {words}", config, hypers, recipe.solved_at, run)
 
 
@@ -330,12 +323,10 @@ def make_settings(
     base = {**recipe.config, **recipe.hypers, "env": env_id}
     if algo is not None:
         base |= find_algorithm(algo).values(family(env_id))
-    for name, value in overrides.items():
-        if name not in _CONFIG_FIELDS | _HYPER_FIELDS:
-            raise SettingError(name, value, "there is no such setting")
-    config = Config(**{name: value for name, value in (base | overrides).items() if name in _CONFIG_FIELDS})
+    for name, value in _split(overrides)[2].items():
+        raise SettingError(name, value, "there is no such setting")
+    config = Config(**_split(base | overrides)[0])
     check_read(config, overrides)
     unread = {name: _DEFAULTS[name] for name in base if name not in overrides and not is_read(config, name)}
-    chosen = base | unread | overrides
-    config = config.replace(**{name: chosen[name] for name in unread if name in _CONFIG_FIELDS})
-    return config, Hypers(**{name: value for name, value in chosen.items() if name in _HYPER_FIELDS}).validate()
+    chosen, hypers, _ = _split(base | unread | overrides)
+    return Config(**chosen), Hypers(**hypers).validate()

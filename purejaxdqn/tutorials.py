@@ -1,8 +1,8 @@
 """Five tutorials as settings, faithful to their texts, and beside each what it takes to solve its task reliably.
 
 Every value is an ordinary field of `Config`, `Hypers` or the run; what a text leaves open has the library's default,
-save where the text's own framework has one that matters (Keras's initialiser). A `-tuned` recipe is its faithful one
-with the few values that `TUNED` names.
+save where the text's own framework has one that matters (Keras's initialiser). All are plain DQN, whose choices at the
+seams `recipes` adds. Further recipes are a faithful one with the few values that `VARIANTS` names.
 """
 
 from collections.abc import Mapping
@@ -19,19 +19,13 @@ class Tutorial(NamedTuple):
     description: str
     """Where the values come from, and what the text leaves open."""
     config: Mapping[str, Any]
+    """What differs from plain DQN, and what a run needs beside it."""
     hypers: Mapping[str, Any]
     run: Mapping[str, Any]
     solved_at: float | None = None
 
 
-_PLAIN = {
-    "learner": "replay",
-    "head": "scalar",
-    "backup": "max",
-    "replay": "uniform",
-    "dueling": False,
-    "noisy": False,
-    "n_step": 1,
+_COMMON = {
     "num_envs": 1,
     "norm": "none",
     "learning_rate_schedule": "constant",
@@ -43,7 +37,7 @@ KERAS_MOUNTAINCAR = Tutorial(
     "Reinforcement Learning with Keras and OpenAI: DQNs. The listing trains on 32 single samples a step, here they are "
     "one batch; it draws them without replacement, here with. Keras's own initialiser and Adam's ε.",
     config={
-        **_PLAIN,
+        **_COMMON,
         "env": "MountainCar-v0",
         "total_steps": 20_000,
         "rollout_length": 1,
@@ -81,7 +75,7 @@ TORCHKERAS_CARTPOLE = Tutorial(
     "DQN in 30 minutes (torchkeras). The listing asks its policy twice in a step, so its ε falls twice as fast; its "
     "validation episodes stop at 200 steps, here they stop at 300 like those of its last evaluation.",
     config={
-        **_PLAIN,
+        **_COMMON,
         "env": "CartPole-v1",
         "total_steps": 300_000,
         "rollout_length": 5,
@@ -123,7 +117,7 @@ NOTE51_CARTPOLE = Tutorial(
     "PyTorch Note 51: Deep Q Networks. No target is masked: a fallen pole is worth what its last observation is. "
     "The text has no evaluation; here it stops at 500 steps.",
     config={
-        **_PLAIN,
+        **_COMMON,
         "env": "CartPole-v1",
         "env_params": (("max_steps_in_episode", NO_TIME_LIMIT),),
         "total_steps": 300_000,
@@ -162,8 +156,8 @@ NOTE51_CARTPOLE = Tutorial(
     solved_at=475.0,
 )
 # 84 × 84 × 4 grey frames, skip 4, maximum over two frames and up to 30 no-ops are EnvPool's defaults here.
-_NATURE_NETWORK = {
-    **_PLAIN,
+_NATURE_CONFIG = {
+    **_COMMON,
     "env": "Pong-v5",
     "network": "nature-cnn",
     "hidden": (512,),
@@ -174,40 +168,31 @@ _NATURE_NETWORK = {
     "buffer_size": 1_000_000,
     "total_steps": 10_000_000,
 }
+_NATURE_HYPERS = {
+    "learning_rate": 2.5e-4,
+    "max_grad_norm": _NO_CLIP,
+    "gamma": 0.99,
+    "tau": 1.0,
+    "target_period": 2_500,
+    "epsilon_start": 1.0,
+    "epsilon_final": 0.1,
+    "epsilon_fraction": 0.1,
+}
+_ATARI_RUN = {"eval_episodes": 10, "eval_epsilon": 0.05, "eval_every": 250_000}
 PYTORCH_ATARI = Tutorial(
     "Deep Q Network with PyTorch. The text has the network, Adam, the squared error and ε from 1 (0.05 in tests); the "
     "rest is Nature's.",
-    config={**_NATURE_NETWORK, "loss": "squared", "optimizer": "adam"},
-    hypers={
-        "learning_rate": 2.5e-4,
-        "max_grad_norm": _NO_CLIP,
-        "gamma": 0.99,
-        "tau": 1.0,
-        "target_period": 2_500,
-        "epsilon_start": 1.0,
-        "epsilon_final": 0.1,
-        "epsilon_fraction": 0.1,
-    },
-    run={"eval_episodes": 10, "eval_epsilon": 0.05, "eval_every": 250_000},
+    config={**_NATURE_CONFIG, "loss": "squared", "optimizer": "adam"},
+    hypers=_NATURE_HYPERS,
+    run=_ATARI_RUN,
 )
 NATURE_ATARI = Tutorial(
     "A Tour of Gotchas When Implementing Deep Q Networks. Nature's settings with the text's own: mean over the batch "
     "and learning rate 0.00025; frames are kept as uint8.",
-    config={**_NATURE_NETWORK, "loss": "huber", "optimizer": "rmsprop"},
-    hypers={
-        "learning_rate": 2.5e-4,
-        # Nature's 0.01 is beside a squared gradient that is summed over 32.
-        "adam_epsilon": 0.01 / 32**2,
-        "max_grad_norm": _NO_CLIP,
-        "gamma": 0.99,
-        "tau": 1.0,
-        "target_period": 2_500,
-        "epsilon_start": 1.0,
-        "epsilon_final": 0.1,
-        "epsilon_fraction": 0.1,
-        "huber_delta": 1.0,
-    },
-    run={"eval_episodes": 10, "eval_epsilon": 0.05, "eval_every": 250_000},
+    config={**_NATURE_CONFIG, "loss": "huber", "optimizer": "rmsprop"},
+    # Nature's 0.01 is beside a squared gradient that is summed over 32.
+    hypers={**_NATURE_HYPERS, "adam_epsilon": 0.01 / 32**2, "huber_delta": 1.0},
+    run=_ATARI_RUN,
 )
 FAITHFUL: Mapping[str, Tutorial] = MappingProxyType(
     {
