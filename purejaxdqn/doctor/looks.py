@@ -12,6 +12,7 @@ from purejaxdqn.build import Parts
 from purejaxdqn.config import Config
 from purejaxdqn.loops.device import make_act
 from purejaxdqn.replay.ring import Ring
+from purejaxdqn.replay.transitions import Stored, without_final
 from purejaxdqn.types import Hypers, Row, Transition
 
 BATCHES = 8
@@ -20,22 +21,12 @@ WINDOW_ROWS, WINDOW_WRITERS, WINDOW_BYTES = 2_048, 16, 2**23
 """Most rows, environments and bytes of observations that are looked at as they followed each other."""
 
 
-class Window(NamedTuple):
-    """Rows of some environments as they followed each other, oldest first, [T, E]."""
-
-    obs: Array
-    """[T, E, ...]; single frames where the replay stores those."""
-    action: Array
-    reward: Array
-    terminated: Array
-    truncated: Array
-    valid: Array
-
-
 class Fed(NamedTuple):
     """What the learner is fed: K batches of B transitions."""
 
-    window: Window
+    window: Stored
+    """Rows [T, E, ...] of some environments as they followed each other, oldest first; observations are single frames
+    where the replay stores those."""
     batch: Transition
     """[K, B, ...], of one step each for a rollout learner."""
     weight: Array
@@ -55,7 +46,7 @@ def find_ring(memory: Any) -> Ring | None:
     return next((node for node in nodes if isinstance(node, Ring)), None)
 
 
-def newest_rows(ring: Ring) -> Window:
+def newest_rows(ring: Ring) -> Stored:
     """The newest rows of some of a ring's writers; rows before the first ever are not valid."""
     rows: Any = ring.rows
     obs = rows.obs if hasattr(rows, "obs") else rows.frame
@@ -68,7 +59,7 @@ def newest_rows(ring: Ring) -> Window:
         return stored[times % ring.capacity, :writers]
 
     valid = jnp.logical_and(read(rows.valid), (times >= 0)[:, None])
-    return Window(read(obs), read(rows.action), read(rows.reward), read(rows.terminated), read(rows.truncated), valid)
+    return Stored(read(obs), read(rows.action), read(rows.reward), read(rows.terminated), read(rows.truncated), valid)
 
 
 LookReplay = Callable[[Any, Array, Hypers], Fed]
@@ -83,7 +74,7 @@ def make_look_replay(parts: Parts) -> LookReplay:
         ring = find_ring(memory)
         if ring is None:
             empty = jnp.zeros((0, 0))
-            return Fed(Window(empty, empty, empty, empty, empty, empty), batch, weight)
+            return Fed(Stored(empty, empty, empty, empty, empty, empty), batch, weight)
         # A replay of one's own may name its rows as it likes.
         named = isinstance(where, tuple) and len(where) >= 2
         times, writers = where[:2] if named else ((), ())
@@ -109,11 +100,10 @@ def make_look_rollout(config: Config, parts: Parts) -> LookRollout:
             return env, parts.view(row)
 
         _, rows = jax.lax.scan(act_and_step, env, jax.random.split(key, BATCHES * steps))
-        window = Window(rows.obs, rows.action, rows.reward, rows.terminated, rows.truncated, rows.valid)
         flat = jax.tree.map(lambda leaf: leaf.reshape(BATCHES, -1, *leaf.shape[2:]), rows)
         discount = h.gamma * (1.0 - flat.terminated)
         batch = Transition(flat.obs, flat.action, flat.reward, discount, flat.final_obs)
         parted = jax.tree.map(lambda leaf: leaf.reshape(BATCHES, steps, *leaf.shape[1:]), rows)
-        return Fed(window, batch, flat.valid.astype(jnp.float32), parted)
+        return Fed(without_final(rows), batch, flat.valid.astype(jnp.float32), parted)
 
     return look

@@ -32,6 +32,11 @@ class Stored:
     valid: Array
 
 
+def without_final(row: Row) -> Stored:
+    """What the ring keeps of a row, or of many."""
+    return Stored(row.obs, row.action, row.reward, row.terminated, row.truncated, row.valid)
+
+
 @struct.dataclass
 class TransitionStore:
     """A ring of steps and the final observations of its truncated episodes."""
@@ -61,11 +66,10 @@ def init_store(row: Row, capacity: int, num_writers: int, time_limit: int = 1) -
         an environment truncate sooner, the transitions whose final observation was overwritten get weight 0.
     """
     time_limit = max(1, min(time_limit, capacity))
-    stored = Stored(row.obs, row.action, row.reward, row.terminated, row.truncated, row.valid)
     places = capacity // time_limit + 2
     obs_shape, obs_dtype = jnp.shape(row.obs), jnp.result_type(row.obs)
     return TransitionStore(
-        ring=init_ring(stored, capacity, num_writers),
+        ring=init_ring(without_final(row), capacity, num_writers),
         final_obs=jnp.zeros((places, num_writers, *obs_shape), obs_dtype),
         final_time=jnp.full((places, num_writers), -1, jnp.int32),
         time_limit=time_limit,
@@ -95,8 +99,8 @@ def add_steps(store: TransitionStore, rows: Row) -> TransitionStore:
 
     steps = (start + jnp.arange(num_steps), rows.final_obs.astype(store.final_obs.dtype), rows.truncated)
     (final_obs, final_time), _ = jax.lax.scan(keep_final, (store.final_obs, store.final_time), steps)
-    stored = Stored(rows.obs, rows.action, rows.reward, rows.terminated, rows.truncated, rows.valid)
-    return dataclasses.replace(store, ring=add_rows(store.ring, stored), final_obs=final_obs, final_time=final_time)
+    ring = add_rows(store.ring, without_final(rows))
+    return dataclasses.replace(store, ring=ring, final_obs=final_obs, final_time=final_time)
 
 
 def read_transitions(
