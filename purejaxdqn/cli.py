@@ -13,7 +13,8 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from purejaxdqn.config import SettingError, flag_name
+from purejaxdqn.config import SettingError, flag_name, require
+from purejaxdqn.devices import use_compilation_cache, use_platform
 
 
 class UsageError(Exception):
@@ -155,6 +156,33 @@ def guarded(command: str, main: Callable[[], int]) -> int:
         fail(command, setting_sentence(error))
     except UsageError as error:
         fail(command, str(error))
+
+
+def seed_indices(chosen: int | None, count: int) -> list[int]:
+    """The places of a run's seeds that --seed-index chooses: one of `count`, or all of them for None.
+
+    Raises:
+      SettingError: where there is no such seed.
+    """
+    in_range = chosen is None or 0 <= chosen < count
+    require(in_range, "seed_index", chosen, f"the run has {count} seeds: use 0 to {count - 1}")
+    return list(range(count)) if chosen is None else [chosen]
+
+
+def start_jax(device: str, compilation_cache: bool) -> None:
+    """Settles what must be settled before JAX touches a backend, and starts it.
+
+    Args:
+      device: a flag's value, one of `devices.PLATFORMS`.
+      compilation_cache: whether compiled programs are kept for the next start.
+
+    Raises:
+      SettingError: where the platform asked for is not there.
+    """
+    use_platform(device)
+    if compilation_cache:
+        use_compilation_cache()
+    check_device(device)
 
 
 def check_device(device: str) -> None:

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError, require
-from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.folder import CHECKPOINTS, Settings, finite, read_config
 
 COMMAND = "purejaxdqn-evaluate"
@@ -65,21 +64,15 @@ def evaluate(args: list[str]) -> int:
     require(0.0 <= flags.epsilon <= 1.0, "epsilon", flags.epsilon, "use a number in [0, 1]")
     folder = Path(flags.run)
     settings, _, _ = read_config(folder, "run")
-    count = len(settings.seeds)
-    in_range = flags.seed_index is None or 0 <= flags.seed_index < count
-    require(in_range, "seed_index", flags.seed_index, f"the run has {count} seeds: use 0 to {count - 1}")
+    indices = cli.seed_indices(flags.seed_index, len(settings.seeds))
     for name in ("gif", "mp4"):
         path = getattr(flags, name)
         if path is not None:
             require(Path(path).suffix == f".{name}", name, path, f"name a file that ends in .{name}")
             parent = Path(path).absolute().parent
             require(parent.is_dir(), name, path, "its folder does not exist: make it first")
-    use_platform(flags.device if flags.device in PLATFORMS else "auto")
-    if flags.compilation_cache:
-        use_compilation_cache()
-    cli.check_device(flags.device)
-    indices = range(count) if flags.seed_index is None else [flags.seed_index]
-    results = play(folder, settings, flags, list(indices))
+    cli.start_jax(flags.device, flags.compilation_cache)
+    results = play(folder, settings, flags, indices)
     if flags.json:
         print(json.dumps(finite({"seeds": results}), allow_nan=False))
     else:

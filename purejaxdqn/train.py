@@ -347,7 +347,6 @@ def wandb_logger(settings: Settings, folder: Path) -> Callable[[list[dict[str, A
 def drive(run: Any, options: RunOptions, command: str, resume: bool) -> int:
     """Trains, handles Ctrl-C, and leaves summary, curve and animation."""
     from purejaxdqn.display import make_display
-    from purejaxdqn.doctor.checkup import Watch
     from purejaxdqn.runner import Diverged, Interrupted
 
     asked: list[int] = []
@@ -366,7 +365,11 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool) -> int:
         else:
             run.start()
         log = wandb_logger(run.settings, run.folder) if options.wandb else lambda rows: None
-        watch = Watch(run, print if not options.quiet else lambda line: None) if options.doctor else None
+        watch = None
+        if options.doctor:
+            from purejaxdqn.doctor.checkup import Watch
+
+            watch = Watch(run, print if not options.quiet else lambda line: None)
         run.train(display, lambda: bool(asked), log, watch or (lambda: None))
     except Interrupted:
         display.close()

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError, require
-from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.folder import CHECKPOINTS, Settings, finite, read_config
 
 if TYPE_CHECKING:
@@ -54,14 +53,8 @@ def doctor(args: list[str]) -> int:
     require(flags.episodes >= 1, "episodes", flags.episodes, "use at least 1")
     folder = Path(flags.run)
     settings, _, _ = read_config(folder, "run")
-    count = len(settings.seeds)
-    in_range = flags.seed_index is None or 0 <= flags.seed_index < count
-    require(in_range, "seed_index", flags.seed_index, f"the run has {count} seeds: use 0 to {count - 1}")
-    use_platform(flags.device if flags.device in PLATFORMS else "auto")
-    if flags.compilation_cache:
-        use_compilation_cache()
-    cli.check_device(flags.device)
-    indices = list(range(count)) if flags.seed_index is None else [flags.seed_index]
+    indices = cli.seed_indices(flags.seed_index, len(settings.seeds))
+    cli.start_jax(flags.device, flags.compilation_cache)
     env_steps, vitals, findings = examine(folder, settings, indices, flags.episodes)
     if flags.json:
         found = {
