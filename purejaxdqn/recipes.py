@@ -1,17 +1,14 @@
 """Named settings, each with what was measured of it, and the choice of one for an environment."""
 
 import dataclasses
-import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from purejaxdqn.algorithms import ALGORITHMS, Algorithm, Family
 from purejaxdqn.build import check_read, is_read
-from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, Config, SettingError, one_line, require
+from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, Config, SettingError, require
 from purejaxdqn.tutorials import FAITHFUL, VARIANTS
 from purejaxdqn.types import Hypers
 
@@ -35,7 +32,7 @@ class Recipe:
     """The algorithm whose settings are in it, where it was made from one."""
 
 
-def _recipe(
+def make_recipe(
     name: str,
     description: str,
     config: dict[str, Any],
@@ -49,14 +46,14 @@ def _recipe(
     )
 
 
-_CONFIG_FIELDS = {field.name for field in dataclasses.fields(Config)}
-_HYPER_FIELDS = {field.name for field in dataclasses.fields(Hypers)}
+CONFIG_FIELDS = {field.name for field in dataclasses.fields(Config)}
+HYPER_FIELDS = {field.name for field in dataclasses.fields(Hypers)}
 
 
-def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def split_settings(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Settings by whose they are: fields of `Config`, fields of `Hypers`, and options of the run."""
-    config = {name: value for name, value in values.items() if name in _CONFIG_FIELDS}
-    hypers = {name: value for name, value in values.items() if name in _HYPER_FIELDS}
+    config = {name: value for name, value in values.items() if name in CONFIG_FIELDS}
+    hypers = {name: value for name, value in values.items() if name in HYPER_FIELDS}
     return config, hypers, {name: value for name, value in values.items() if name not in config | hypers}
 
 
@@ -131,10 +128,10 @@ def _protocol_recipe(protocol: str, algo: str) -> Recipe:
     """An algorithm's published settings under one of the two protocols, for any game; Pong is only the default."""
     says, params, run = _PROTOCOLS[protocol]
     values = ALGORITHMS[algo].values("atari") | {"env": "Pong-v5", "env_params": tuple(sorted(params.items()))}
-    made = Config(**_split(values)[0])
+    made = Config(**split_settings(values)[0])
     # An algorithm's settings are made from others', some of which it does not read.
-    config, hypers, _ = _split({name: value for name, value in values.items() if is_read(made, name)})
-    recipe = _recipe(f"{protocol}-{algo}", f"{ALGORITHMS[algo].paper}; {says}", config, hypers, None, run)
+    config, hypers, _ = split_settings({name: value for name, value in values.items() if is_read(made, name)})
+    recipe = make_recipe(f"{protocol}-{algo}", f"{ALGORITHMS[algo].paper}; {says}", config, hypers, None, run)
     return dataclasses.replace(recipe, algo=algo)
 
 
@@ -142,21 +139,23 @@ def _tutorial_recipe(name: str) -> Recipe:
     """A tutorial's settings: plain DQN's, and its own."""
     tutorial = FAITHFUL[name]
     config = {**ALGORITHMS["dqn"].ingredients, **tutorial.config}
-    return _recipe(name, tutorial.description, config, dict(tutorial.hypers), tutorial.solved_at, dict(tutorial.run))
+    return make_recipe(
+        name, tutorial.description, config, dict(tutorial.hypers), tutorial.solved_at, dict(tutorial.run)
+    )
 
 
 def _variant_recipe(name: str) -> Recipe:
     """A recipe with a few values changed."""
     origin, words, changes = VARIANTS[name]
     recipe = _tutorial_recipe(origin)
-    config, hypers, run = _split({**recipe.config, **recipe.hypers, **recipe.run, **changes})
-    return _recipe(name, f"{origin} {words}", config, hypers, recipe.solved_at, run)
+    config, hypers, run = split_settings({**recipe.config, **recipe.hypers, **recipe.run, **changes})
+    return make_recipe(name, f"{origin} {words}", config, hypers, recipe.solved_at, run)
 
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        _recipe(
+        make_recipe(
             "cartpole",
             "CleanRL's network, batch and environments with layer normalisation, double DQN, three-step targets and a "
             "learning rate that falls to zero. With one-step targets 17 of 20 seeds reached 475 in 300k steps, with "
@@ -165,7 +164,7 @@ RECIPES: dict[str, Recipe] = {
             _VECTOR_HYPERS,
             475.0,
         ),
-        _recipe(
+        make_recipe(
             "mountaincar",
             "CartPole's settings with an update for every 4 steps and a slower target. In 200k steps three-step "
             "targets solved 6 of 6 seeds, one-step ones 2 of 6, an update for every 16 steps none of 24; in 300k "
@@ -181,7 +180,7 @@ RECIPES: dict[str, Recipe] = {
             {**_VECTOR_HYPERS, "max_grad_norm": 10.0, "target_period": 200, "epsilon_fraction": 0.4},
             -110.0,
         ),
-        _recipe(
+        make_recipe(
             "acrobot",
             "CartPole's settings with a shorter exploration; with a target four times slower 7 of 8 seeds reached "
             "-90 instead of 8. Fresh seeds: benchmarks/results/learning-Acrobot-v1.json.",
@@ -189,7 +188,7 @@ RECIPES: dict[str, Recipe] = {
             {**_VECTOR_HYPERS, "max_grad_norm": 10.0, "epsilon_fraction": 0.3},
             -90.0,
         ),
-        _recipe(
+        make_recipe(
             "breakout-minatar",
             "Young & Tian's convolution and replay with Adam, three-step targets, layer normalisation and an update "
             "for every 16 steps. Fresh seeds: benchmarks/results/learning-Breakout-MinAtar.json.",
@@ -197,21 +196,21 @@ RECIPES: dict[str, Recipe] = {
             _MINATAR_HYPERS,
             10.0,
         ),
-        _recipe(
+        make_recipe(
             "vector",
             "CartPole's settings over 500k steps, for any environment that gives vectors; not tuned for it.",
             {"env": "CartPole-v1", "total_steps": 500_000, **_VECTOR_CONFIG},
             _VECTOR_HYPERS,
             None,
         ),
-        _recipe(
+        make_recipe(
             "minatar",
             "Breakout-MinAtar's settings over 2M steps, for any environment that gives pictures; not tuned for it.",
             {"env": "Breakout-MinAtar", "total_steps": 2_000_000, **_MINATAR_CONFIG},
             _MINATAR_HYPERS,
             None,
         ),
-        _recipe(
+        make_recipe(
             "atari",
             "For one machine: eight environments, three-step double DQN and Adam; the games as in nature-*.",
             {
@@ -252,8 +251,8 @@ _TUNED = {
     for recipe in RECIPES.values()
     if recipe.name in ("cartpole", "mountaincar", "acrobot", "breakout-minatar")
 }
-_DEFAULTS = {name: getattr(Config, name) for name in _CONFIG_FIELDS} | {
-    name: getattr(Hypers, name) for name in _HYPER_FIELDS
+DEFAULTS = {name: getattr(Config, name) for name in CONFIG_FIELDS} | {
+    name: getattr(Hypers, name) for name in HYPER_FIELDS
 }
 # Named, so that choosing a recipe need not import gymnax and make the environment.
 _OTHER_PICTURES = frozenset({"Pong-misc"})
@@ -323,10 +322,10 @@ def make_settings(
     base = {**recipe.config, **recipe.hypers, "env": env_id}
     if algo is not None:
         base |= find_algorithm(algo).values(family(env_id))
-    for name, value in _split(overrides)[2].items():
+    for name, value in split_settings(overrides)[2].items():
         raise SettingError(name, value, "there is no such setting")
-    config = Config(**_split(base | overrides)[0])
+    config = Config(**split_settings(base | overrides)[0])
     check_read(config, overrides)
-    unread = {name: _DEFAULTS[name] for name in base if name not in overrides and not is_read(config, name)}
-    chosen, hypers, _ = _split(base | unread | overrides)
+    unread = {name: DEFAULTS[name] for name in base if name not in overrides and not is_read(config, name)}
+    chosen, hypers, _ = split_settings(base | unread | overrides)
     return Config(**chosen), Hypers(**hypers).validate()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import difflib
 import shlex
 import signal
 import sys
@@ -29,7 +28,8 @@ from purejaxdqn.folder import (
     read_config,
     write_config,
 )
-from purejaxdqn.recipes import RECIPES, Recipe, default_recipe, make_settings, solved_at
+from purejaxdqn.recipe_files import find_recipe
+from purejaxdqn.recipes import Recipe, default_recipe, make_settings, solved_at
 from purejaxdqn.types import Hypers
 
 COMMAND = "purejaxdqn-train"
@@ -40,7 +40,8 @@ class RunOptions:
     """The flags of `train` that are neither Config nor Hypers."""
 
     recipe: str | None = None
-    """Named settings to start from; by default those for the environment. Other flags override them."""
+    """Named settings to start from, or a recipe file (TOML); by default those for the environment. Other flags override
+    them."""
     algo: str | None = None
     """Algorithm: dqn, double, dueling, prioritized, n-step, noisy, c51, qr-dqn, iqn, fqf, m-dqn, m-iqn, rainbow or pqn;
     by default the recipe's own. Its ingredients are flags too, which override it."""
@@ -123,15 +124,13 @@ def flags_class(config: Config, hypers: Hypers, options: RunOptions) -> type:
     return dataclasses.make_dataclass("TrainFlags", fields, frozen=True)
 
 
-def find_recipe(args: Sequence[str]) -> tuple[Recipe, str]:
+def recipe_of(args: Sequence[str]) -> tuple[Recipe, str]:
     """The recipe and the environment that the flags name."""
     env, name = cli.peek(args, "--env"), cli.peek(args, "--recipe")
     if name is None:
         recipe = default_recipe(env or "CartPole-v1")
         return recipe, env or "CartPole-v1"
-    near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4) or list(RECIPES)
-    require(name in RECIPES, "recipe", name, f"no such recipe; there are {', '.join(near)}")
-    recipe = RECIPES[name]
+    recipe = find_recipe(name)
     return recipe, env or recipe.config.get("env", "CartPole-v1")
 
 
@@ -164,14 +163,17 @@ def steps_on_host(args: Sequence[str]) -> bool:
     resume = cli.peek(args, "--resume")
     if resume is not None:
         return read_config(Path(resume))[0].config.loop == "host"
-    return loop_of(find_recipe(args)[1]) == "host"
+    return loop_of(recipe_of(args)[1]) == "host"
 
 
 def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     """Settings of a new run from its flags."""
-    recipe, env = find_recipe(args)
+    recipe, env = recipe_of(args)
     algo = cli.peek(args, "--algo")
     config, hypers = make_settings(recipe, env, algo)
+    known = {field.name for field in dataclasses.fields(RunOptions)}
+    for name in recipe.run:
+        require(name in known, "recipe", recipe.name, f"[run] has no option {name}")
     run = {name: value for name, value in recipe.run.items() if name != "eval_every"}
     cls = flags_class(config, hypers, dataclasses.replace(RunOptions(), **run))
     flags = cli.parse(cls, args, COMMAND, str(__doc__))

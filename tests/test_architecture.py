@@ -29,7 +29,7 @@ TIERS = [
     {"learn"},
     {"build"},
     {"loops", "checkpoint", "folder", "recipes"},
-    {"recording", "records", "kept", "policy"},
+    {"recording", "records", "kept", "policy", "recipe_files", "sweep_folder"},
     {"training"},
     {"runner"},
     {"display", "doctor"},

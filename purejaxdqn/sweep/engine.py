@@ -23,6 +23,7 @@ from purejaxdqn.sweep_folder import (
     CURVES,
     LANE_COLUMNS,
     LANES,
+    LOCK,
     POLICY,
     UNITS,
     as_columns,
@@ -79,6 +80,7 @@ class Engine:
         self.programs: dict[tuple[int, int], Lanes] = {}
         self.compilations = 0
         self.compile_seconds = 0.0
+        self.train_seconds, self.trained_steps = 0.0, 0
         self.on_chunk: Callable[[Training, Chunk, int], None] = lambda training, chunk, lanes: None
         self.stop_requested: Callable[[], bool] = lambda: False
 
@@ -124,11 +126,12 @@ class Engine:
         settings, parts, programs = self.open(group, width, seeds)
         return Training(settings, parts, programs, hypers)
 
-    def run(self, unit: Unit, previous: Sequence[Unit]) -> None:
+    def run(self, unit: Unit, units: Sequence[Unit], previous: Sequence[Unit]) -> None:
         """Trains a unit to the end of its rung, from wherever it stands, and writes what came of it.
 
         Args:
           unit: to train.
+          units: all of its rung.
           previous: units of the rung before, which are done.
 
         Raises:
@@ -137,19 +140,21 @@ class Engine:
         """
         folder = self.path(unit)
         folder.mkdir(parents=True, exist_ok=True)
-        with hold(folder, ".lock", "out"):
-            group = self.group(unit)
-            width = max(len(part) for part in self.units_like(unit))
-            parts = self.run_lanes(unit, unit.lanes, width, previous, group)
-            self.finish(unit, parts)
+        with hold(folder, LOCK, "out"):
+            # Units of one program are as wide as the widest of them, so that they share its compilation.
+            width = max(len(other.lanes) for other in units if other.group == unit.group)
+            self.finish(unit, self.run_lanes(unit, unit.lanes, width, previous, self.group(unit)))
 
-    def units_like(self, unit: Unit) -> list[tuple[int, ...]]:
-        """Lanes of the units that share a program with this one."""
-        alive = self.alive[unit.rung]
-        return [other.lanes for other in self.layout.units(unit.rung, alive) if other.group == unit.group]
+    def chunk_iterations(self, group: Group) -> int:
+        """Iterations of a group's chunks."""
+        settings = settings_of(self.definition, self.recipe, group.config, self.layout.seeds)
+        return max(1, settings.log_every // group.config.steps_per_iteration)
 
-    alive: tuple[tuple[int, ...], ...] = ()
-    """Settings of each rung, as far as it is known."""
+    def forget(self, units: Sequence[Unit]) -> None:
+        """Removes checkpoints that the next rung has taken what it needs of."""
+        for unit in units:
+            for folder in self.path(unit).glob("lanes-*"):
+                shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
     def run_lanes(
         self, unit: Unit, lanes: tuple[int, ...], width: int, previous: Sequence[Unit], group: Group
@@ -194,6 +199,8 @@ class Engine:
         until = self.layout.iterations_at(group, unit.rung, training.chunk_iterations)
         while training.iterations < until and training.endings.running.any():
             chunk = training.advance(until)
+            self.train_seconds += chunk.seconds
+            self.trained_steps += (training.env_steps - chunk.before) * len(lanes)
             if training.iterations == until and not last_rung:
                 chunk = with_scores(training, chunk)
             rows.append(self.rows(training, chunk, lanes))
@@ -285,7 +292,7 @@ class Engine:
     def write_lanes(
         self, training: Training, lanes: Sequence[int], curves: Mapping[str, np.ndarray], unit: Unit, folder: Path
     ) -> None:
-        """Writes what came of each lane, and the best lane's parameters of each setting; what says "done" comes last."""
+        """Writes what came of each lane, and the parameters of each setting's best; the table says "done"."""
         assert training.best is not None
         count, last_rung = len(lanes), unit.rung == len(self.layout.rungs) - 1
         missing = np.full(count, np.nan)
@@ -325,7 +332,7 @@ class Engine:
 
 
 def with_scores(training: Training, chunk: Chunk) -> Chunk:
-    """A chunk with an evaluation of every lane that is fit; it is for halving alone, and training knows nothing of it."""
+    """A chunk with an evaluation of every lane that is fit, for halving alone: training knows nothing of it."""
     wanted = chunk.running & ~training.endings.diverged & np.isnan(chunk.eval_return)
     returns = training.evaluate(training.state.learner.params, EVAL_STREAM) if wanted.any() else None
     if returns is None:

@@ -163,17 +163,23 @@ def unit_size(lane_bytes: int, num_devices: int, on_cpu: bool, per_block: int | 
     return min(fit, wanted) * num_devices
 
 
-def total_steps(layout: Layout, alive: Sequence[Sequence[int]]) -> int:
-    """Environment steps of all lanes, where `alive` has the settings of each rung."""
-    chunk, total = 1, 0
+def total_steps(layout: Layout, alive: Sequence[Sequence[int]], chunks: Mapping[int, int]) -> int:
+    """Environment steps of all lanes.
+
+    Args:
+      layout: of the sweep.
+      alive: settings of each rung.
+      chunks: iterations of a chunk, by group.
+    """
+    total = 0
     for group in layout.groups:
-        config = group.config
-        prefill = config.prefill_steps * config.num_envs
+        config, chunk = group.config, chunks[group.number]
         for rung, settings in enumerate(alive):
             there = len(set(settings) & set(group.settings)) * len(layout.seeds)
             before = layout.iterations_at(group, rung - 1, chunk) if rung else 0
             iterations = layout.iterations_at(group, rung, chunk) - before
-            total += there * (iterations * config.steps_per_iteration + (0 if rung else prefill))
+            prefill = 0 if rung else config.prefill_steps * config.num_envs
+            total += there * (iterations * config.steps_per_iteration + prefill)
     return total
 
 

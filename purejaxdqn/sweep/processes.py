@@ -85,8 +85,8 @@ def wait_for(address: str, seconds: float) -> None:
             said = error.strerror or str(error)
             time.sleep(0.2)
     raise UsageError(
-        f"--coordinator {address}: it did not answer for {seconds:g} s ({said}); start process 0 there, or check address "
-        "and firewall"
+        f"--coordinator {address}: it did not answer for {seconds:g} s ({said}); start process 0 there, or check "
+        "address and firewall"
     )
 
 
@@ -97,4 +97,3 @@ def wait_until(done: Callable[[], bool], stop: Callable[[], bool] = lambda: Fals
             return False
         time.sleep(0.2)
     return True
-

@@ -12,7 +12,8 @@ from purejaxdqn import checkpoint as ckpt
 from purejaxdqn.comparison import Estimate, rank, wilson
 from purejaxdqn.folder import finite, hardware, versions, write_atomically
 from purejaxdqn.loops.lanes import lane_shapes
-from purejaxdqn.recipes import Recipe, write_recipe
+from purejaxdqn.recipe_files import write_recipe
+from purejaxdqn.recipes import Recipe
 from purejaxdqn.stats import bootstrap_interval, iqm
 from purejaxdqn.sweep.definition import Definition, describe_values
 from purejaxdqn.sweep.engine import UNIT_COLUMNS
@@ -152,8 +153,8 @@ def write_best(folder: Path, definition: Definition, layout: Layout, recipe: Rec
     setting = layout.settings[entry["setting"]]
     low, high = entry["iqm_interval_95"]
     said = (
-        f"Best of {len(layout.settings)} settings by the {definition.options['rank_by']} scores of {entry['seeds']} seeds: "
-        f"interquartile mean {entry['iqm']:.6g} (95 % interval {low:.6g} to {high:.6g}); "
+        f"Best of {len(layout.settings)} settings by the {definition.options['rank_by']} scores of {entry['seeds']} "
+        f"seeds: interquartile mean {entry['iqm']:.6g} (95 % interval {low:.6g} to {high:.6g}); "
         f"{describe_values(setting.values)}."
     )
     run = dict(recipe.run) | {name: definition.options[name] for name in ("eval_episodes", "eval_epsilon")}
@@ -161,7 +162,7 @@ def write_best(folder: Path, definition: Definition, layout: Layout, recipe: Rec
 
 
 def keep_policy(folder: Path, units: Sequence[Unit], layout: Layout, parts: Any, setting: int) -> Any:
-    """Writes the best lane's parameters of a setting to policy.npz, and returns them as a tree; None if there are none."""
+    """Writes the parameters of a setting's best lane to policy.npz and returns them; None if there are none."""
     found: list[tuple[float, int, Path, int]] = []
     for unit in units:
         for path in sorted((folder / UNITS / unit.name).glob(f"*/{POLICY}")):

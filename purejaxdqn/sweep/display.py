@@ -1,0 +1,131 @@
+"""What a person sees of a sweep: its plan, a line or a bar on the way, and the ranking."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from purejaxdqn.display import number, steps_text
+from purejaxdqn.sweep.definition import describe_values
+from purejaxdqn.sweep.layout import Layout
+
+LINES = 20
+"""Plain lines of a whole sweep."""
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min` or `3.1 h`."""
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= 1.5 * unit:
+            return f"{seconds / unit:.2g} {name}"
+    return f"{seconds:.0f} s"
+
+
+def plan_lines(layout: Layout, widths: Mapping[int, int], devices: int, kind: str, processes: int) -> list[str]:
+    """How a sweep is laid out, in lines for a person.
+
+    Args:
+      layout: of the sweep.
+      widths: lanes that are trained side by side, by group.
+      devices: of each process.
+      kind: of the devices: cpu, gpu or tpu.
+      processes: that share the work.
+    """
+    count, seeds = len(layout.settings), len(layout.seeds)
+    what = f"{layout.num_lanes} lanes: {count} setting{'s' * (count > 1)} × {seeds} seed{'s' * (seeds > 1)}"
+    programs = len(layout.groups)
+    device = "core" if kind == "cpu" else kind.upper()
+    there = f"{devices} {device}{'s' * (devices > 1)}" + (f" in each of {processes} processes" if processes > 1 else "")
+    lines = [f"{what}, {programs} compilation{'s' * (programs > 1)}, on {there}"]
+    for group in layout.groups:
+        width = widths[group.number]
+        lanes = len(group.settings) * seeds
+        each = f"{group.lane_bytes / 2**20:.1f} MB a lane, {width * group.lane_bytes / 2**20:.0f} MB at a time"
+        name = f"program {group.number}: " if programs > 1 else ""
+        lines.append(f"{name}{lanes} lanes, {min(width, lanes)} side by side, {each}")
+    if len(layout.rungs) > 1:
+        steps = ", ".join(f"{rung.keep} after {rung.share:.3g} of the run" for rung in layout.rungs[:-1])
+        lines.append(f"halving keeps {steps}")
+    return lines
+
+
+class Progressing:
+    """How far a sweep is, in environment steps of all lanes."""
+
+    def __init__(self, total: int, done: int, quiet: bool):
+        """Begins to count.
+
+        Args:
+          total: environment steps of the whole sweep.
+          done: of it already.
+          quiet: says nothing.
+        """
+        self.total, self.done, self.first, self.quiet = total, done, done, quiet
+        self.begin = time.perf_counter()
+        self.mark = done * LINES // max(total, 1)
+        self.bar: Progress | None = None
+        if not quiet and sys.stdout.isatty():
+            self.bar = Progress(
+                TextColumn("{task.fields[steps]:>20}"),
+                BarColumn(bar_width=36),
+                TextColumn("{task.percentage:>3.0f}%  {task.fields[speed]}"),
+                TimeRemainingColumn(),
+            )
+            self.task = self.bar.add_task("sweep", total=total, completed=done, steps="", speed="")
+            self.bar.start()
+
+    @property
+    def speed(self) -> float:
+        """Environment steps of all lanes per second, compilation and evaluation included."""
+        return (self.done - self.first) / max(time.perf_counter() - self.begin, 1e-9)
+
+    def advance(self, steps: int) -> None:
+        """Counts environment steps."""
+        self.done += steps
+        said = f"{steps_text(self.done)}/{steps_text(self.total)}"
+        speed = f"{steps_text(self.speed)} steps/s"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=min(self.done, self.total), steps=said, speed=speed)
+            return
+        mark = self.done * LINES // max(self.total, 1)
+        if mark > self.mark and not self.quiet:
+            left = (self.total - self.done) / max(self.speed, 1e-9)
+            print(f"{said:>20}  {speed}  {duration(max(left, 0.0))} left", flush=True)
+        self.mark = mark
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def ranking_table(entries: Sequence[Mapping[str, Any]], what: str) -> Table:
+    """The best settings of a sweep."""
+    table = Table(title=what)
+    for name in ("rank", "setting", "IQM", "95 %", "mean", "solved", "better than next"):
+        table.add_column(name, justify="left" if name == "setting" else "right")
+    for entry in entries[:10]:
+        interval, share = entry["iqm_interval_95"], entry["solved_share"]
+        better = entry["probability_of_improvement"]
+        gone = entry["dropped_at"] is not None
+        table.add_row(
+            str(entry["rank"]),
+            describe_values(entry["values"]),
+            "dropped" if gone else number(entry["iqm"]),
+            "" if gone or interval is None else f"{interval[0]:,.1f} to {interval[1]:,.1f}",
+            "" if gone else number(entry["mean"]),
+            "–" if share is None else f"{share:.0%}",
+            "–" if better is None else f"{better:.2f}",
+        )
+    if len(entries) > 10:
+        table.add_row("…", f"{len(entries) - 10} more in summary.json", *[""] * 5)
+    return table
+
+
+def print_table(table: Table) -> None:
+    """To standard output."""
+    Console().print(table)
