@@ -285,11 +285,11 @@ def drive(
             quiet = options.quiet or processes.number > 0
             progress = Progressing(sweep.planned_steps // processes.total, 0, quiet)
             try:
-                sweep.run(progress.advance, lambda: bool(asked))
+                sweep.run(progress.advance, lambda: stop_asked(asked))
             finally:
                 progress.close()
             if processes.number > 0:
-                wait_until(lambda: is_finished(folder), lambda: bool(asked))
+                wait_until(lambda: is_finished(folder), lambda: stop_asked(asked))
                 return 0
             summary = sweep.finish(command, options.report)
     except (Interrupted, KeyboardInterrupt):
@@ -309,6 +309,11 @@ def drive(
         print(f"sweep folder: {folder} (curves.npz, lanes.npz, summary.json, best.toml{pictures})")
         print(f"next: python -m purejaxdqn.train --recipe {folder / 'best.toml'}")
     return 0
+
+
+def stop_asked(signals: Sequence[int]) -> bool:
+    """Whether Ctrl-C was pressed."""
+    return bool(signals)
 
 
 def make_report(folder: Path, wanted: bool) -> str:
