@@ -302,7 +302,7 @@ def drive(
         ) from error
     finally:
         signal.signal(signal.SIGINT, before)
-    pictures = make_report(folder, options.report)
+    pictures = make_report(folder, flag, options.report)
     if not options.quiet:
         what = f"{definition.env}: {layout.num_lanes} lanes, ranked by the {definition.options['rank_by']} scores"
         print_table(ranking_table(summary["ranking"], what))
@@ -316,7 +316,7 @@ def stop_asked(signals: Sequence[int]) -> bool:
     return bool(signals)
 
 
-def make_report(folder: Path, wanted: bool) -> str:
+def make_report(folder: Path, flag: str, wanted: bool) -> str:
     """Makes report.html where it is wanted; what to add to the list of files."""
     if not wanted:
         return ""
@@ -326,5 +326,9 @@ def make_report(folder: Path, wanted: bool) -> str:
         from purejaxdqn.report.page import write_report
     except ImportError as error:
         raise SettingError("report", True, f"{error.name} is missing: install it, or use --no-report") from error
-    write_report([folder], folder / REPORT)
+    try:
+        write_report([folder], folder / REPORT)
+    except OSError as error:
+        remedy = f"its report cannot be written ({error.strerror or error}); see python -m purejaxdqn.report {folder}"
+        raise SettingError(flag, str(folder), remedy) from error
     return f", {REPORT}"

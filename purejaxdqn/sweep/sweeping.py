@@ -174,6 +174,9 @@ class Sweep:
                     engine.run(unit, units, previous)
                     on_steps(0)
             self.wait_for(units, stop_requested)
+            if is_finished(self.folder):
+                # The process that joins the units needed no more of this one, and has cleared them away.
+                return
             if rung + 1 < len(self.layout.rungs):
                 self.alive.append(survivors(self.layout.rungs[rung], engine.scores(units)))
             if self.processes.number == 0:
@@ -183,7 +186,7 @@ class Sweep:
 
     def wait_for(self, units: Sequence[Unit], stop_requested: Callable[[], bool]) -> None:
         """Waits for the units of other processes. Raises `Interrupted` where it was asked to stop."""
-        if not wait_until(lambda: all(map(self.engine.is_done, units)), stop_requested):
+        if not wait_until(lambda: is_finished(self.folder) or all(map(self.engine.is_done, units)), stop_requested):
             raise Interrupted
 
     def finish(self, command: str, report: bool) -> dict[str, Any]:
