@@ -63,7 +63,7 @@ def learning_curve(
     if not np.isnan(evaluation).all():
         _draw_band(axes, steps, evaluation, "evaluation return", _EVALUATION)
     if not np.isnan(training).all():
-        x, curves = _tidy(steps, training)
+        x, curves = tidy(steps, training)
         name, statistic = _statistic(len(curves))
         label = f"training return: {name}"
         axes.plot(x, statistic(curves), color=_TRAINING, lw=1.1, alpha=0.9, zorder=3, label=label)
@@ -104,7 +104,7 @@ def episode_curve(
         axes.plot(numbers, returns[0], ".", color=_EVALUATION, ms=3, alpha=0.4, label="single episodes")
     _draw_band(axes, numbers, trailing_mean(returns), f"return, mean of {_TRAILING} episodes", _EVALUATION)
     if not np.allclose(returns, learning, equal_nan=True):
-        x, curves = _tidy(numbers, trailing_mean(learning))
+        x, curves = tidy(numbers, trailing_mean(learning))
         name, statistic = _statistic(len(curves))
         axes.plot(x, statistic(curves), color=_TRAINING, lw=1.4, zorder=3, label=f"in the learner's rewards: {name}")
     if solved_at is not None:
@@ -208,29 +208,30 @@ def _statistic(seeds: int) -> tuple[str, Callable[..., Any]]:
     return (f"IQM of {seeds} seeds", iqm) if seeds >= _IQM_SEEDS else (f"mean of {seeds} seeds", mean)
 
 
-def _tidy(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def tidy(steps: np.ndarray, curves: np.ndarray, most: int = _MAX_POINTS) -> tuple[np.ndarray, np.ndarray]:
     """Drop steps that no seed measured, carry values over gaps, and thin long curves.
 
     Args:
         steps: Environment steps, [T].
         curves: Returns, [N, T]; NaN where missing.
+        most: Points that a curve may keep.
 
     Returns:
-        Steps [S] and returns [N, S], S ≤ T and S ≤ 400. Long curves are averaged in
+        Steps [S] and returns [N, S], S ≤ T and S ≤ `most`. Long curves are averaged in
         blocks of neighbouring steps, each put at its block's last step.
     """
     measured = ~np.isnan(curves).all(axis=0)
     steps, curves = steps[measured], fill_missing(curves[:, measured])
-    if len(steps) <= _MAX_POINTS:
+    if len(steps) <= most:
         return steps, curves
-    edges = np.linspace(0, len(steps), _MAX_POINTS + 1).astype(int)
+    edges = np.linspace(0, len(steps), most + 1).astype(int)
     blocks = [mean(curves[:, a:b], axis=1) for a, b in pairwise(edges)]
     return steps[edges[1:] - 1], np.stack(blocks, axis=1)
 
 
 def _draw_band(axes: Axes, steps: np.ndarray, returns: np.ndarray, what: str, colour: str) -> None:
     """Draw the statistic over seeds, its bootstrap band and, while they are few, the single seeds."""
-    x, curves = _tidy(steps, returns)
+    x, curves = tidy(steps, returns)
     seeds = len(curves)
     name, statistic = _statistic(seeds)
     # A run's first and only evaluation is a point, which a line alone would not show.

@@ -32,7 +32,7 @@ TIERS = [
     {"recording", "records", "kept", "policy", "recipe_files", "sweep_folder"},
     {"training"},
     {"runner"},
-    {"display", "doctor"},
+    {"display", "doctor", "report"},
     {"train", "evaluate", "scores", "sweep"},
 ]
 

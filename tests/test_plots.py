@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from purejaxdqn.plots import (
-    _tidy,
+    tidy,
     episode_curve,
     learning_curve,
     read_episodes,
@@ -80,7 +80,7 @@ def test_reads_returns_in_order_with_gaps_as_nan(tmp_path: Path) -> None:
 
 def test_long_curves_are_thinned_in_blocks() -> None:
     steps = np.arange(1, 1001, dtype=np.float64)
-    x, curves = _tidy(steps, np.stack([steps, np.full(1000, 3.0)]))
+    x, curves = tidy(steps, np.stack([steps, np.full(1000, 3.0)]))
     assert x.shape == (400,) and x[-1] == 1000
     np.testing.assert_array_equal(curves[1], np.full(400, 3.0))
     assert curves[0, 0] == 1.5 and x[0] == 2  # The first block holds steps 1 and 2.

@@ -1,0 +1,49 @@
+"""`python -m purejaxdqn.report FOLDER …`: one page, without a network, of a sweep, of a run, or of several side by side."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from purejaxdqn import cli
+from purejaxdqn.config import SettingError, require
+from purejaxdqn.report.write import REPORT, write_report
+
+COMMAND = "purejaxdqn-report"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportFlags:
+    """The flags of `report`."""
+
+    folders: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Folders of runs and sweeps; several are compared."""
+    out: str | None = None
+    """File of the page; by default report.html in the folder, or here where there are several."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    return cli.guarded(COMMAND, lambda: report(args))
+
+
+def report(args: list[str]) -> int:
+    """Parses, writes and says where."""
+    flags: ReportFlags = cli.parse(ReportFlags, args, COMMAND, str(__doc__))
+    require(len(flags.folders) > 0, "folders", "", "name the folder of a run or of a sweep, or several")
+    folders = [Path(folder) for folder in flags.folders]
+    out = Path(flags.out) if flags.out is not None else (folders[0] if len(folders) == 1 else Path()) / REPORT
+    try:
+        write_report(folders, out)
+    except OSError as error:
+        raise SettingError("out", str(out), f"it cannot be written ({error.strerror})") from error
+    print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

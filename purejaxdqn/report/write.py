@@ -1,0 +1,60 @@
+"""From folders to a page on the disk."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from purejaxdqn.cli import UsageError
+from purejaxdqn.config import require
+from purejaxdqn.folder import write_atomically
+from purejaxdqn.report.contents import Run, Sweep
+from purejaxdqn.report.read_run import is_run, read_run
+from purejaxdqn.report.read_sweep import SWEEP, is_sweep, read_sweep
+
+REPORT = "report.html"
+
+
+def write_report(folders: Sequence[Path], out: Path) -> None:
+    """Writes one page that needs no other file: of one folder in full, of several side by side.
+
+    Args:
+      folders: of runs and sweeps, at least one.
+      out: the page; its folder exists.
+
+    Raises:
+      SettingError: on `folders` or `out`, for what is missing or damaged.
+      UsageError: where plotly is not installed.
+      OSError: where `out` cannot be written.
+    """
+    require(out.absolute().parent.is_dir(), "out", str(out), "its folder does not exist: make it first")
+    require(not out.is_dir(), "out", str(out), "it is a folder: name a file")
+    shown = [read(folder) for folder in folders]
+    require(len(shown) > 0, "folders", "", "name the folder of a run or of a sweep, or several")
+    write_atomically(out, page_of(shown))
+
+
+def read(folder: Path) -> Sweep | Run:
+    """What a folder holds, by the files in it.
+
+    Raises:
+      SettingError: where it is neither a sweep's nor a run's, or damaged.
+    """
+    require(folder.is_dir(), "folders", str(folder), "there is no such folder")
+    if is_sweep(folder):
+        return read_sweep(folder)
+    remedy = f"it holds neither a {SWEEP} nor a config.json, so it is the folder of no sweep and of no run"
+    require(is_run(folder), "folders", str(folder), remedy)
+    return read_run(folder)
+
+
+def page_of(shown: list[Sweep | Run]) -> str:
+    """The page as HTML. Raises `UsageError` where plotly is not installed."""
+    try:
+        # Only a report needs plotly, so nothing else waits for its import.
+        import plotly  # noqa: F401
+    except ImportError as error:
+        raise UsageError("a report is drawn with plotly, which is not installed: pip install plotly") from error
+    from purejaxdqn.report.pages import compare_page, run_page, sweep_page
+
+    if len(shown) > 1:
+        return compare_page(shown)
+    return sweep_page(shown[0]) if isinstance(shown[0], Sweep) else run_page(shown[0])
