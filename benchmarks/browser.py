@@ -111,7 +111,9 @@ def browser() -> Iterator[Browser]:
         driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
         try:
             assert driver.stdout is not None
-            port = next(line.split("port ")[1].strip(" .\n") for line in driver.stdout if "successfully on port" in line)
+            port = next(
+                line.split("port ")[1].strip(" .\n") for line in driver.stdout if "successfully on port" in line
+            )
             options = {"binary": binary, "args": [*SWITCHES, f"--user-data-dir={profile}"]}
             capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
             session = Browser(f"http://127.0.0.1:{port}", capabilities)

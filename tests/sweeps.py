@@ -15,6 +15,20 @@ VARIED = {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3), "gamma": (0.95, 0.99)}
 """Eight settings."""
 
 
+def write_thousand_lanes(folder):
+    """A random search of 250 settings over 4 seeds, 100 logged points each."""
+    rng = np.random.default_rng(1)
+    settings = [
+        {
+            "learning_rate": float(10.0 ** rng.uniform(-5, -2)),
+            "gamma": float(rng.choice([0.9, 0.95, 0.99])),
+            "target_period": int(rng.choice([10, 50, 100, 500])),
+        }
+        for _ in range(250)
+    ]
+    return write_sweep(folder, settings=settings, points=100)
+
+
 def write_sweep(folder, varied=None, seeds=4, points=40, halving=False, settings=None, env="CartPole-v1"):
     """Writes a sweep's folder and returns it.
 
@@ -44,9 +58,12 @@ def write_sweep(folder, varied=None, seeds=4, points=40, halving=False, settings
         evaluated = np.where(np.arange(count) % 2 == 1, returns, np.nan)
         curves.append(curve_rows(lane, setting, seed, steps[:count], returns, evaluated))
         last = np.nan if dropped[setting] else np.clip(level[setting] + rng.normal(0, 20), 9, 500)
-        lanes.append((lane, setting, seed, steps[count - 1], 0 if dropped[setting] else -1, last, np.nanmean(evaluated)))
+        lanes.append(
+            (lane, setting, seed, steps[count - 1], 0 if dropped[setting] else -1, last, np.nanmean(evaluated))
+        )
     np.savez(folder / "curves.npz", **{name: np.concatenate([rows[name] for rows in curves]) for name in curves[0]})
-    columns = dict(zip(("lane", "setting", "seed", "env_steps", "dropped_at", "last", "area"), zip(*lanes), strict=True))
+    names = ("lane", "setting", "seed", "env_steps", "dropped_at", "last", "area")
+    columns = dict(zip(names, zip(*lanes, strict=True), strict=True))
     write_lanes(folder / "lanes.npz", columns)
     write_jsons(folder, chosen, seeds, steps, columns, env, halving)
     return folder
@@ -72,7 +89,9 @@ def curve_rows(lane, setting, seed, steps, returns, evaluated):
 
 def write_lanes(path, columns):
     """lanes.npz."""
-    whole = {name: np.asarray(columns[name], np.int32) for name in ("lane", "setting", "seed", "env_steps", "dropped_at")}
+    whole = {
+        name: np.asarray(columns[name], np.int32) for name in ("lane", "setting", "seed", "env_steps", "dropped_at")
+    }
     last = np.asarray(columns["last"], np.float32)
     np.savez(
         path,

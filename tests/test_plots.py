@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from purejaxdqn.plots import (
-    tidy,
     episode_curve,
     learning_curve,
     read_episodes,
     read_returns,
     step_label,
+    tidy,
     trailing_mean,
 )
 

@@ -100,7 +100,9 @@ def field_axis(name: str, layout: Layout) -> dict[str, Any]:
         return {"title": name, "tickvals": places, "ticktext": labels, "range": [-0.5, len(places) - 0.5]}
     if layout.scale == "log":
         different = np.unique(layout.places)
-        ticks = {"tickvals": different.tolist(), "ticktext": [f"{v:g}" for v in different]} if len(different) < 7 else {}
+        ticks = (
+            {"tickvals": different.tolist(), "ticktext": [f"{v:g}" for v in different]} if len(different) < 7 else {}
+        )
         return {"title": f"{name} (log scale)", "type": "log", "dtick": 1 if not ticks else None, **ticks}
     return {"title": name}
 
@@ -112,6 +114,6 @@ def solved_line(chart: go.Figure, solved_at: float | None, vertical: bool = Fals
     line = {"color": MUTED, "width": 1.2, "dash": "dash"}
     label = {"annotation_text": f"solved at {solved_at:g}", "annotation_font_color": MUTED, "annotation_font_size": 11}
     if vertical:
-        chart.add_vline(solved_at, line=line, annotation_position="bottom left", **label)
+        chart.add_vline(solved_at, line=line, annotation_position="bottom left", annotation_yshift=14, **label)
     else:
         chart.add_hline(solved_at, line=line, annotation_position="top left", **label)

@@ -1,4 +1,4 @@
-"""`python -m purejaxdqn.report FOLDER …`: one page, without a network, of a sweep, of a run, or of several side by side."""
+"""`python -m purejaxdqn.report FOLDER …`: a page that needs no network, of a sweep, of a run, or of several."""
 
 import dataclasses
 import sys
@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from purejaxdqn import cli
-from purejaxdqn.config import SettingError, require
+from purejaxdqn.config import SettingError
 from purejaxdqn.report.write import REPORT, write_report
 
 COMMAND = "purejaxdqn-report"
@@ -34,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report(args: list[str]) -> int:
     """Parses, writes and says where."""
     flags: ReportFlags = cli.parse(ReportFlags, args, COMMAND, str(__doc__))
-    require(len(flags.folders) > 0, "folders", "", "name the folder of a run or of a sweep, or several")
     folders = [Path(folder) for folder in flags.folders]
     out = Path(flags.out) if flags.out is not None else (folders[0] if len(folders) == 1 else Path()) / REPORT
     try:

@@ -112,7 +112,7 @@ def value_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, int):
-        return f"{value:,}".replace(",", "\u202f") if abs(value) >= 10_000 else str(value)
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
     return ", ".join(map(value_text, value)) if isinstance(value, list | tuple) else str(value)
 
 

@@ -42,6 +42,11 @@ FEW_SEEDS = 10
 RESAMPLES, FEW_RESAMPLES = 2000, 500
 """Of a band; fewer where a chart has more than `SHOWN` of them, which takes its time."""
 
+BANDS = (
+    "Bands: 95 % bootstrap interval over seeds, at each step by itself; none with one seed. Where a seed was not "
+    "measured its last value is carried on."
+)
+
 
 def learning_curves(settings: Sequence[Setting], solved_at: float | None, seeds_shown: bool = False) -> Chart:
     """Returns over environment steps: interquartile mean and band of each setting, and its seeds to switch on.
@@ -66,13 +71,14 @@ def learning_curves(settings: Sequence[Setting], solved_at: float | None, seeds_
         thinned = seed_points(setting.steps, returns, points)
         traces.append(seeds_trace(group, setting.name, *thinned, setting.seeds, seeds_shown and shown))
     what = "mean return of the episodes that ended" if training else "return of the evaluations"
-    chart = figure(traces, steps_axis(), {"title": f"return per episode ({'training' if training else 'evaluation'})"}, 440)
+    chart = figure(
+        traces, steps_axis(), {"title": f"return per episode ({'training' if training else 'evaluation'})"}, 440
+    )
     solved_line(chart, solved_at)
     left_out = f" The best {MOST_KEYS} of {len(settings):,} settings." if len(kept) < len(settings) else ""
     caption = (
-        f"Lines: interquartile mean over seeds of the {what}. Bands: 95 % bootstrap interval over seeds, at each step by "
-        "itself; none with one seed. Where a seed was not measured its last value is carried on. Single seeds are thin; "
-        f"thinned to at most {max(points, 2):,} points each.{left_out}"
+        f"Lines: interquartile mean over seeds of the {what}. {BANDS} Single seeds are thin; thinned to at most "
+        f"{max(points, 2):,} points each.{left_out}"
     )
     return Chart(chart, caption, keys=tuple(keys), seeds=True)
 
@@ -146,9 +152,8 @@ def run_curves(run: Run) -> Chart:
     chart = figure(traces, steps_axis(), {"title": "return per episode"}, 440)
     solved_line(chart, run.solved_at)
     caption = (
-        "Lines: interquartile mean over seeds of the evaluations, and of the episodes of training that ended. Bands: 95 % "
-        "bootstrap interval over seeds, at each step by itself; none with one seed. Where a seed was not measured its last "
-        f"value is carried on. Single seeds are thin; thinned to at most {max(points, 2):,} points each."
+        "Lines: interquartile mean over seeds of the evaluations, and of the episodes of training that ended. "
+        f"{BANDS} Single seeds are thin; thinned to at most {max(points, 2):,} points each."
     )
     return Chart(chart, caption, keys=tuple(keys), seeds=True)
 
@@ -173,8 +178,8 @@ def episodes_chart(path: Path, solved_at: float | None) -> Chart:
     chart = figure(traces, steps_axis("episodes of training of a seed"), {"title": "return per episode"}, 340)
     solved_line(chart, solved_at)
     caption = (
-        "Lines: interquartile mean over seeds of the mean return of the newest 20 episodes. Bands: 95 % bootstrap interval "
-        "over seeds; none with one seed. A seed with fewer episodes than another keeps its last value."
+        "Lines: interquartile mean over seeds of the mean return of the newest 20 episodes. Bands: 95 % bootstrap "
+        "interval over seeds; none with one seed. A seed with fewer episodes than another keeps its last value."
     )
     return Chart(chart, caption, keys=tuple(keys) if len(keys) > 1 else ())
 
@@ -208,8 +213,8 @@ def performance_profile(settings: Sequence[Setting], solved_at: float | None) ->
     chart = figure(traces, {"title": "final return"}, axis, 380)
     solved_line(chart, solved_at, vertical=True)
     caption = (
-        "Share of a setting's seeds whose final return lies above the value on the axis: further up and to the right is "
-        "better. Exact for these seeds; no band is drawn (the table has intervals)."
+        "Share of a setting's seeds whose final return lies above the value on the axis: further up and to the right "
+        "is better. Exact for these seeds; no band is drawn (the table has intervals)."
     )
     return Chart(chart, caption, keys=tuple(keys))
 
@@ -227,11 +232,13 @@ def halving_chart(lanes: Mapping[str, np.ndarray]) -> Chart:
         "fillcolor": see_through(MUTED, 0.12),
         "hovertemplate": "%{y} lanes after %{x:,.0f} steps<extra></extra>",
     }
-    chart = figure([line], steps_axis("environment steps of a lane"), {"title": "lanes that train", "rangemode": "tozero"}, 260)
-    total, full = int(lanes["env_steps"].sum()), len(lanes["env_steps"]) * int(lanes["env_steps"].max())
+    chart = figure(
+        [line], steps_axis("environment steps of a lane"), {"title": "lanes that train", "rangemode": "tozero"}, 260
+    )
+    count, dropped = len(lanes["env_steps"]), int((lanes["dropped_at"] >= 0).sum())
+    total, full = int(lanes["env_steps"].sum()), count * int(lanes["env_steps"].max())
     caption = (
-        f"Successive halving dropped {int((lanes['dropped_at'] >= 0).sum()):,} of {len(lanes['env_steps']):,} lanes. It "
-        f"took {total:,} environment steps, {total / full:.0%} of the {full:,} of all lanes to the end. A dropped lane has "
-        "no final return."
+        f"Successive halving dropped {dropped:,} of {count:,} lanes. It took {total:,} environment steps, "
+        f"{total / full:.0%} of the {full:,} of all lanes to the end. A dropped lane has no final return."
     )
     return Chart(chart, caption)

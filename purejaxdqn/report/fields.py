@@ -60,7 +60,7 @@ def sensitivity(name: str, table: LaneTable) -> Chart:
         "x": shown_numbers(moved_apart(layout)[drawn]),
         "y": shown_numbers(table.scores[drawn]),
         "mode": "markers",
-        "marker": {"color": see_through(MUTED, 0.4), "size": 4},
+        "marker": {"color": see_through(MUTED, 0.55), "size": 4},
         "hoverinfo": "skip",
     }
     means = np.array([level.score.iqm for level in found])
@@ -81,7 +81,7 @@ def sensitivity(name: str, table: LaneTable) -> Chart:
         "marker": {"color": COLOURS[0], "size": 9},
         "text": [
             f"{words(name)} {words(label)}: {level.score.iqm:.5g} ({level.score.low:.5g} to {level.score.high:.5g}), "
-            f"{level.score.count} lanes"
+            f"{level.score.seeds} lanes"
             for label, level in zip(labels, found, strict=True)
         ],
         "hovertemplate": "%{text}<extra></extra>",
@@ -90,8 +90,8 @@ def sensitivity(name: str, table: LaneTable) -> Chart:
     of_what = f"{len(found)} bins of equally many values" if binned else "each value"
     thinned = f" {len(drawn):,} of {len(there):,} lanes are drawn." if len(drawn) < len(there) else ""
     caption = (
-        f"Grey: single lanes, moved a little sideways. Blue: interquartile mean over the lanes of {of_what}, whatever their "
-        f"other settings, with a 95 % bootstrap interval.{thinned}"
+        f"Grey: single lanes, moved a little sideways. Blue: interquartile mean over the lanes of {of_what}, whatever "
+        f"their other settings, with a 95 % bootstrap interval.{thinned}"
     )
     return Chart(chart, caption, title=name)
 
@@ -143,7 +143,7 @@ def scatter_pair(first: str, second: str, sweep: Sweep, table: LaneTable) -> Any
     """A point for each setting, coloured by its interquartile mean."""
     starts = np.cumsum([0, *[len(setting.seeds) for setting in sweep.settings]])[:-1]
     layouts = table.layouts[first], table.layouts[second]
-    means = [row["iqm"] for row in sweep.ranking]
+    means = [row.get("iqm") for row in sweep.ranking]
     trace = {
         "type": "scatter",
         "x": layouts[0].places[starts],

@@ -31,7 +31,7 @@ class Score(NamedTuple):
     high: float
     mean: float
     median: float
-    count: int
+    seeds: int
 
 
 class Band(NamedTuple):
@@ -66,7 +66,8 @@ def score(values: np.ndarray) -> Score:
     """Sums up scores [N], missing ones left out; the interval is a 95 % bootstrap of the interquartile mean."""
     there = values[~np.isnan(values)]
     if not len(there):
-        return Score(*[float("nan")] * 5, 0)
+        nan = float("nan")
+        return Score(nan, nan, nan, nan, nan, 0)
     low, high = bootstrap_interval(there)
     return Score(float(iqm(there)), float(low), float(high), float(there.mean()), float(np.median(there)), len(there))
 
@@ -141,7 +142,7 @@ def lay_out(values: Sequence[Any], text: Callable[[Any], str]) -> Layout:
         return Layout(scale, np.array(values, np.float64), (), True)
     comparable = [is_number(value) or value in (np.inf, -np.inf) for value in different]
     numbers = sorted(value for value, is_one in zip(different, comparable, strict=True) if is_one)
-    words = [value for value, is_one in zip(different, comparable, strict=True) if not is_one]
+    words = sorted((value for value, is_one in zip(different, comparable, strict=True) if not is_one), key=text)
     order = {repr(value): place for place, value in enumerate([*numbers, *words])}
     places = np.array([order[repr(value)] for value in values], np.float64)
     return Layout(scale, places, tuple(text(value) for value in [*numbers, *words]), not words)

@@ -13,7 +13,11 @@ from plotly.offline import get_plotlyjs
 from purejaxdqn.report.charts import Chart, Key
 
 MISSING = "–"
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src data:"
+PICTURE = '<img alt="the policy acting" src="{}">'
+MOVIE = '<video controls loop muted playsinline src="{}"></video>'
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src data:"
+)
 """What the page may load: nothing from anywhere."""
 
 
@@ -22,8 +26,6 @@ class Column(NamedTuple):
 
     title: str
     numeric: bool = True
-    hint: str = ""
-    """Shown where the pointer rests."""
 
 
 class Cell(NamedTuple):
@@ -77,8 +79,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], sortable: b
     heads = []
     for column in columns:
         name = f'<button type="button">{esc(column.title)}</button>' if sortable else esc(column.title)
-        hint = f' title="{esc(column.hint)}"' if column.hint else ""
-        heads.append(f'<th scope="col"{" class=n" if column.numeric else ""}{hint}>{name}</th>')
+        heads.append(f'<th scope="col"{" class=n" if column.numeric else ""}>{name}</th>')
     lines = []
     for row in rows:
         cells = []
@@ -106,6 +107,11 @@ def paragraph(text: str) -> str:
     return f"<p>{esc(text)}</p>"
 
 
+def hint(text: str) -> str:
+    """A remark under a table."""
+    return f'<p class="hint">{esc(text)}</p>'
+
+
 def figure_data(chart: Chart) -> str:
     """A figure as JSON that no text in it can end before its time."""
     return chart.figure.to_json().replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
@@ -126,7 +132,9 @@ def legend(chart: Chart) -> str:
     """Buttons that switch a chart's curves, and what switches many of them."""
     if not chart.keys:
         return ""
-    seeds = any(trace.visible and trace.meta["kind"] == "seeds" for trace in chart.figure.data) if chart.seeds else False
+    seeds = (
+        any(trace.visible and trace.meta["kind"] == "seeds" for trace in chart.figure.data) if chart.seeds else False
+    )
     tick = f'<label><input type="checkbox" class="seeds"{" checked" if seeds else ""}> single seeds</label>'
     several = '<button type="button" data-all="1">all</button><button type="button" data-all="">none</button>'
     tools = (tick if chart.seeds else "") + (several if len(chart.keys) > 2 else "")
@@ -160,16 +168,13 @@ def grid(blocks: Sequence[str]) -> str:
 
 def animation(folder: Path) -> str:
     """A folder's animation of its policy, in the page itself; empty where there is none."""
-    for name, tag in (("policy.gif", '<img alt="the policy acting" src="{}">'), ("policy.mp4", MOVIE)):
+    for name, tag in (("policy.gif", PICTURE), ("policy.mp4", MOVIE)):
         path = folder / name
         if path.is_file():
             kind = "image/gif" if path.suffix == ".gif" else "video/mp4"
             data = base64.b64encode(path.read_bytes()).decode()
             return f'<figure class="animation">{tag.format(f"data:{kind};base64,{data}")}</figure>'
     return ""
-
-
-MOVIE = '<video controls loop muted playsinline src="{}"></video>'
 
 
 def asset(name: str) -> str:

@@ -15,6 +15,7 @@ from purejaxdqn.report.contents import Run, Setting, common_facts, damaged, flat
 from purejaxdqn.stats import fill_missing
 
 DOCTOR = "doctor.json"
+OWN = "the recipe's own"
 ORDER = ("alarm", "note", "not looked at", "ok", "not applicable")
 """Verdicts of the doctor, worst first."""
 
@@ -79,9 +80,7 @@ def recipe_fields(settings: Settings) -> dict[str, Any] | None:
     return settings_fields(dataclasses.replace(settings, config=config, hypers=hypers))
 
 
-def final_scores(
-    seeds: tuple[int, ...], summary: Mapping[str, Any] | None, evaluation: np.ndarray
-) -> np.ndarray:
+def final_scores(seeds: tuple[int, ...], summary: Mapping[str, Any] | None, evaluation: np.ndarray) -> np.ndarray:
     """Return of each seed's last parameters, [N]: from the summary, or the newest evaluation of training before it.
 
     Args:
@@ -106,7 +105,7 @@ def facts_of(settings: Settings, data: Mapping[str, Any], summary: Mapping[str, 
     reached = step_label(summary["env_steps_per_seed"]) if summary else f"of {step_label(settings.config.total_steps)}"
     return {
         "environment": settings.config.env + (f" (solved at {solved:g})" if solved is not None else ""),
-        "algorithm": f"{settings.algo or 'the recipe’s own'} (recipe {settings.recipe})",
+        "algorithm": f"{settings.algo or OWN} (recipe {settings.recipe})",
         "seeds": ", ".join(map(str, settings.seeds)),
         "environment steps": f"{reached} a seed" + ("" if summary else "; the run has not come to its end"),
         **common_facts(data, summary or {}),

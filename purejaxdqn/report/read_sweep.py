@@ -91,7 +91,7 @@ def assemble(
         env=str(data["env"]),
         solved_at=None if solved is None else float(solved),
         settings=settings,
-        facts=facts_of(data, summary, len(lanes["setting"])),
+        facts=facts_of(data, summary, lanes),
         varied=tuple(data["varied"]),
         values=values,
         ranking=ranking,
@@ -129,15 +129,17 @@ def setting_of(
     )
 
 
-def facts_of(data: Mapping[str, Any], summary: Mapping[str, Any], lanes: int) -> dict[str, str]:
+def facts_of(data: Mapping[str, Any], summary: Mapping[str, Any], lanes: Mapping[str, np.ndarray]) -> dict[str, str]:
     """The head of a sweep's page."""
     algo = "varied" if "algo" in data["varied"] else data.get("algo") or "the recipe's own"
     solved = data.get("solved_at")
+    diverged = int(lanes["diverged"].sum()) if "diverged" in lanes else 0
+    lost = f"; {diverged:,} diverged" if diverged else ""
     total = f", {step_label(summary['env_steps'])} in all" if summary.get("env_steps") else ""
     return {
         "environment": str(data["env"]) + (f" (solved at {solved:g})" if solved is not None else ""),
         "algorithm": f"{algo} (recipe {data.get('recipe', '–')})",
-        "lanes": f"{lanes:,}: {len(data['settings']):,} settings, {len(data['seeds']):,} seeds",
+        "lanes": f"{len(lanes['setting']):,}: {len(data['settings']):,} settings, {len(data['seeds']):,} seeds{lost}",
         "environment steps": f"{step_label(data['total_steps'])} a lane{total}",
         **common_facts(data, summary),
     }

@@ -25,10 +25,10 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
       UsageError: where plotly is not installed.
       OSError: where `out` cannot be written.
     """
-    require(out.absolute().parent.is_dir(), "out", str(out), "its folder does not exist: make it first")
-    require(not out.is_dir(), "out", str(out), "it is a folder: name a file")
     shown = [read(folder) for folder in folders]
     require(len(shown) > 0, "folders", "", "name the folder of a run or of a sweep, or several")
+    require(out.absolute().parent.is_dir(), "out", str(out), "its folder does not exist: make it first")
+    require(not out.is_dir(), "out", str(out), "it is a folder: name a file")
     write_atomically(out, page_of(shown))
 
 
