@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def read_episodes(csv_path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndar
     with open(csv_path, newline="", encoding="utf-8") as file:
         cells = {
             (int(row["seed"]), int(row["episode"])): (float(row["episode_return"]), float(row["learning_return"]))
-            for row in csv.DictReader(file)
+            for row in csv.DictReader(whole_lines(file))
         }
     if not cells:
         raise ValueError(f"{csv_path} has no rows")
@@ -140,6 +140,11 @@ def read_episodes(csv_path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndar
     for (seed, episode), pair in cells.items():
         table[:, seeds.index(seed), episode - 1] = pair
     return numbers.astype(np.float64), table[0], table[1]
+
+
+def whole_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Lines but for one that has no end: a run that was killed, or is writing, may leave such a last one."""
+    return (line for line in lines if line.endswith("\n"))
 
 
 def trailing_mean(curves: np.ndarray, width: int = _TRAILING) -> np.ndarray:
@@ -176,7 +181,7 @@ def read_returns(csv_path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarr
     """
     cells: dict[tuple[int, int], tuple[float, float]] = {}
     with open(csv_path, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
+        for row in csv.DictReader(whole_lines(file)):
             key = (int(row["seed"]), int(float(row["env_steps"])))
             cells[key] = (float(row["episode_return"] or "nan"), float(row["eval_return"] or "nan"))
     if not cells:

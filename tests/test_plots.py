@@ -78,6 +78,15 @@ def test_reads_returns_in_order_with_gaps_as_nan(tmp_path: Path) -> None:
     np.testing.assert_array_equal(evaluation, [[np.nan, 4], [1.5, np.nan]])
 
 
+@pytest.mark.parametrize("torn", ["5,3000,0", "5,3000,0,8,", "5,30"])
+def test_a_last_line_without_an_end_is_left_out(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("\n".join([",".join(HEADER), "5,1000,0,,1.5", torn]), encoding="utf-8")
+    steps, _, evaluation = read_returns(path)
+    np.testing.assert_array_equal(steps, [1000])
+    np.testing.assert_array_equal(evaluation, [[1.5]])
+
+
 def test_long_curves_are_thinned_in_blocks() -> None:
     steps = np.arange(1, 1001, dtype=np.float64)
     x, curves = tidy(steps, np.stack([steps, np.full(1000, 3.0)]))

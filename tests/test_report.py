@@ -242,6 +242,13 @@ def test_several_folders_share_their_charts(runs, sweep, tmp_path):
     assert keys(section(both, "curves"))[0][0].startswith("plain: #1 learning_rate")
 
 
+def test_returns_of_different_environments_are_not_put_on_one_scale_in_silence(runs, tmp_path):
+    other = write_sweep(tmp_path / "other", env="Acrobot-v1")
+    warning = "not on one scale"
+    assert warning in report_of(runs[0], other, out=tmp_path / "x.html")
+    assert warning not in report_of(*runs, out=tmp_path / "y.html")
+
+
 def test_folders_of_one_name_are_told_apart(sweep, tmp_path):
     other = tmp_path / "elsewhere" / sweep.name
     shutil.copytree(sweep, other)

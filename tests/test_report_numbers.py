@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from purejaxdqn.report.contents import differing, flat_fields, value_text
+from purejaxdqn.report.contents import differing, flat_fields, short_text, value_text
 from purejaxdqn.report.numbers import (
     band,
     cell_means,
@@ -104,6 +104,23 @@ def test_thinned_seeds_keep_their_ends():
     assert len(x) == 20 and x[0] == 1 and x[-1] == 1000
     np.testing.assert_array_equal(curves, [x, -x])
     assert len(seed_points(steps, np.stack([steps]), 5_000)[0]) == 1000
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5.63196e-05, "5.632e-05"),
+        (0.99995, "0.99995"),
+        (1e-3, "0.001"),
+        (float("inf"), "inf"),
+        (50_000, "50,000"),
+        (True, "true"),
+        (None, "none"),
+        ((120, 84), "120, 84"),
+    ],
+)
+def test_values_in_words(value, text):
+    assert short_text(value) == text
 
 
 def test_fields_from_files_and_from_code_compare_equal():

@@ -116,6 +116,13 @@ def value_text(value: Any) -> str:
     return ", ".join(map(value_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def short_text(value: Any) -> str:
+    """The same in fewer digits, for names and narrow columns."""
+    # Close to 1 lie discounts, which differ in their last digits.
+    rounds = isinstance(value, float) and not 0.9 < abs(value) < 1.0
+    return f"{value:.4g}" if rounds else value_text(value)
+
+
 def differing(tables: Iterable[Mapping[str, Any]]) -> list[str]:
     """Names of fields that not all tables have, or not with one value."""
     tables = list(tables)

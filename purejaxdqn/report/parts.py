@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from plotly.offline import get_plotlyjs
 
 from purejaxdqn.report.charts import Chart, Key
+from purejaxdqn.report.contents import damaged
 
 MISSING = "–"
 PICTURE = '<img alt="the policy acting" src="{}">'
@@ -172,7 +173,10 @@ def animation(folder: Path) -> str:
         path = folder / name
         if path.is_file():
             kind = "image/gif" if path.suffix == ".gif" else "video/mp4"
-            data = base64.b64encode(path.read_bytes()).decode()
+            try:
+                data = base64.b64encode(path.read_bytes()).decode()
+            except OSError as error:
+                raise damaged(folder, name, error) from error
             return f'<figure class="animation">{tag.format(f"data:{kind};base64,{data}")}</figure>'
     return ""
 

@@ -15,6 +15,8 @@ from purejaxdqn.report.contents import Run, Setting, common_facts, damaged, flat
 from purejaxdqn.stats import fill_missing
 
 DOCTOR = "doctor.json"
+MOST_SEEDS = 16
+"""That are named one by one."""
 OWN = "the recipe's own"
 ORDER = ("alarm", "note", "not looked at", "ok", "not applicable")
 """Verdicts of the doctor, worst first."""
@@ -99,6 +101,13 @@ def final_scores(seeds: tuple[int, ...], summary: Mapping[str, Any] | None, eval
     return np.array([of_seed[seed] for seed in seeds], np.float64)
 
 
+def seeds_text(seeds: tuple[int, ...]) -> str:
+    """The seeds, the middle of many left out."""
+    if len(seeds) <= MOST_SEEDS:
+        return ", ".join(map(str, seeds))
+    return f"{seeds[0]}, {seeds[1]}, … {seeds[-1]} ({len(seeds):,} seeds)"
+
+
 def facts_of(settings: Settings, data: Mapping[str, Any], summary: Mapping[str, Any] | None) -> dict[str, str]:
     """The head of a run's page."""
     solved = solved_at(settings.recipe, settings.config.env)
@@ -106,7 +115,7 @@ def facts_of(settings: Settings, data: Mapping[str, Any], summary: Mapping[str, 
     return {
         "environment": settings.config.env + (f" (solved at {solved:g})" if solved is not None else ""),
         "algorithm": f"{settings.algo or OWN} (recipe {settings.recipe})",
-        "seeds": ", ".join(map(str, settings.seeds)),
+        "seeds": seeds_text(settings.seeds),
         "environment steps": f"{reached} a seed" + ("" if summary else "; the run has not come to its end"),
         **common_facts(data, summary or {}),
     }

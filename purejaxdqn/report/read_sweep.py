@@ -18,7 +18,7 @@ from purejaxdqn.report.contents import (
     flat_fields,
     plain_value,
     read_json,
-    value_text,
+    short_text,
 )
 
 SWEEP, CURVES, LANES, SUMMARY = "sweep.json", "curves.npz", "lanes.npz", "summary.json"
@@ -116,7 +116,7 @@ def setting_of(
     tables = np.full((2, len(seeds), len(steps)), np.nan)
     for table, name in zip(tables, ("eval_return", "episode_return"), strict=True):
         table[row, column] = curves[name][logged]
-    values = " · ".join(f"{name} {value_text(plain_value(value))}" for name, value in entry["values"].items())
+    values = " · ".join(f"{name} {short_text(plain_value(value))}" for name, value in entry["values"].items())
     return Setting(
         name=f"#{rank} {values}",
         fields=({"algo": entry["values"]["algo"]} if "algo" in entry["values"] else {})

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from purejaxdqn.plots import step_label
-from purejaxdqn.report.contents import Run, Setting, Sweep, differing, value_text
+from purejaxdqn.report.contents import Run, Setting, Sweep, differing, short_text, value_text
 from purejaxdqn.report.numbers import is_number, score
 from purejaxdqn.report.parts import (
     Cell,
@@ -66,7 +66,7 @@ def ranked_table(sweep: Sweep) -> str:
 
 def field_cell(value: Any) -> Cell:
     """A setting's value in a table."""
-    return word(value_text(value), float(value) if is_number(value) else None)
+    return word(short_text(value), float(value) if is_number(value) else None)
 
 
 def scores_table(settings: Sequence[Setting], solved_at: float | None) -> str:
