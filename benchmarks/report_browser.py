@@ -15,7 +15,8 @@ from pathlib import Path
 
 from benchmarks.browser import browser, missing
 from benchmarks.common import write_result
-from purejaxdqn.report.write import REPORT, write_report
+from purejaxdqn.report.page import write_report
+from purejaxdqn.sweep_folder import REPORT
 from tests.sweeps import write_thousand_lanes
 
 

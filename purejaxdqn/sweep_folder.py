@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def read_columns(path: Path, flag: str = "resume") -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SettingError(flag, str(path.parent), f"its {path.name} cannot be read ({one_line(error)})") from error
 
 

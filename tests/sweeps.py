@@ -9,6 +9,15 @@ import numpy as np
 
 from purejaxdqn.config import Config
 from purejaxdqn.stats import bootstrap_interval, iqm
+from purejaxdqn.sweep_folder import (
+    CURVE_COLUMNS,
+    CURVES,
+    LANES,
+    SWEEP_COLUMNS,
+    as_columns,
+    join_columns,
+    write_columns,
+)
 from purejaxdqn.types import Hypers
 
 VARIED = {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3), "gamma": (0.95, 0.99)}
@@ -61,10 +70,13 @@ def write_sweep(folder, varied=None, seeds=4, points=40, halving=False, settings
         lanes.append(
             (lane, setting, seed, steps[count - 1], 0 if dropped[setting] else -1, last, np.nanmean(evaluated))
         )
-    np.savez(folder / "curves.npz", **{name: np.concatenate([rows[name] for rows in curves]) for name in curves[0]})
+    write_columns(folder / CURVES, join_columns(curves, CURVE_COLUMNS))
     names = ("lane", "setting", "seed", "env_steps", "dropped_at", "last", "area")
     columns = dict(zip(names, zip(*lanes, strict=True), strict=True))
-    write_lanes(folder / "lanes.npz", columns)
+    last, ended = np.asarray(columns.pop("last")), np.asarray(columns["env_steps"])
+    others = {"last_mean_return": last, "best_mean_return": last + 1, "best_env_steps": ended, "diverged": 0 * ended}
+    write_columns(folder / LANES, as_columns(columns | others, SWEEP_COLUMNS))
+    columns["last"] = last
     write_jsons(folder, chosen, seeds, steps, columns, env, halving)
     return folder
 
@@ -85,23 +97,6 @@ def curve_rows(lane, setting, seed, steps, returns, evaluated):
         "eval_return": evaluated.astype(np.float32),
         "eval_stderr": np.where(np.isnan(evaluated), np.nan, 3.0).astype(np.float32),
     }
-
-
-def write_lanes(path, columns):
-    """lanes.npz."""
-    whole = {
-        name: np.asarray(columns[name], np.int32) for name in ("lane", "setting", "seed", "env_steps", "dropped_at")
-    }
-    last = np.asarray(columns["last"], np.float32)
-    np.savez(
-        path,
-        **whole,
-        last_mean_return=last,
-        best_mean_return=last + 1,
-        best_env_steps=whole["env_steps"],
-        area=np.asarray(columns["area"], np.float32),
-        diverged=np.zeros(len(last), bool),
-    )
 
 
 def write_jsons(folder: Path, chosen, seeds, steps, columns, env, halving):
@@ -148,6 +143,7 @@ def write_jsons(folder: Path, chosen, seeds, steps, columns, env, halving):
         "env_steps": int(np.sum(columns["env_steps"])),
         "steps_per_second": 150_000.0,
         "peak_bytes": 2**30,
+        "ranked_by": "last",
         "ranking": [row | {"rank": rank} for rank, row in enumerate(rows, 1)],
         "halving": {"rungs": [{"env_steps": int(steps[len(steps) // 2 - 1]), "lanes": len(last)}]} if halving else None,
         **about,
@@ -178,4 +174,6 @@ def ranking_row(setting, values, last, area):
         "area_interval_95": [float(bound) for bound in bootstrap_interval(area)],
         "solved_interval_95": [max(0.0, solved - 0.2), min(1.0, solved + 0.2)],
         "probability_of_improvement": 0.62,
+        "probability_of_improvement_interval_95": [0.4, 0.8],
+        "diverged": 0,
     }

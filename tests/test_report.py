@@ -16,8 +16,7 @@ from sweeps import VARIED, write_sweep
 from purejaxdqn import train
 from purejaxdqn.doctor.findings import CHECKS, Finding
 from purejaxdqn.report import command
-from purejaxdqn.report import write as writing
-from purejaxdqn.report.write import write_report
+from purejaxdqn.report.page import write_report
 from purejaxdqn.stats import bootstrap_interval, iqm
 
 pytest.importorskip("plotly")
@@ -83,14 +82,15 @@ def test_every_setting_stands_in_the_table_as_the_summary_ranks_it(sweep, page):
     assert len(rows) == len(ranking) == 8
     assert head[:4] == ["rank", "learning_rate", "gamma", "IQM"]
     for row, told in zip(rows, ranking, strict=True):
-        cells = dict(zip(head, row, strict=True))  # Of the three intervals, the last one holds: the area's.
+        cells = dict(zip(head, row, strict=True))
+        intervals = [row[place] for place, name in enumerate(head) if name == "95 % interval"]
         assert row[0] == str(told["rank"])
         assert [row[1], row[2]] == [f"{told['values'][name]:g}" for name in VARIED]
         assert cells["IQM"] == f"{told['iqm']:.1f}" and cells["median"] == f"{told['median']:.1f}"
-        low, high = told["iqm_interval_95"]
-        assert row[4] == f"{low:.1f} to {high:.1f}"
+        names = ("iqm_interval_95", "solved_interval_95", "area_interval_95", "probability_of_improvement_interval_95")
+        for text, name, digits in zip(intervals, names, (1, 2, 1, 2), strict=True):
+            assert text == " to ".join(f"{bound:.{digits}f}" for bound in told[name])
         assert cells["solved"] == f"{told['solved_share']:.2f}" and cells["P(better)"] == "0.62"
-        assert cells["95 % interval"] == "{:.1f} to {:.1f}".format(*told["area_interval_95"])
     assert [row[0] for row in rows] == [str(rank) for rank in range(1, 9)]
 
 
@@ -107,6 +107,30 @@ def test_curves_are_the_interquartile_means_of_the_file(sweep, page):
         np.testing.assert_allclose(trace["y"], iqm(table), rtol=1e-5)
         low, high = bootstrap_interval(table)
         np.testing.assert_allclose(lines(charts(page)[0], "band")[place]["y"], [*high, *low[::-1]], rtol=1e-5)
+
+
+def test_scores_are_those_that_the_sweep_was_ranked_by(sweep, tmp_path):
+    """And a lane that diverged has the lowest of the sweep, while side by side scores are of the last parameters."""
+    folder = tmp_path / "sweep"
+    shutil.copytree(sweep, folder)
+    summary, lanes = read(folder, "summary.json"), dict(np.load(folder / "lanes.npz"))
+    first = summary["ranking"][0]["setting"]
+    lost = np.flatnonzero(lanes["setting"] == first)[1]
+    lanes["diverged"][lost] = True
+    lanes["last_mean_return"][lost] = lanes["best_mean_return"][lost] = np.nan
+    lanes["best_mean_return"] += 1_000
+    np.savez(folder / "lanes.npz", **lanes)
+    summary["ranking"][0]["diverged"] = 1
+    (folder / "summary.json").write_text(json.dumps(summary | {"ranked_by": "best"}))
+    html = report_of(folder)
+    (chart,) = charts(section(html, "profile"))
+    best = lanes["best_mean_return"][lanes["setting"] == first]
+    scores = np.where(np.isnan(best), np.nanmin(lanes["best_mean_return"]), best)
+    np.testing.assert_allclose(next(iter(lines(chart).values()))["x"][1:-1], np.sort(scores), rtol=1e-6)
+    assert chart["layout"]["xaxis"]["title"]["text"] == "return of the best parameters"
+    assert tables(html)[0][0][-1] == "diverged" and tables(html)[0][1][-1] == "1" and "1 diverged" in html
+    side_by_side = charts(section(report_of(folder, sweep, out=tmp_path / "x.html"), "profile"))[0]
+    assert max(trace["x"][-2] for trace in side_by_side["data"]) <= 500.0
 
 
 def test_single_seeds_are_there_and_off(page):
@@ -326,13 +350,13 @@ DAMAGES = [
     ("lanes.npz", "unlink", "holds no lanes.npz"),
     ("summary.json", "unlink", "holds no summary.json: the sweep has not come to its end"),
     ("sweep.json", "unlink", "neither a sweep.json nor a config.json"),
-    ("curves.npz", truncate, "its curves.npz is damaged"),
+    ("curves.npz", truncate, "its curves.npz cannot be read"),
     ("lanes.npz", drop_column, "its lanes.npz is damaged (it has no column seed)"),
     ("lanes.npz", shorten_column, "its lanes.npz is damaged (its columns are not of one length)"),
     ("curves.npz", foreign_seed, "curves.npz has a seed of setting"),
-    ("lanes.npz", pickled, "its lanes.npz is damaged"),
+    ("lanes.npz", pickled, "its lanes.npz cannot be read"),
     ("sweep.json", not_json, "its sweep.json is damaged"),
-    ("sweep.json", other_format, "reads sweep.json of format 1"),
+    ("sweep.json", other_format, "its format is 99, and this version reads 1"),
     ("sweep.json", no_settings, "it has no settings"),
     ("summary.json", unknown_setting, "setting 0 is not in both"),
 ]
@@ -389,7 +413,6 @@ def test_one_lane_with_one_evaluation_has_a_page(tmp_path):
     (trace,) = lines(charts(html)[0]).values()
     assert trace["mode"] == "markers" and len(trace["x"]) == 1
     assert section(html, "fields") is None and section(html, "pairs") is None
-    assert writing.REPORT == "report.html"
 
 
 def test_a_random_search_is_put_into_bins(tmp_path):

@@ -92,10 +92,10 @@ def test_survivors():
 def test_bands_skip_steps_that_nobody_measured():
     steps = np.arange(1.0, 7.0)
     returns = np.where(steps % 2 == 0, np.outer([1.0, 2.0, 3.0, 4.0], steps), np.nan)
-    found = band(steps, returns)
-    np.testing.assert_array_equal(found.steps, [2, 4, 6])
-    np.testing.assert_array_equal(found.iqm, [5.0, 10.0, 15.0])
-    assert (found.low <= found.iqm).all() and (found.iqm <= found.high).all()
+    x, found = band(steps, returns)
+    np.testing.assert_array_equal(x, [2, 4, 6])
+    np.testing.assert_array_equal(found.value, [5.0, 10.0, 15.0])
+    assert (found.low <= found.value).all() and (found.value <= found.high).all()
 
 
 def test_thinned_seeds_keep_their_ends():

@@ -10,7 +10,8 @@ import tyro
 
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError
-from purejaxdqn.report.write import REPORT, write_report
+from purejaxdqn.report.page import write_report
+from purejaxdqn.sweep_folder import REPORT
 
 COMMAND = "purejaxdqn-report"
 

@@ -4,12 +4,20 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from purejaxdqn.config import SettingError, one_line
 from purejaxdqn.plots import step_label
+
+Score = Literal["last", "best", "area"]
+SCORE_NAMES: Mapping[Score, str] = {
+    "last": "final return",
+    "best": "return of the best parameters",
+    "area": "mean return of the evaluations",
+}
+"""What a score is: of the last parameters, of the best ones (both on fresh episodes), or of all evaluations."""
 
 
 class Setting(NamedTuple):
@@ -25,8 +33,8 @@ class Setting(NamedTuple):
     """Mean return of the evaluations, [N, T]; NaN where there was none."""
     training: np.ndarray
     """Mean return of the episodes that ended in each chunk, [N, T]; NaN where none did."""
-    final: np.ndarray
-    """The score of each seed, [N]: return of the last parameters; NaN where it never came to its end."""
+    scores: np.ndarray
+    """Of each seed, [N], as `Folder.score` says; NaN where it never came to its end."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,13 @@ class Folder:
     """Best first."""
     facts: Mapping[str, str]
     """For the head of the page."""
+    score: Score
+    """What the settings' scores are."""
+
+    @property
+    def bar(self) -> float | None:
+        """The score that counts as solved; none for an area, which nobody set a bar for."""
+        return None if self.score == "area" else self.solved_at
 
 
 @dataclass(frozen=True)

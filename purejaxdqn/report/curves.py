@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from purejaxdqn.comparison import Estimate
 from purejaxdqn.plots import read_episodes, trailing_mean
 from purejaxdqn.report.charts import (
     COLOURS,
@@ -21,10 +22,9 @@ from purejaxdqn.report.charts import (
     steps_axis,
     words,
 )
-from purejaxdqn.report.contents import Run, Setting
+from purejaxdqn.report.contents import SCORE_NAMES, Run, Score, Setting
 from purejaxdqn.report.numbers import (
     SEED_POINTS,
-    Band,
     band,
     curve_of,
     only_training,
@@ -83,15 +83,18 @@ def learning_curves(settings: Sequence[Setting], solved_at: float | None, seeds_
     return Chart(chart, caption, keys=tuple(keys), seeds=True)
 
 
-def curve_traces(group: int, name: str, found: Band, seeds: int, shown: bool) -> list[dict[str, Any]]:
-    """Line and band of one setting."""
+def curve_traces(
+    group: int, name: str, curve: tuple[np.ndarray, Estimate], seeds: int, shown: bool
+) -> list[dict[str, Any]]:
+    """Line and band of one setting, from `numbers.band`."""
+    steps, found = curve
     colour = colour_of(group)
-    common = {"type": "scatter", "x": shown_numbers(found.steps), "visible": shown}
+    common = {"type": "scatter", "x": shown_numbers(steps), "visible": shown}
     line = {
         **common,
-        "y": shown_numbers(found.iqm),
+        "y": shown_numbers(found.value),
         # A first and only evaluation is a point, which a line alone would not show.
-        "mode": "lines" if len(found.steps) > 1 else "markers",
+        "mode": "lines" if len(steps) > 1 else "markers",
         "line": {"color": colour, "width": 2.2, "dash": dash_of(group)},
         "marker": {"color": colour},
         "name": words(name),
@@ -102,7 +105,7 @@ def curve_traces(group: int, name: str, found: Band, seeds: int, shown: bool) ->
         return [line]
     around = {
         **common,
-        "x": shown_numbers(np.concatenate([found.steps, found.steps[::-1]])),
+        "x": shown_numbers(np.concatenate([steps, steps[::-1]])),
         "y": shown_numbers(np.concatenate([found.high, found.low[::-1]])),
         "mode": "lines",
         "line": {"width": 0, "color": colour},
@@ -184,11 +187,17 @@ def episodes_chart(path: Path, solved_at: float | None) -> Chart:
     return Chart(chart, caption, keys=tuple(keys) if len(keys) > 1 else ())
 
 
-def performance_profile(settings: Sequence[Setting], solved_at: float | None) -> Chart:
-    """Share of seeds above every score."""
-    kept = [setting for setting in settings if not np.isnan(setting.final).all()][:MOST_KEYS]
-    scores = [setting.final[~np.isnan(setting.final)] for setting in kept]
-    every = np.concatenate([*scores, [] if solved_at is None else [solved_at]])
+def profile_chart(settings: Sequence[Setting], score: Score, bar: float | None) -> Chart:
+    """Share of seeds above every score.
+
+    Args:
+      settings: best first; the first eight are shown at first.
+      score: what their scores are.
+      bar: a line across, or None.
+    """
+    kept = [setting for setting in settings if not np.isnan(setting.scores).all()][:MOST_KEYS]
+    scores = [setting.scores[~np.isnan(setting.scores)] for setting in kept]
+    every = np.concatenate([*scores, [] if bar is None else [bar]])
     # Curves that are switched on later begin further left only where their own scores do.
     first = min(held.min() for held in scores[:SHOWN])
     room = 0.02 * (every.max() - first) or 1.0
@@ -210,11 +219,11 @@ def performance_profile(settings: Sequence[Setting], solved_at: float | None) ->
             }
         )
     axis = {"title": "share of seeds above it", "tickformat": ".0%", "range": [-0.02, 1.03]}
-    chart = figure(traces, {"title": "final return"}, axis, 380)
-    solved_line(chart, solved_at, vertical=True)
+    chart = figure(traces, {"title": SCORE_NAMES[score]}, axis, 380)
+    solved_line(chart, bar, vertical=True)
     caption = (
-        "Share of a setting's seeds whose final return lies above the value on the axis: further up and to the right "
-        "is better. Exact for these seeds; no band is drawn (the table has intervals)."
+        "Share of a setting's seeds whose score lies above the value on the axis: further up and to the right is "
+        "better. Exact for these seeds; no band is drawn (the table has intervals)."
     )
     return Chart(chart, caption, keys=tuple(keys))
 
@@ -239,6 +248,6 @@ def halving_chart(lanes: Mapping[str, np.ndarray]) -> Chart:
     total, full = int(lanes["env_steps"].sum()), count * int(lanes["env_steps"].max())
     caption = (
         f"Successive halving dropped {dropped:,} of {count:,} lanes. It took {total:,} environment steps, "
-        f"{total / full:.0%} of the {full:,} of all lanes to the end. A dropped lane has no final return."
+        f"{total / full:.0%} of the {full:,} of all lanes to the end. A dropped lane has no score."
     )
     return Chart(chart, caption)

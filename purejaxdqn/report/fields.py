@@ -1,4 +1,4 @@
-"""Charts of the final return over the fields that a sweep varied."""
+"""Charts of the score over the fields that a sweep varied."""
 
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from purejaxdqn.report.charts import COLOURS, HEAT, MUTED, Chart, field_axis, figure, see_through, shown_numbers, words
-from purejaxdqn.report.contents import Sweep, value_text
+from purejaxdqn.report.contents import SCORE_NAMES, Sweep, value_text
 from purejaxdqn.report.numbers import MANY, Layout, cell_means, lay_out, levels
 
 MOST_LANES = 2_000
@@ -15,7 +15,6 @@ JITTER = 0.012
 """Of the axis' length: how far lanes of one value are moved apart."""
 MOST_TEXTS = 100
 """Cells of a heat map that still have their number written in them."""
-SCORE = "final return"
 
 
 class LaneTable(NamedTuple):
@@ -25,17 +24,19 @@ class LaneTable(NamedTuple):
     """[L]; NaN where it was dropped."""
     layouts: dict[str, Layout]
     """By varied field."""
+    name: str
+    """What the scores are."""
 
 
 def lane_table(sweep: Sweep) -> LaneTable:
-    """Final returns of all lanes, and where the fields' values stand."""
+    """Scores of all lanes, and where the fields' values stand."""
     counts = [len(setting.seeds) for setting in sweep.settings]
     layouts = {}
     for name in sweep.varied:
         given = [values.get(name) for values in sweep.values]
         per_lane = [value for value, count in zip(given, counts, strict=True) for _ in range(count)]
         layouts[name] = lay_out(per_lane, value_text)
-    return LaneTable(np.concatenate([setting.final for setting in sweep.settings]), layouts)
+    return LaneTable(np.concatenate([setting.scores for setting in sweep.settings]), layouts, SCORE_NAMES[sweep.score])
 
 
 def moved_apart(layout: Layout) -> np.ndarray:
@@ -50,7 +51,7 @@ def moved_apart(layout: Layout) -> np.ndarray:
 
 
 def sensitivity(name: str, table: LaneTable) -> Chart:
-    """The final return over one field: lanes, and interquartile means with intervals."""
+    """The score over one field: lanes, and interquartile means with intervals."""
     layout = table.layouts[name]
     there = np.flatnonzero(~np.isnan(table.scores))
     drawn = there[np.unique(np.linspace(0, len(there) - 1, min(len(there), MOST_LANES)).round().astype(int))]
@@ -86,7 +87,7 @@ def sensitivity(name: str, table: LaneTable) -> Chart:
         ],
         "hovertemplate": "%{text}<extra></extra>",
     }
-    chart = figure([points, summary], field_axis(name, layout), {"title": SCORE}, 320)
+    chart = figure([points, summary], field_axis(name, layout), {"title": table.name}, 320)
     of_what = f"{len(found)} bins of equally many values" if binned else "each value"
     thinned = f" {len(drawn):,} of {len(there):,} lanes are drawn." if len(drawn) < len(there) else ""
     caption = (
@@ -97,7 +98,7 @@ def sensitivity(name: str, table: LaneTable) -> Chart:
 
 
 def pair_charts(sweep: Sweep, table: LaneTable) -> list[Chart]:
-    """The final return over each two fields."""
+    """The score over each two fields."""
     return [pair_chart(first, second, sweep, table) for first, second in combinations(sweep.varied, 2)]
 
 
@@ -127,7 +128,7 @@ def pair_chart(first: str, second: str, sweep: Sweep, table: LaneTable) -> Chart
         "%{z:.5~g}<extra></extra>",
         "customdata": [[[words(x), words(y)] for x in labels[0]] for y in labels[1]],
         "hoverongaps": False,
-        "colorbar": colour_bar(),
+        "colorbar": colour_bar(table.name),
     }
     if means.size <= MOST_TEXTS:
         trace["texttemplate"] = "%{text}"
@@ -154,7 +155,7 @@ def scatter_pair(first: str, second: str, sweep: Sweep, table: LaneTable) -> Any
             "colorscale": HEAT,
             "size": 10,
             "line": {"color": MUTED, "width": 0.8},
-            "colorbar": colour_bar(),
+            "colorbar": colour_bar(table.name),
         },
         "text": [words(setting.name) for setting in sweep.settings],
         "hovertemplate": "%{text}<br>%{marker.color:.5~g}<extra></extra>",
@@ -162,6 +163,6 @@ def scatter_pair(first: str, second: str, sweep: Sweep, table: LaneTable) -> Any
     return figure([trace], field_axis(first, layouts[0]), field_axis(second, layouts[1]), 400)
 
 
-def colour_bar() -> dict[str, Any]:
+def colour_bar(name: str) -> dict[str, Any]:
     """The scale beside a chart whose colour is a score."""
-    return {"title": {"text": f"IQM of the {SCORE}", "side": "right"}, "thickness": 12, "outlinewidth": 0, "len": 1.0}
+    return {"title": {"text": f"IQM of the {name}", "side": "right"}, "thickness": 12, "outlinewidth": 0, "len": 1.0}

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from purejaxdqn.comparison import Estimate, performance_profile, sample_efficiency
 from purejaxdqn.plots import tidy
 from purejaxdqn.report.contents import Setting
 from purejaxdqn.stats import bootstrap_interval, iqm
@@ -23,7 +24,7 @@ BINS = 8
 Scale = Literal["log", "linear", "category"]
 
 
-class Score(NamedTuple):
+class Summary(NamedTuple):
     """Scores of several seeds, summed up; NaN without any."""
 
     iqm: float
@@ -34,20 +35,11 @@ class Score(NamedTuple):
     seeds: int
 
 
-class Band(NamedTuple):
-    """A curve over seeds: interquartile mean and 95 % bootstrap interval, all [S]."""
-
-    steps: np.ndarray
-    iqm: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
 class Level(NamedTuple):
     """The scores at one value (or in one bin of values) of a field."""
 
     place: float
-    score: Score
+    score: Summary
 
 
 class Layout(NamedTuple):
@@ -62,21 +54,21 @@ class Layout(NamedTuple):
     """Whether the values have an order, so that a line through them means something."""
 
 
-def score(values: np.ndarray) -> Score:
+def score(values: np.ndarray) -> Summary:
     """Sums up scores [N], missing ones left out; the interval is a 95 % bootstrap of the interquartile mean."""
-    there = values[~np.isnan(values)]
+    # Sorted as in `comparison.rank`, so that the same scores have the same interval here and in a sweep's ranking.
+    there = np.sort(values[~np.isnan(values)])
     if not len(there):
         nan = float("nan")
-        return Score(nan, nan, nan, nan, nan, 0)
+        return Summary(nan, nan, nan, nan, nan, 0)
     low, high = bootstrap_interval(there)
-    return Score(float(iqm(there)), float(low), float(high), float(there.mean()), float(np.median(there)), len(there))
+    return Summary(float(iqm(there)), float(low), float(high), float(there.mean()), float(np.median(there)), len(there))
 
 
-def band(steps: np.ndarray, returns: np.ndarray, repetitions: int = 2000) -> Band:
-    """Interquartile mean over seeds of curves [N, T], with its 95 % bootstrap interval."""
+def band(steps: np.ndarray, returns: np.ndarray, repetitions: int = 2000) -> tuple[np.ndarray, Estimate]:
+    """Steps [S], and at each of them the interquartile mean of curves [N, T] with its 95 % bootstrap interval."""
     x, curves = tidy(steps, returns, MOST_POINTS)
-    low, high = bootstrap_interval(curves, repetitions=repetitions)
-    return Band(x, iqm(curves), low, high)
+    return x, sample_efficiency(curves, repetitions=repetitions)
 
 
 def seed_points(steps: np.ndarray, returns: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -176,17 +168,15 @@ def cell_means(first: Layout, second: Layout, scores: np.ndarray) -> tuple[np.nd
 
 
 def profile(scores: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Share of seeds above each score: steps that hold from their score on, [N + 2] each (Agarwal et al. 2021, 4.2).
+    """Share of seeds above each score: steps that hold from their score on, at most [N + 2] each.
 
     Args:
       scores: [N], none missing.
       low: where the profile begins.
       high: where it ends.
     """
-    ordered = np.sort(scores)
-    count = len(ordered)
-    shares = np.arange(count - 1, -1, -1) / count
-    return np.concatenate([[low], ordered, [high]]), np.concatenate([[1.0], shares, [0.0]])
+    places = np.concatenate([[low], np.unique(scores), [high]])
+    return places, performance_profile(scores, places)
 
 
 def survivors(env_steps: np.ndarray, dropped_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

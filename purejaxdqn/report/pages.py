@@ -7,10 +7,10 @@ import numpy as np
 
 from purejaxdqn.config import SettingError, one_line
 from purejaxdqn.folder import EPISODES
-from purejaxdqn.report.contents import Folder, Run, Setting, Sweep
-from purejaxdqn.report.curves import episodes_chart, halving_chart, learning_curves, performance_profile, run_curves
+from purejaxdqn.report import numbers
+from purejaxdqn.report.contents import Folder, Run, Score, Setting, Sweep
+from purejaxdqn.report.curves import episodes_chart, halving_chart, learning_curves, profile_chart, run_curves
 from purejaxdqn.report.fields import lane_table, pair_charts, sensitivity
-from purejaxdqn.report.numbers import score
 from purejaxdqn.report.parts import (
     Column,
     Section,
@@ -52,7 +52,7 @@ def sweep_page(sweep: Sweep) -> str:
             Section("curves", "Learning curves", chart_block(learning_curves(sweep.settings, sweep.solved_at))),
             Section("fields", "Sensitivity to each field", grid(fields) if fields else ""),
             Section("pairs", "Two fields at a time", two),
-            Section("profile", "Performance profile", profile_of(sweep.settings, sweep.solved_at)),
+            Section("profile", "Performance profile", profile_of(sweep.settings, sweep.score, sweep.bar)),
             Section("halving", "Halving", halving_of(sweep)),
             Section("policy", "The best policy", animation(sweep.path)),
             Section("configuration", "Configuration", sweep_configuration(sweep)),
@@ -82,7 +82,7 @@ def run_page(run: Run) -> str:
 def compare_page(folders: Sequence[Folder]) -> str:
     """Several runs and sweeps side by side, of sweeps every setting."""
     named = name_settings(folders)
-    ranked = sorted(named, key=lambda entry: -np.nan_to_num(score(entry[1].final).iqm, nan=-np.inf))
+    ranked = sorted(named, key=lambda entry: -np.nan_to_num(numbers.score(entry[1].scores).iqm, nan=-np.inf))
     settings = [setting for _, setting in ranked]
     bars = {folder.solved_at for folder in folders}
     solved_at = bars.pop() if len(bars) == 1 else None
@@ -95,7 +95,7 @@ def compare_page(folders: Sequence[Folder]) -> str:
         [
             Section("scores", "Final scores", scores_table(settings, solved_at)),
             Section("curves", "Learning curves", chart_block(learning_curves(settings, solved_at))),
-            Section("profile", "Performance profile", profile_of(settings, solved_at)),
+            Section("profile", "Performance profile", profile_of(settings, "last", solved_at)),
             Section("configuration", "What differs in the configuration", differences_table(settings)),
         ],
     )
@@ -123,11 +123,11 @@ def findings_list(run: Run) -> str:
     return paragraph(seen) + listed + folded(f"all {len(run.findings)} checks", table(heads, rows))
 
 
-def profile_of(settings: Sequence[Setting], solved_at: float | None) -> str:
+def profile_of(settings: Sequence[Setting], score: Score, bar: float | None) -> str:
     """The performance profile, where there is any score."""
-    if all(np.isnan(setting.final).all() for setting in settings):
+    if all(np.isnan(setting.scores).all() for setting in settings):
         return ""
-    return chart_block(performance_profile(settings, solved_at))
+    return chart_block(profile_chart(settings, score, bar))
 
 
 def halving_of(sweep: Sweep) -> str:

@@ -54,6 +54,7 @@ def read_run(folder: Path) -> Run:
             solved_at=solved_at(settings.recipe, settings.config.env),
             settings=(Setting(name, fields, seeds, steps, evaluation, training, final),),
             facts=facts_of(settings, data, summary),
+            score="last",
             summary=summary,
             recipe=settings.recipe + (f" with the algorithm {settings.algo}" if settings.algo else ""),
             recipe_fields=recipe_fields(settings),

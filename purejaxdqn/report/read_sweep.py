@@ -1,16 +1,16 @@
 """A sweep's folder: sweep.json, curves.npz, lanes.npz and summary.json."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from purejaxdqn import sweep_folder
 from purejaxdqn.config import require
 from purejaxdqn.plots import step_label
 from purejaxdqn.report.contents import (
+    Score,
     Setting,
     Sweep,
     common_facts,
@@ -20,12 +20,12 @@ from purejaxdqn.report.contents import (
     read_json,
     short_text,
 )
+from purejaxdqn.sweep_folder import CURVES, LANES, SUMMARY, SWEEP
 
-SWEEP, CURVES, LANES, SUMMARY = "sweep.json", "curves.npz", "lanes.npz", "summary.json"
-FORMAT = 1
-CURVE_COLUMNS = ("setting", "seed", "env_steps", "episode_return", "eval_return")
-LANE_COLUMNS = ("setting", "seed", "env_steps", "dropped_at", "last_mean_return")
+CURVES_NEEDED = ("setting", "seed", "env_steps", "episode_return", "eval_return")
+LANES_NEEDED = ("setting", "seed", "env_steps", "dropped_at", "diverged")
 NEEDED = ("settings", "varied", "seeds", "env", "total_steps")
+SCORE_COLUMNS: Mapping[Score, str] = {"last": "last_mean_return", "best": "best_mean_return", "area": "area"}
 
 
 def is_sweep(folder: Path) -> bool:
@@ -33,8 +33,12 @@ def is_sweep(folder: Path) -> bool:
     return (folder / SWEEP).is_file()
 
 
-def read_sweep(folder: Path) -> Sweep:
+def read_sweep(folder: Path, by: Score | None = None) -> Sweep:
     """Reads what a report shows of a sweep.
+
+    Args:
+      folder: of a sweep that has come to its end.
+      by: the score of its lanes; by default the one that it was ranked by.
 
     Raises:
       SettingError: where a file is missing or damaged.
@@ -42,23 +46,19 @@ def read_sweep(folder: Path) -> Sweep:
     for name in (SUMMARY, CURVES, LANES):
         remedy = f"it holds no {name}: the sweep has not come to its end, so resume it first"
         require((folder / name).is_file(), "folders", str(folder), remedy)
-    data, summary = read_json(folder, SWEEP), read_json(folder, SUMMARY)
-    require(data.get("format") == FORMAT, "folders", str(folder), f"this version reads {SWEEP} of format {FORMAT}")
-    curves = read_columns(folder, CURVES, CURVE_COLUMNS)
-    lanes = read_columns(folder, LANES, LANE_COLUMNS)
+    data, summary = sweep_folder.read_sweep(folder, "folders"), read_json(folder, SUMMARY)
+    score: Score = by or summary.get("ranked_by", "last")
+    curves = read_table(folder, CURVES, CURVES_NEEDED)
+    lanes = read_table(folder, LANES, (*LANES_NEEDED, SCORE_COLUMNS[score]))
     try:
-        return assemble(folder, data, summary, curves, lanes)
+        return assemble(folder, data, summary, curves, lanes, score)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise damaged(folder, f"{SWEEP} or {SUMMARY}", error) from error
 
 
-def read_columns(folder: Path, name: str, needed: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Columns of one length from an npz file. Raises `SettingError` where it cannot be read or lacks one."""
-    try:
-        with np.load(folder / name, allow_pickle=False) as file:
-            columns = {column: file[column] for column in file.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise damaged(folder, name, error) from error
+def read_table(folder: Path, name: str, needed: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Columns of one length. Raises `SettingError` where the file cannot be read or lacks one."""
+    columns = sweep_folder.read_columns(folder / name, "folders")
     lacking = [column for column in needed if column not in columns]
     if lacking:
         raise damaged(folder, name, f"it has no column {lacking[0]}")
@@ -67,12 +67,21 @@ def read_columns(folder: Path, name: str, needed: tuple[str, ...]) -> dict[str, 
     return columns
 
 
+def scores_of(lanes: Mapping[str, np.ndarray], score: Score) -> np.ndarray:
+    """Scores of all lanes, [L], as a sweep ranks them: NaN for a dropped one, the lowest for one that diverged."""
+    found = lanes[SCORE_COLUMNS[score]].astype(np.float64)
+    known = found[np.isfinite(found)]
+    ended = np.where(lanes["diverged"], known.min() if len(known) else 0.0, found)
+    return np.where(lanes["dropped_at"] >= 0, np.nan, ended)
+
+
 def assemble(
     folder: Path,
     data: Mapping[str, Any],
     summary: Mapping[str, Any],
     curves: Mapping[str, np.ndarray],
     lanes: Mapping[str, np.ndarray],
+    score: Score,
 ) -> Sweep:
     """A sweep from its files, its settings in the order of the ranking."""
     lacking = [name for name in NEEDED if name not in data]
@@ -83,7 +92,8 @@ def assemble(
     unknown = {row["setting"] for row in ranking} ^ set(known)
     if unknown:
         raise damaged(folder, SUMMARY, f"setting {min(unknown)} is not in both it and {SWEEP}")
-    settings = tuple(setting_of(known[row["setting"]], row["rank"], curves, lanes) for row in ranking)
+    scores = scores_of(lanes, score)
+    settings = tuple(setting_of(known[row["setting"]], row["rank"], curves, lanes, scores) for row in ranking)
     values = tuple({k: plain_value(v) for k, v in known[row["setting"]]["values"].items()} for row in ranking)
     solved = data.get("solved_at")
     return Sweep(
@@ -92,6 +102,7 @@ def assemble(
         solved_at=None if solved is None else float(solved),
         settings=settings,
         facts=facts_of(data, summary, lanes),
+        score=score,
         varied=tuple(data["varied"]),
         values=values,
         ranking=ranking,
@@ -102,12 +113,16 @@ def assemble(
 
 
 def setting_of(
-    entry: Mapping[str, Any], rank: int, curves: Mapping[str, np.ndarray], lanes: Mapping[str, np.ndarray]
+    entry: Mapping[str, Any],
+    rank: int,
+    curves: Mapping[str, np.ndarray],
+    lanes: Mapping[str, np.ndarray],
+    scores: np.ndarray,
 ) -> Setting:
     """One setting's lanes and curves; a seed's row is the same in all of its arrays."""
     here = lanes["setting"] == entry["setting"]
     order = np.argsort(lanes["seed"][here], kind="stable")
-    seeds, final = lanes["seed"][here][order], lanes["last_mean_return"][here][order].astype(np.float64)
+    seeds = lanes["seed"][here][order]
     logged = np.flatnonzero(curves["setting"] == entry["setting"])
     steps, column = np.unique(curves["env_steps"][logged], return_inverse=True)
     if not np.isin(curves["seed"][logged], seeds).all():
@@ -125,7 +140,7 @@ def setting_of(
         steps=steps.astype(np.float64),
         evaluation=tables[0],
         training=tables[1],
-        final=final,
+        scores=scores[here][order],
     )
 
 
@@ -133,7 +148,7 @@ def facts_of(data: Mapping[str, Any], summary: Mapping[str, Any], lanes: Mapping
     """The head of a sweep's page."""
     algo = "varied" if "algo" in data["varied"] else data.get("algo") or "the recipe's own"
     solved = data.get("solved_at")
-    diverged = int(lanes["diverged"].sum()) if "diverged" in lanes else 0
+    diverged = int(lanes["diverged"].sum())
     lost = f"; {diverged:,} diverged" if diverged else ""
     total = f", {step_label(summary['env_steps'])} in all" if summary.get("env_steps") else ""
     return {

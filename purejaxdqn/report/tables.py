@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from purejaxdqn.plots import step_label
-from purejaxdqn.report.contents import Run, Setting, Sweep, differing, short_text, value_text
+from purejaxdqn.report.contents import SCORE_NAMES, Run, Setting, Sweep, differing, short_text, value_text
 from purejaxdqn.report.numbers import is_number, score
 from purejaxdqn.report.parts import (
     Cell,
@@ -23,6 +23,7 @@ from purejaxdqn.report.parts import (
 
 def ranked_table(sweep: Sweep) -> str:
     """A row for each setting with what the summary says of it."""
+    diverged = any(row.get("diverged") for row in sweep.ranking)
     columns = [
         Column("rank"),
         *[Column(name, all(is_number(v.get(name)) for v in sweep.values)) for name in sweep.varied],
@@ -35,7 +36,9 @@ def ranked_table(sweep: Sweep) -> str:
         Column("area"),
         Column("95 % interval"),
         Column("P(better)"),
+        Column("95 % interval"),
         Column("seeds"),
+        *([Column("diverged")] if diverged else []),
     ]
     scores = decimals([row.get("iqm") for row in sweep.ranking])
     areas = decimals([row.get("area_iqm") for row in sweep.ranking])
@@ -52,14 +55,17 @@ def ranked_table(sweep: Sweep) -> str:
             number(row.get("area_iqm"), areas),
             interval(row.get("area_interval_95"), areas),
             number(row.get("probability_of_improvement"), 2),
+            interval(row.get("probability_of_improvement_interval_95"), 2),
             number(row.get("seeds", len(setting.seeds)), 0),
+            *([number(row.get("diverged"), 0)] if diverged else []),
         ]
         for row, values, setting in zip(sweep.ranking, sweep.values, sweep.settings, strict=True)
     ]
     text = (
-        "Final return: episodes of the last parameters. IQM: interquartile mean over seeds. Solved: share of seeds. "
-        "Area: mean of a seed's evaluations. P(better): probability that a seed of the setting scores higher than one "
-        "of the setting ranked next. A click on a heading sorts."
+        f"A score is the {SCORE_NAMES[sweep.score]}; a lane that diverged has the lowest of the sweep. IQM: "
+        "interquartile mean over seeds. Solved: share of seeds. Area: mean of a seed's evaluations. P(better): "
+        "probability that a seed of the setting scores higher than one of the setting ranked next, plus half that of a "
+        "tie. A click on a heading sorts."
     )
     return table(columns, rows) + hint(text)
 
@@ -71,7 +77,7 @@ def field_cell(value: Any) -> Cell:
 
 def scores_table(settings: Sequence[Setting], solved_at: float | None) -> str:
     """Final scores of what is compared, best first."""
-    found = [score(setting.final) for setting in settings]
+    found = [score(setting.scores) for setting in settings]
     digits = decimals([one.iqm for one in found])
     columns = [Column("name", False), Column("seeds"), Column("IQM"), Column("95 % interval"), Column("mean")]
     columns += [Column("median"), *([Column(f"seeds at {solved_at:g}")] if solved_at is not None else [])]
@@ -83,7 +89,7 @@ def scores_table(settings: Sequence[Setting], solved_at: float | None) -> str:
             interval((one.low, one.high), digits),
             number(one.mean, digits),
             number(one.median, digits),
-            *([number(int((setting.final >= solved_at).sum()), 0)] if solved_at is not None else []),
+            *([number(int((setting.scores >= solved_at).sum()), 0)] if solved_at is not None else []),
         ]
         for setting, one in zip(settings, found, strict=True)
     ]
@@ -96,8 +102,8 @@ def scores_table(settings: Sequence[Setting], solved_at: float | None) -> str:
 
 def evaluation_table(run: Run) -> str:
     """A row for each seed, and what they come to."""
-    one = score(run.settings[0].final)
-    digits = decimals([*run.settings[0].final])
+    one = score(run.settings[0].scores)
+    digits = decimals([*run.settings[0].scores])
     total = f"IQM of the last parameters over {one.seeds} seeds: {number(one.iqm, digits).text}"
     if one.seeds > 1:
         total += f" (95 % bootstrap interval {interval((one.low, one.high), digits).text})"

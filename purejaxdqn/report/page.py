@@ -6,11 +6,10 @@ from pathlib import Path
 from purejaxdqn.cli import UsageError
 from purejaxdqn.config import require
 from purejaxdqn.folder import write_atomically
-from purejaxdqn.report.contents import Run, Sweep
+from purejaxdqn.report.contents import Run, Score, Sweep
 from purejaxdqn.report.read_run import is_run, read_run
-from purejaxdqn.report.read_sweep import SWEEP, is_sweep, read_sweep
-
-REPORT = "report.html"
+from purejaxdqn.report.read_sweep import is_sweep, read_sweep
+from purejaxdqn.sweep_folder import SWEEP
 
 
 def write_report(folders: Sequence[Path], out: Path) -> None:
@@ -25,22 +24,28 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
       UsageError: where plotly is not installed.
       OSError: where `out` cannot be written.
     """
-    shown = [read(folder) for folder in folders]
+    # Side by side, runs and sweeps need one kind of score.
+    by: Score | None = "last" if len(folders) > 1 else None
+    shown = [read(folder, by) for folder in folders]
     require(len(shown) > 0, "folders", "", "name the folder of a run or of a sweep, or several")
     require(out.absolute().parent.is_dir(), "out", str(out), "its folder does not exist: make it first")
     require(not out.is_dir(), "out", str(out), "it is a folder: name a file")
     write_atomically(out, page_of(shown))
 
 
-def read(folder: Path) -> Sweep | Run:
+def read(folder: Path, by: Score | None = None) -> Sweep | Run:
     """What a folder holds, by the files in it.
+
+    Args:
+      folder: of a run or a sweep.
+      by: the score of a sweep's lanes; by default the one that it was ranked by.
 
     Raises:
       SettingError: where it is neither a sweep's nor a run's, or damaged.
     """
     require(folder.is_dir(), "folders", str(folder), "there is no such folder")
     if is_sweep(folder):
-        return read_sweep(folder)
+        return read_sweep(folder, by)
     remedy = f"it holds neither a {SWEEP} nor a config.json, so it is the folder of no sweep and of no run"
     require(is_run(folder), "folders", str(folder), remedy)
     return read_run(folder)
