@@ -84,7 +84,7 @@ def test_one_of_two_is_killed_and_three_go_on(alone, tmp_path):
     folder = tmp_path / "sweep"
     processes = start(2, [*GRID, "--checkpoint-minutes", "1e-9", "--out", str(folder)])
     begin = time.monotonic()
-    while not list((folder / UNITS).glob("*/*/checkpoints")) and time.monotonic() - begin < 300:
+    while not list((folder / UNITS).glob("*/*/checkpoint.npz")) and time.monotonic() - begin < 300:
         time.sleep(0.05)
     processes[1].send_signal(signal.SIGKILL)
     # The other one may do its share; it is not waited for, as an operator would not.

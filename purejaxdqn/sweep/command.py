@@ -12,6 +12,7 @@ import tyro
 
 from purejaxdqn import cli
 from purejaxdqn.build import env_settings
+from purejaxdqn.checkpoint import DamagedCheckpoint
 from purejaxdqn.config import Config, SettingError, flag_name, require
 from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.recipe_files import find_recipe
@@ -194,7 +195,7 @@ def begin(definition: Definition, recipe: Recipe, options: SweepOptions, process
     from purejaxdqn.sweep_folder import SWEEP, read_sweep
 
     settings = make_all(definition, recipe)
-    layout = make_layout(definition, settings, make_groups(definition, settings))
+    layout = make_layout(definition, settings, make_groups(definition, settings, processes.total))
     if options.dry_run:
         return plan_only(definition, recipe, layout, options, processes)
     if processes.number == 0:
@@ -295,6 +296,9 @@ def drive(
     except (Interrupted, KeyboardInterrupt):
         print(f"saved; go on with: python -m purejaxdqn.sweep --resume {folder}", file=sys.stderr)
         return 130
+    except DamagedCheckpoint as error:
+        remedy = f"{error}; remove that file, which costs the work in it, or begin a new sweep"
+        raise SettingError(flag, str(folder), remedy) from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise cli.UsageError(

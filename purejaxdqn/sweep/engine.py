@@ -8,13 +8,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from purejaxdqn import checkpoint as ckpt
 from purejaxdqn.build import Parts
 from purejaxdqn.config import SettingError
-from purejaxdqn.folder import CHECKPOINTS, Settings
+from purejaxdqn.folder import Settings
 from purejaxdqn.loops.device import Agent, make_agent
 from purejaxdqn.loops.lanes import Lanes, make_lanes, make_plan
 from purejaxdqn.recipes import Recipe
+from purejaxdqn.sweep import saved
 from purejaxdqn.sweep.definition import Definition, settings_of
 from purejaxdqn.sweep.gather import gather
 from purejaxdqn.sweep.layout import Group, Layout, Unit, even_parts
@@ -154,7 +154,7 @@ class Engine:
         """Removes checkpoints that the next rung has taken what it needs of."""
         for unit in units:
             for folder in self.path(unit).glob("lanes-*"):
-                shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+                saved.forget(folder)
 
     def run_lanes(
         self, unit: Unit, lanes: tuple[int, ...], width: int, previous: Sequence[Unit], group: Group
@@ -212,7 +212,7 @@ class Engine:
                 self.save(training, rows, folder)
         if last_rung:
             write_columns(folder / CURVES, join_columns(rows, CURVE_COLUMNS))
-            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+            saved.forget(folder)
         else:
             self.save(training, rows, folder)
         self.write_lanes(training, lanes, join_columns(rows, CURVE_COLUMNS), unit, folder)
@@ -228,9 +228,9 @@ class Engine:
         folder: Path,
     ) -> list[dict[str, np.ndarray]]:
         """Brings lanes to where they stood: at a checkpoint of their own, at the end of the rung before, or nowhere."""
-        ckpt.remove_unfinished(folder / CHECKPOINTS)
-        if ckpt.latest_step(folder / CHECKPOINTS) is not None:
-            training.go_back(ckpt.load_checkpoint(folder / CHECKPOINTS))
+        checkpoint = saved.load(folder)
+        if checkpoint is not None:
+            training.go_back(checkpoint)
             found = read_columns(folder / CURVES)
             before = found["env_steps"] <= training.env_steps
             return [{name: column[before] for name, column in found.items()}]
@@ -247,15 +247,13 @@ class Engine:
         for unit in units:
             for folder in sorted(self.path(unit).glob("lanes-*")):
                 for place, lane in enumerate(read_columns(folder / LANES)["lane"]):
-                    found[int(lane)] = (folder / CHECKPOINTS, place)
+                    found[int(lane)] = (folder, place)
         return found
 
     def save(self, training: Training, rows: list[dict[str, np.ndarray]], folder: Path) -> None:
         """Writes rows first, then the checkpoint that counts on them."""
         write_columns(folder / CURVES, join_columns(rows, CURVE_COLUMNS))
-        with ckpt.open_manager(folder / CHECKPOINTS, create=True) as manager:
-            if manager.latest_step() != training.iterations:
-                ckpt.save_checkpoint(manager, training.snapshot())
+        saved.save(folder, training.snapshot())
 
     def rows(self, training: Training, chunk: Chunk, lanes: Sequence[int]) -> dict[str, np.ndarray]:
         """One chunk as rows of curves.npz, of the lanes that ran and are no padding."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from purejaxdqn import checkpoint as ckpt
 from purejaxdqn.loops.lanes import map_lane_leaves
+from purejaxdqn.sweep.saved import load
 from purejaxdqn.training import Training
 
 PER_LANE = ("best_score", "best_env_steps")
@@ -21,7 +22,7 @@ def gather(training: Training, lanes: Sequence[int], places: Mapping[int, tuple[
     Args:
       training: that they are for.
       lanes: in their new order.
-      places: folder of checkpoints, and place in it, of each.
+      places: folder of the checkpoint, and place in it, of each.
 
     Raises:
       DamagedCheckpoint: where one cannot be read.
@@ -32,7 +33,9 @@ def gather(training: Training, lanes: Sequence[int], places: Mapping[int, tuple[
     step = 0
     # Folder by folder, each of which is let go of again: together they may be larger than the memory.
     for folder in dict.fromkeys(places[lane][0] for lane in lanes):
-        saved = ckpt.load_checkpoint(folder)
+        saved = load(folder)
+        if saved is None:
+            raise ckpt.DamagedCheckpoint(f"{folder} has no checkpoint")
         step, shared = saved.step, {name: leaf for name, leaf in saved.state.items() if name not in of_lanes}
         for lane in set(lanes):
             if places[lane][0] == folder:

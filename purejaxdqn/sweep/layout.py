@@ -141,7 +141,7 @@ def group_settings(settings: Sequence[Setting]) -> dict[Config, tuple[int, ...]]
     return found
 
 
-def unit_size(lane_bytes: int, num_devices: int, on_cpu: bool, per_block: int | None) -> int:
+def unit_size(lane_bytes: int, num_devices: int, on_cpu: bool, per_block: int | None, share: int) -> int:
     """Lanes that are trained side by side.
 
     Args:
@@ -149,6 +149,7 @@ def unit_size(lane_bytes: int, num_devices: int, on_cpu: bool, per_block: int | 
       num_devices: of this process.
       on_cpu: lanes of a core take turns; elsewhere they are one block, as large as the memory allows.
       per_block: asked for by the user.
+      share: lanes that each process has to do: there is a unit for every one of them.
 
     Raises:
       SettingError: where not even one lane fits.
@@ -160,7 +161,7 @@ def unit_size(lane_bytes: int, num_devices: int, on_cpu: bool, per_block: int | 
     )
     require(fit >= 1, "lanes_per_block", 1 if per_block is None else per_block, remedy)
     wanted = max(LANES_PER_CORE, per_block or 1) if on_cpu else per_block or fit
-    return min(fit, wanted) * num_devices
+    return min(min(fit, wanted) * num_devices, -(-share // num_devices) * num_devices)
 
 
 def total_steps(layout: Layout, alive: Sequence[Sequence[int]], chunks: Mapping[int, int]) -> int:

@@ -30,8 +30,8 @@ CALIBRATION_SECONDS = 0.5
 """How long a program is timed before a sweep begins."""
 
 
-def make_groups(definition: Definition, settings: Sequence[Setting]) -> list[Group]:
-    """Programs of a sweep, each with as many lanes side by side as this machine holds.
+def make_groups(definition: Definition, settings: Sequence[Setting], processes: int) -> list[Group]:
+    """Programs of a sweep, each with as many lanes side by side as this machine holds and the processes share.
 
     Raises:
       SettingError: where a program cannot be built, or not even one lane fits.
@@ -43,7 +43,8 @@ def make_groups(definition: Definition, settings: Sequence[Setting]) -> list[Gro
         lane_bytes, size = 0, 1
         if config.loop == "device":
             lane_bytes = state_bytes(make_agent(config))
-            size = unit_size(lane_bytes, devices, on_cpu, definition.options["lanes_per_block"])
+            share = -(-len(members) * len(definition.seeds) // processes)
+            size = unit_size(lane_bytes, devices, on_cpu, definition.options["lanes_per_block"], share)
         groups.append(Group(number, config, members, lane_bytes, size))
     return groups
 

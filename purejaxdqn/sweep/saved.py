@@ -1,0 +1,66 @@
+"""Checkpoints of a sweep's units: one file of plain arrays each, written beside and renamed.
+
+orbax, which a run's checkpoints are made with, takes all processes of `jax.distributed` for one writer; the units of a
+sweep are written by each process for itself.
+"""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from purejaxdqn.checkpoint import Checkpoint, DamagedCheckpoint
+from purejaxdqn.config import one_line
+from purejaxdqn.folder import UNFINISHED
+
+SAVED = "checkpoint.npz"
+PROGRESS, STEP = "progress", "step"
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint in place of the one that was there."""
+    arrays = {f"state/{name}": leaf for name, leaf in checkpoint.state.items()}
+    for which, params in checkpoint.policy.items():
+        arrays |= {f"{which}/{name}": leaf for name, leaf in params.items()}
+    arrays |= {PROGRESS: np.array(json.dumps(checkpoint.progress)), STEP: np.array(checkpoint.step)}
+    beside = folder / f".{SAVED}{UNFINISHED}"
+    try:
+        with open(beside, "wb") as file:
+            # Straight to the disk, and not compressed: replays are large, and hardly get smaller.
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, folder / SAVED)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def load(folder: Path) -> Checkpoint | None:
+    """The checkpoint of a folder, None where there is none.
+
+    Raises:
+      DamagedCheckpoint: where it cannot be read.
+    """
+    (folder / f".{SAVED}{UNFINISHED}").unlink(missing_ok=True)
+    path = folder / SAVED
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in found.files}
+        parts: dict[str, dict[str, np.ndarray]] = {"state": {}, "last": {}, "best": {}}
+        progress, step = json.loads(str(arrays.pop(PROGRESS))), int(arrays.pop(STEP))
+        for name, leaf in arrays.items():
+            part, _, leaf_name = name.partition("/")
+            parts[part][leaf_name] = leaf
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedCheckpoint(f"{path} cannot be read ({one_line(error)})") from error
+    return Checkpoint(step, parts.pop("state"), parts, progress)
+
+
+def forget(folder: Path) -> None:
+    """Removes the checkpoint of a folder."""
+    (folder / SAVED).unlink(missing_ok=True)
