@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks import pages
+from benchmarks import pages, sweep_page
 from benchmarks.common import read_result as load
 from benchmarks.pages import source, tidy
 from purejaxdqn.folder import write_atomically
@@ -189,7 +189,7 @@ TABLES: dict[str, Callable[[], str]] = {
 TABLES |= {"atari": atari_table, "host": host_table}
 FAMILY = ("CartPole-v1", "Breakout-MinAtar", "DeepSea-bsuite")
 TABLES |= {f"family-{env}": partial(family_table, env) for env in FAMILY}
-TABLES |= pages.TABLES
+TABLES |= pages.TABLES | sweep_page.TABLES
 
 
 def fill(text: str) -> str:

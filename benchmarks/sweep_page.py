@@ -1,0 +1,57 @@
+"""Tables of docs/sweeps.md, from results/sweep.json."""
+
+from benchmarks.common import read_result
+from benchmarks.pages import source
+from purejaxdqn.sweep.definition import describe_values
+
+
+def sweep_table() -> str:
+    """What was measured of sweeps."""
+    result = read_result("sweep")
+    if result is None:
+        return ""
+    parts = result["parts"]
+    lines = ["| | |", "|---|---|"]
+    if "lanes" in parts:
+        found = parts["lanes"]
+        compiled = f"{found['compilations']} compilation{'s' * (found['compilations'] > 1)}"
+        what = f"{found['lanes']:,} lanes of CartPole-v1, {found['env_steps_per_lane']:,} steps each"
+        lines.append(f"| {what} | {found['wall_seconds'] / 60:.1f} minutes, {compiled} |")
+        lines.append(f"| steps/s of all lanes together | {found['steps_per_second_of_training']:,.0f} |")
+        if "training_over_purejaxrl" in found:
+            lines.append(f"| 32 seeds of PureJaxRL's `dqn.py`, vmapped | {found['purejaxrl_steps_per_second']:,.0f} |")
+            lines.append(f"| purejaxdqn is faster by | {found['training_over_purejaxrl']:.2f} × |")
+        lines.append(f"| memory at the end over that after a tenth | {found['memory_end_over_first_tenth']:.3f} |")
+        lines.append(f"| the sweep's folder | {found['folder_bytes'] / 2**20:.1f} MB |")
+    if "equality" in parts:
+        found = parts["equality"]
+        lines.append(f"| lanes at random, trained by themselves, same numbers | {found['equal']} of {found['of']} |")
+    if "processes" in parts:
+        same = parts["processes"]["same_as_one"]
+        lines.append(f"| {' and '.join(same)} processes, same numbers as one | {sum(same.values())} of {len(same)} |")
+    if "kills" in parts:
+        found = parts["kills"]
+        what = "one of two processes killed, then resumed by 1, 3 or 4: every lane once, same numbers"
+        lines.append(f"| {what} | {found['passed']} of {found['of']} |")
+    return "\n".join([*lines, "", source(result, "sweep", "../")])
+
+
+def halving_table() -> str:
+    """What halving found beside the whole grid."""
+    result = read_result("sweep")
+    if result is None or "halving" not in result["parts"]:
+        return ""
+    lines = ["| task | the grid's best | IQM (95 %) | halving's choice | IQM in the grid | steps |", "|---" * 6 + "|"]
+    for env, found in result["parts"]["halving"].items():
+        if env == "commit":
+            continue
+        best, chosen = found["grid_best"], found["chosen"]
+        low, high = best["iqm_interval_95"]
+        lines.append(
+            f"| {env} | {describe_values(best['values'])} | {best['iqm']:.1f} ({low:.1f} to {high:.1f}) | "
+            f"{describe_values(chosen['values'])} | {chosen['iqm']:.1f} | {found['share_of_the_grid']:.0%} |"
+        )
+    return "\n".join([*lines, "", source(result, "sweep", "../")])
+
+
+TABLES = {"sweep": sweep_table, "sweep-halving": halving_table}
