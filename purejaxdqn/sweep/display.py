@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from purejaxdqn.display import number, steps_text
-from purejaxdqn.sweep.definition import describe_values
+from purejaxdqn.sweep.definition import ENV_PARAMS
 from purejaxdqn.sweep.layout import Layout
 
 LINES = 20
@@ -104,25 +104,26 @@ class Progressing:
 
 
 def ranking_table(entries: Sequence[Mapping[str, Any]], what: str) -> Table:
-    """The best settings of a sweep."""
+    """The best settings of a sweep; what varies has a column each."""
     table = Table(title=what)
-    for name in ("rank", "setting", "IQM", "95 %", "mean", "solved", "better than next"):
-        table.add_column(name, justify="left" if name == "setting" else "right")
+    varied = list(entries[0]["values"])
+    for name in ("rank", *varied, "IQM", "95 % interval", "solved", "better than next"):
+        table.add_column(name.removeprefix(ENV_PARAMS), justify="right")
     for entry in entries[:10]:
         interval, share = entry["iqm_interval_95"], entry["solved_share"]
         better = entry["probability_of_improvement"]
         gone = entry["dropped_at"] is not None
+        values = [f"{value:g}" if isinstance(value, float) else str(value) for value in entry["values"].values()]
         table.add_row(
             str(entry["rank"]),
-            describe_values(entry["values"]),
+            *values,
             "dropped" if gone else number(entry["iqm"]),
             "" if gone or interval is None else f"{interval[0]:,.1f} to {interval[1]:,.1f}",
-            "" if gone else number(entry["mean"]),
             "–" if share is None else f"{share:.0%}",
             "–" if better is None else f"{better:.2f}",
         )
     if len(entries) > 10:
-        table.add_row("…", f"{len(entries) - 10} more in summary.json", *[""] * 5)
+        table.add_row("…", *[""] * len(varied), f"{len(entries) - 10} more", "in summary.json", "", "")
     return table
 
 

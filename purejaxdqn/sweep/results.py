@@ -68,7 +68,7 @@ RANKED_BY = {"last": "last_mean_return", "best": "best_mean_return", "area": "ar
 
 
 def ranking(layout: Layout, lanes: Columns, rank_by: str, solved_at: float | None) -> list[dict[str, Any]]:
-    """Settings that went to the end, best first, and then those that were dropped, the latest first.
+    """Settings that went to the end, best first, and then those that were dropped, the latest first, then by area.
 
     A lane that diverged counts as the lowest score of the sweep: leaving it out would flatter its setting.
     """
@@ -79,14 +79,16 @@ def ranking(layout: Layout, lanes: Columns, rank_by: str, solved_at: float | Non
     for setting in layout.settings:
         mine = lanes["setting"] == setting.number
         found = lanes[column][mine].astype(float)
-        gone = lanes["dropped_at"][mine].max(initial=-1)
-        dropped.append(int(gone))
-        lost = lanes["diverged"][mine] & (gone < 0)
-        scores.append(np.where(lost, lowest, np.where(gone < 0, found, np.nan)))
+        rung = int(lanes["dropped_at"][mine].max(initial=-1))
+        dropped.append(rung)
+        lost = lanes["diverged"][mine] & (rung < 0)
+        scores.append(np.where(lost, lowest, np.where(rung < 0, found, np.nan)))
     standing = rank(scores)
     order = list(zip(standing.order, standing.entries, strict=True))
     finished = [(number, entry) for number, entry in order if dropped[number] < 0]
-    trailing = sorted((pair for pair in order if dropped[pair[0]] >= 0), key=lambda pair: -dropped[pair[0]])
+    gone = [pair for pair in order if dropped[pair[0]] >= 0]
+    centre = {number: area_of(lanes["area"][lanes["setting"] == number])["area_iqm"] or 0.0 for number, _ in gone}
+    trailing = sorted(gone, key=lambda pair: (-dropped[pair[0]], -centre[pair[0]]))
     entries = []
     for place, (number, entry) in enumerate([*finished, *trailing], start=1):
         mine = lanes["setting"] == number
