@@ -118,7 +118,7 @@ def ranking_table(entries: Sequence[Mapping[str, Any]], what: str) -> Table:
             str(entry["rank"]),
             *values,
             "dropped" if gone else number(entry["iqm"]),
-            "" if gone or interval is None else f"{interval[0]:,.1f} to {interval[1]:,.1f}",
+            "" if gone or interval is None else f"{interval[0]:.4g} to {interval[1]:.4g}",
             "–" if share is None else f"{share:.0%}",
             "–" if better is None else f"{better:.2f}",
         )
