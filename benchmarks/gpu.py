@@ -1,4 +1,4 @@
-"""Everything that wants an accelerator, in one command: correctness, speed by lanes, learning, MinAtar's family, Atari.
+"""All that wants an accelerator, in one command: correctness, speed by lanes, sweeps, learning, MinAtar's family, Atari.
 
 python -m benchmarks.gpu [--small]
 python -m benchmarks.gpu --only family --games Breakout-MinAtar --algos rainbow dqn --minutes 9
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +135,34 @@ def measure_atari(small: bool, minutes: float) -> None:
         say([*piece, "--minutes", f"{left - 0.2:.1f}"], 60 * left + 60)
 
 
+def measure_sweeps(small: bool, purejaxrl: list[str]) -> Found:
+    """Seconds to train many CartPole agents to solved by one sweep, and PureJaxRL's lanes beside ours."""
+    for count in (2, 4) if small else (1_000, 10_000):
+        with tempfile.TemporaryDirectory() as scratch:
+            out = Path(scratch) / "sweep"
+            flags = ["--env", "CartPole-v1", "--seeds", str(count), "--no-report", "--quiet", "--out", str(out)]
+            flags += ["--total-steps", "4000"] if small else []
+            script = (
+                f"import json; from purejaxdqn.sweep.command import main; main({flags!r}); "
+                f"print(json.dumps(json.load(open({str(out / 'summary.json')!r}))))"
+            )
+            yield f"{count} agents", attempt(f"{count} agents", [sys.executable, "-c", script], 400)
+    if purejaxrl:
+        steps = ["--total-steps", "20000" if small else "100000"]
+        for count in (1, 2) if small else (1, 16, 256, 1024, 4096, 16384):
+            name = f"purejaxrl, {count} lanes"
+            yield name, attempt(name, [*purejaxrl, *steps, "--seeds", str(count)], 200)
+
+
 def print_table(data: dict[str, Any]) -> None:
     """What was found, in a few lines."""
     print(f"\nlargest difference of a lane from its solo run: {data['agreement'].get('largest_parameter_difference')}")
     for count, found in data["lanes"].items():
         print(f"{count:>6} lanes {found.get('steps_per_second', 0):14,.0f} steps/s")
+    for name, found in data["sweeps"].items():
+        solved = (found.get("ranking") or [{}])[0].get("solved_share")
+        speed = f"{found.get('steps_per_second', 0):14,.0f} steps/s"
+        print(f"{name:>24} {speed}  {found.get('run_seconds', 0):.0f} s  solved {solved}")
     for env, found in data["learning"].items():
         scores = sorted(seed["last_mean_return"] for seed in found.get("evaluation", []))
         if scores:
@@ -153,14 +177,23 @@ def main() -> None:
     parser.add_argument("--only", choices=("basics", "family", "atari"), help="one part (default: all)")
     parser.add_argument("--games", nargs="+", default=list(MINATAR))
     parser.add_argument("--algos", nargs="+", default=["rainbow", "dqn", "pqn", *sorted(ALGORITHMS)])
+    parser.add_argument("--purejaxrl", help="a clone of PureJaxRL")
+    parser.add_argument("--purejaxrl-python", help="an interpreter with what it imports")
     parser.add_argument("--minutes", type=float, default=9.0, help="for the family, and for Atari (default: 9)")
     args = parser.parse_args()
     if args.only in (None, "basics"):
         data: dict[str, Any] = {"agreement": attempt("agreement", [sys.executable, "-c", AGREEMENT], 300)}
-        data |= {"lanes": {}, "learning": {}}
+        data |= {"lanes": {}, "sweeps": {}, "learning": {}}
+        script = str(Path(__file__).parent / "peers" / "purejaxrl_dqn.py")
+        peer = [args.purejaxrl_python, script, "--path", str(args.purejaxrl)] if args.purejaxrl_python else []
         what = "lane agreement, steps per second by lanes, and learning, on the accelerator of this machine"
-        for section, measure in (("lanes", measure_lanes), ("learning", measure_learning)):
-            for name, found in measure(args.small):
+        parts = {
+            "lanes": partial(measure_lanes, args.small),
+            "sweeps": partial(measure_sweeps, args.small, peer),
+            "learning": partial(measure_learning, args.small),
+        }
+        for section, measure in parts.items():
+            for name, found in measure():
                 data[section][name] = found
                 write_result("gpu-small" if args.small else "gpu", what, data)
         print_table(data)

@@ -28,10 +28,10 @@ def free_port():
         return found.getsockname()[1]
 
 
-def start(count, flags):
-    """Starts the processes of one sweep, each with one device, so that a unit is no larger than a core's share."""
+def start(count, flags, devices=1):
+    """Starts the processes of one sweep, each with so many devices."""
     port = free_port()
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "NPROC": "1"}
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "NPROC": "1"}
     alone = [] if count == 1 else ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(count)]
     return [
         subprocess.Popen(
@@ -93,4 +93,12 @@ def test_one_of_two_is_killed_and_three_go_on(alone, tmp_path):
         process.communicate()
     assert not (folder / "summary.json").exists()
     finish(start(3, ["--resume", str(folder)]))
+    assert_same(tables(folder), alone)
+
+
+@pytest.mark.slow
+def test_eight_devices_come_to_what_one_does(alone, tmp_path):
+    """One process whose lanes are spread over eight devices."""
+    folder = tmp_path / "sweep"
+    finish(start(1, [*GRID, "--out", str(folder)], devices=8))
     assert_same(tables(folder), alone)
