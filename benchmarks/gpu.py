@@ -1,4 +1,4 @@
-"""All that wants an accelerator, in one command: correctness, speed by lanes, sweeps, learning, MinAtar's family, Atari.
+"""What wants an accelerator, in one command: correctness, speed by lanes, sweeps, learning, MinAtar's family, Atari.
 
 python -m benchmarks.gpu [--small]
 python -m benchmarks.gpu --only family --games Breakout-MinAtar --algos rainbow dqn --minutes 9
