@@ -19,6 +19,7 @@ from purejaxdqn.replay.transitions import transition_store
 from purejaxdqn.replay.uniform import uniform
 from purejaxdqn.schedules import BY_STEP
 from purejaxdqn.shaping import View, as_given, make_cartpole_distance, make_view
+from purejaxdqn.shards import make_shards
 
 
 class Choice(NamedTuple):
@@ -31,7 +32,7 @@ class Choice(NamedTuple):
 
 def make_store(config: Config, env: Env | HostEnv) -> Store:
     """What keeps the steps that a replay draws from."""
-    shape = {"capacity": config.buffer_rows, "num_envs": config.num_envs, "n_step": config.n_step}
+    shape = {"capacity": config.buffer_rows, "num_envs": config.shard_envs, "n_step": config.n_step}
     if isinstance(env, HostEnv):
         return frame_store(**shape, spec=env.spec)
     # A termination that is not masked counts as a truncation, and may come after any step.
@@ -41,12 +42,17 @@ def make_store(config: Config, env: Env | HostEnv) -> Store:
 
 def make_uniform(config: Config, env: Env | HostEnv) -> Replay:
     """Uniform replay."""
-    return uniform(make_store(config, env), config.batch_size)
+    return uniform(make_store(config, env), config.shard_batch)
 
 
 def make_prioritized(config: Config, env: Env | HostEnv) -> Replay:
     """Prioritized replay, whose β is annealed over the run."""
-    return prioritized(make_store(config, env), config.batch_size, total_rows=-(-config.total_steps // config.num_envs))
+    return prioritized(
+        make_store(config, env),
+        config.shard_batch,
+        total_rows=-(-config.total_steps // config.num_envs),
+        shards=make_shards(config.data_parallel),
+    )
 
 
 def even_support(config: Config) -> Head:
@@ -279,7 +285,7 @@ def changed_settings(config: Config) -> dict[str, Any]:
 
 
 def build(config: Config) -> Parts:
-    """Turns a configuration into functions.
+    """Turns a configuration into functions; those of one shard, with `data_parallel`, where its axes are bound.
 
     Raises:
       SettingError: where the environment, or what it needs, cannot be had, or a setting would not be read.

@@ -32,6 +32,7 @@ SIZES = (
     "num_cosines",
     "num_epochs",
     "num_minibatches",
+    "data_parallel",
 )
 
 
@@ -83,6 +84,9 @@ class Config:
     """Length of the run in environment steps, summed over the environments of one seed, prefill included."""
     num_envs: int = 10
     """Environments stepped side by side by each seed."""
+    data_parallel: int = 1
+    """Shards of one run, over as many devices as there are: each has its share of the environments, of the replay and
+    of every batch, and gradients are averaged."""
     rollout_length: int = 1
     """Vector steps (one step of every environment) between two learning phases."""
     updates_per_rollout: int = 1
@@ -198,6 +202,7 @@ class Config:
             logged == 0 or self.loop == "device", "log_episodes", logged, "only gymnax's environments have it: use 0"
         )
         {"replay": check_replay, "rollout": check_rollout}[self.learner](self)
+        check_shards(self)
         require(
             self.num_iterations > 0,
             "total_steps",
@@ -211,8 +216,23 @@ class Config:
         return loop_of(self.env)
 
     @property
+    def shard_envs(self) -> int:
+        """Environments of each shard."""
+        return self.num_envs // self.data_parallel
+
+    @property
+    def shard_batch(self) -> int:
+        """Transitions that each shard draws for one gradient update."""
+        return self.batch_size // self.data_parallel
+
+    @property
+    def in_one_piece(self) -> "Config":
+        """The same settings without shards: its network has the same parameters, and is to be called anywhere."""
+        return self if self.data_parallel == 1 else self.replace(data_parallel=1)
+
+    @property
     def buffer_rows(self) -> int:
-        """Vector steps that the replay holds."""
+        """Vector steps that the replay holds; each shard has these of its own environments."""
         return -(-self.buffer_size // self.num_envs)
 
     @property
@@ -267,6 +287,23 @@ def check_rollout(config: Config) -> None:
     steps = config.steps_per_iteration
     remedy = f"a rollout has {steps} steps (rollout_length × num_envs): use a divisor of that"
     require(steps % config.num_minibatches == 0, "num_minibatches", config.num_minibatches, remedy)
+
+
+def check_shards(config: Config) -> None:
+    """Raises `SettingError` where the shards of a run would not be equal."""
+    count = config.data_parallel
+    shared = {"num_envs": config.num_envs}
+    if config.learner == "replay":
+        shared["batch_size"] = config.batch_size
+    for name, value in shared.items():
+        lower = value - value % count
+        near = f"{lower} or {lower + count}" if lower else f"{count}"
+        require(value % count == 0, name, value, f"data_parallel is {count}, so use a multiple of that, such as {near}")
+    minibatch = config.steps_per_iteration // config.num_minibatches
+    remedy = f"with data_parallel {count}, a minibatch of {minibatch} steps cannot be shared evenly: use fewer of them"
+    require(config.learner == "replay" or minibatch % count == 0, "num_minibatches", config.num_minibatches, remedy)
+    remedy = "with data_parallel the replay lies beside each shard: use device"
+    require(count == 1 or config.replay_memory == "device", "replay_memory", config.replay_memory, remedy)
 
 
 class EnvSpec(NamedTuple):

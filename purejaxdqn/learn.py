@@ -15,6 +15,7 @@ from purejaxdqn.networks import Network
 from purejaxdqn.optim import make_optimizer, periodic_update
 from purejaxdqn.replay.contract import Replay
 from purejaxdqn.returns import lambda_returns
+from purejaxdqn.shards import make_shards
 from purejaxdqn.types import Counter, Hypers, Learner, Row, Transition, counter
 
 
@@ -77,8 +78,12 @@ DescendFn = Callable[[Learner, Examples, Array, Hypers], tuple[Learner, Array, L
 
 
 def make_descend(config: Config, network: Network, head: Head) -> DescendFn:
-    """One gradient step on given targets: (learner, examples, key, hypers) -> learner, priorities [B], metrics."""
-    reduce = {"mean": jnp.mean, "sum": jnp.sum}[config.reduction]
+    """One gradient step on given targets: (learner, examples, key, hypers) -> learner, priorities [B], metrics.
+
+    Each shard has the examples that it drew, and all make the same step: that of all of their examples at once.
+    """
+    shards = make_shards(config.data_parallel)
+    reduce, join = {"mean": (jnp.mean, shards.mean), "sum": (jnp.sum, shards.sum)}[config.reduction]
 
     def loss_fn(params: Any, examples: Examples, key: Array, h: Hypers) -> tuple[Array, Any]:
         dist_tm1 = network.apply(params, examples.obs_tm1, key, "online")
@@ -88,7 +93,8 @@ def make_descend(config: Config, network: Network, head: Head) -> DescendFn:
 
     def descend(learner: Learner, examples: Examples, key: Array, h: Hypers) -> tuple[Learner, Array, LearnMetrics]:
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (priority, abs_td_error, q)), grads = grad_fn(learner.params, examples, key, h)
+        (loss, (priority, *means)), grads = grad_fn(learner.params, examples, key, h)
+        (loss, grads), (abs_td_error, q) = join((loss, grads)), shards.mean(means)
         changes, opt_state = make_optimizer(config, h, learner.updates.count).update(
             grads, learner.opt_state, learner.params
         )
@@ -114,11 +120,11 @@ def update_keys(key: Array, updates: Array) -> tuple[Array, Array, Array]:
 
 def make_replay_learn(config: Config, network: Network, head: Head, backup: Backup, replay: Replay) -> LearnFn:
     """The learning phase of DQN and its family: write the rollout's rows, then make updates from the replay."""
-    descend = make_descend(config, network, head)
+    descend, shards = make_descend(config, network, head), make_shards(config.data_parallel)
 
     def update(memory: Any, learner: Learner, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
         sample_key, target_key, online_key = update_keys(key, learner.updates.count)
-        batch, where, weight = replay.sample(memory, sample_key, h)
+        batch, where, weight = replay.sample(memory, shards.own_keys(sample_key), h)
         y = jax.lax.stop_gradient(batch_targets(network, head, backup, learner, batch, target_key, h))
         examples = Examples(batch.obs_tm1, batch.a_tm1, y, weight)
         learner, priority, metrics = descend(learner, examples, online_key, h)
@@ -149,7 +155,7 @@ def make_rollout_learn(config: Config, network: Network, head: Head) -> LearnFn:
 
     Every pass (epoch) goes through the rollout's T × E steps in a new random order, in `num_minibatches` updates.
     """
-    descend = make_descend(config, network, head)
+    descend, shards = make_descend(config, network, head), make_shards(config.data_parallel)
 
     def rollout_targets(params: Any, rows: Row, key: Array, h: Hypers) -> Array:
         """λ-returns [T, E] with the parameters that acted."""
@@ -178,7 +184,7 @@ def make_rollout_learn(config: Config, network: Network, head: Head) -> LearnFn:
 
         def epoch(carry: tuple[Learner, LearnMetrics], key: Array) -> tuple[Any, None]:
             order_key, online_key = jax.random.split(key)
-            order = jax.random.permutation(order_key, size).reshape(config.num_minibatches, -1)
+            order = jax.random.permutation(shards.own_keys(order_key), size).reshape(config.num_minibatches, -1)
             return jax.lax.scan(minibatch, carry, (order, jax.random.split(online_key, config.num_minibatches)))
 
         epochs = jax.random.split(epoch_key, config.num_epochs)

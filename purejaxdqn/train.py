@@ -158,6 +158,15 @@ def number_of_seeds(args: Sequence[str]) -> int | None:
     return int(seeds) if seeds.isdigit() and int(seeds) > 0 else None
 
 
+def number_of_shards(args: Sequence[str]) -> int:
+    """Shards of each run, before its flags are parsed."""
+    resume, shards = cli.peek(args, "--resume"), cli.peek(args, "--data-parallel")
+    if resume is not None:
+        return read_config(Path(resume))[0].config.data_parallel
+    # What is no number is refused by the parser.
+    return max(1, int(shards)) if shards and shards.isdigit() else Config.data_parallel
+
+
 def steps_on_host(args: Sequence[str]) -> bool:
     """Whether a run's environments will step on the host, before its flags are parsed."""
     resume = cli.peek(args, "--resume")
@@ -292,7 +301,8 @@ def train(args: list[str]) -> int:
     """Parses, trains and reports."""
     device = cli.peek(args, "--device") or "auto"
     # An unknown device is refused by the parser, which knows the choices.
-    use_platform(device if device in PLATFORMS else "auto", number_of_seeds(args), steps_on_host(args))
+    platform = device if device in PLATFORMS else "auto"
+    use_platform(platform, number_of_seeds(args), steps_on_host(args), number_of_shards(args))
     # Likewise before the parse: JAX settles at its first compilation whether there is a cache.
     if not {"--no-compilation-cache", "--no_compilation_cache"} & set(args):
         use_compilation_cache()
@@ -301,6 +311,8 @@ def train(args: list[str]) -> int:
     settings, options = resumed_settings(args, Path(resume)) if resume is not None else new_settings(args)
     if options.wandb:
         require_wandb()
+    in_shards = settings.config.data_parallel > 1
+    require(not (options.doctor and in_shards), "doctor", True, "it examines no run with --data-parallel: leave it out")
     from purejaxdqn.runner import Run
 
     folder = Path(resume) if resume is not None else Path(options.out or "")

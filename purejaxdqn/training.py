@@ -19,6 +19,7 @@ from purejaxdqn.config import require
 from purejaxdqn.endings import DIVERGED, STEPS, Budget, Endings
 from purejaxdqn.folder import Settings
 from purejaxdqn.kept import Best, Flat, load_params, pick_lanes
+from purejaxdqn.loops.data_parallel import make_data_lanes
 from purejaxdqn.loops.device import KEY_IMPL, make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, make_plan, repeat_hypers, seed_keys
@@ -63,6 +64,8 @@ def open_lanes(settings: Settings, seeds: tuple[int, ...]) -> tuple[Parts, Lanes
         require(settings.eval_max_steps is None, "eval_max_steps", settings.eval_max_steps, remedy)
         parts = build(settings.config)
         return parts, make_host_lanes(settings.config, parts, seeds, settings.eval_episodes, settings.keep_replay)
+    if settings.config.data_parallel > 1:
+        return make_data_lanes(settings.config, seeds, settings.eval_episodes, settings.eval_max_steps)
     agent = make_agent(settings.config)
     lanes = make_lanes(agent, make_plan(agent, len(seeds)), settings.eval_episodes, settings.eval_max_steps)
     return agent.parts, lanes
@@ -142,7 +145,9 @@ class Training:
         count = len(self.settings.seeds)
         self.best = Best(np.full(count, -np.inf), np.zeros(count, np.int64), params)
         if self.settings.count_prefill:
-            self.endings.episodes += np.asarray(self.lanes.get(self.state.episodes.ended))
+            # Of a lane in shards, those of all of them.
+            ended = np.asarray(self.lanes.get(self.state.episodes.ended))
+            self.endings.episodes += ended.reshape(len(self.endings.episodes), -1).sum(axis=1)
 
     def compile(self, begin: float) -> None:
         """Compiles `iterate` by asking for no iterations, and counts the seconds since `begin`."""

@@ -17,6 +17,7 @@ TIERS = [
         "returns",
         "schedules",
         "draws",
+        "shards",
         "devices",
         "stats",
         "drawing",

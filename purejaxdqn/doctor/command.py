@@ -84,6 +84,8 @@ def examine(
     from purejaxdqn.doctor.findings import since_start
     from purejaxdqn.runner import Run
 
+    remedy = "the doctor examines no run with --data-parallel: name one without"
+    require(settings.config.data_parallel == 1, "run", str(folder), remedy)
     run = Run(settings, folder)
     examiner = Examiner(settings, run.parts, episodes)
     # Rows past the newest checkpoint tell how a run came to its end.

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.build import Parts, build
-from purejaxdqn.config import Config, EnvSpec
+from purejaxdqn.config import Config, EnvSpec, require
 from purejaxdqn.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.loops.evaluation import make_evaluate
+from purejaxdqn.shards import make_shards
 from purejaxdqn.types import Counter, EpisodeLog, Episodes, Hypers, Learner, Metrics, Row, State, counter
 
 KEY_IMPL = "threefry2x32"
@@ -155,7 +156,7 @@ def make_act(config: Config, parts: Parts) -> Callable[..., tuple[Array, Array]]
 
 def make_init(config: Config, parts: Parts) -> Callable[..., State]:
     """The function that makes a state and prefills its replay."""
-    act = make_act(config, parts)
+    act, shards = make_act(config, parts), make_shards(config.data_parallel)
 
     def init(key: Array, hypers: Hypers, params: Any = None) -> State:
         """A run at its first update.
@@ -167,23 +168,24 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
         """
         h = hypers.as_arrays()
         param_key, env_key, fill_key, run_key = jax.random.split(run_key_of(key), 4)
-        env, _ = parts.env.reset(env_key, config.num_envs)
-        action = jnp.zeros(config.num_envs, jnp.int32)
+        env_key, fill_key = shards.own_keys(env_key), shards.own_keys(fill_key)
+        env, _ = parts.env.reset(env_key, config.shard_envs)
+        action = jnp.zeros(config.shard_envs, jnp.int32)
         example = jax.eval_shape(parts.env.step, env_key, env, action)[2]
         one_env = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), example)
         learner = init_learner(config, parts.network, param_key, h)
         if params is not None:
             learner = start_from(learner, params)
         idle = Episodes(
-            episode_return=jnp.zeros(config.num_envs),
-            episode_length=jnp.zeros(config.num_envs, jnp.int32),
-            learning_return=jnp.zeros(config.num_envs),
+            episode_return=jnp.zeros(config.shard_envs),
+            episode_length=jnp.zeros(config.shard_envs, jnp.int32),
+            learning_return=jnp.zeros(config.shard_envs),
             ended=jnp.zeros((), jnp.int32),
         )
 
         def at_random(env: Any, key: Array, index: Array) -> Array:
             del env, index
-            return jax.random.randint(key, (config.num_envs,), 0, parts.env.spec.num_actions)
+            return jax.random.randint(key, (config.shard_envs,), 0, parts.env.spec.num_actions)
 
         def by_policy(env: Any, key: Array, index: Array) -> Array:
             return act(learner.params, env, jax.random.split(key), h, index)[0]
@@ -218,7 +220,7 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
 
 def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int | Array], tuple[State, Metrics]]:
     """The function that goes on with a run."""
-    act = make_act(config, parts)
+    act, shards = make_act(config, parts), make_shards(config.data_parallel)
 
     def act_and_step(
         carry: tuple[Any, Episodes, Metrics, Array], keys: Array, params: Any, h: Hypers
@@ -238,7 +240,7 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
         (env, episodes, metrics, vector_steps), rows = jax.lax.scan(
             lambda carry, step_keys: act_and_step(carry, step_keys, state.learner.params, h),
             (state.env, state.episodes, metrics, state.vector_steps.count),
-            rollout_keys,
+            shards.own_keys(rollout_keys),
         )
         learner, memory, learned = parts.learn(state.learner, state.memory, rows, learn_key, h)
         new = State(Counter(vector_steps), learner, memory, env, episodes, state.key_data)
@@ -265,6 +267,8 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
 def make_agent(config: Config) -> Agent:
     """A run's pure functions, none of them jitted: jit and vmap them as you like (see `types.lane_axes`).
 
+    With `data_parallel` they are those of one shard, to be called where its axes are bound (see `loops.data_parallel`).
+
     Raises:
       SettingError: where the environment, or what it needs, cannot be had.
     """
@@ -288,6 +292,8 @@ def make_train(config: Config, num_chunks: int = 100) -> Callable[[Array, Hypers
     Returns:
       train(key, hypers) -> final state, and `Metrics` with a leading axis of chunks.
     """
+    remedy = "a run in shards is more than one function: use 1, or train by the command line"
+    require(config.data_parallel == 1, "data_parallel", config.data_parallel, remedy)
     agent = make_agent(config)
     num_chunks = min(num_chunks, config.num_iterations)
     chunk, longer = divmod(config.num_iterations, num_chunks)

@@ -1,6 +1,6 @@
 """Networks: from observations to a return distribution of every action."""
 
-from purejaxdqn.networks.layers import ACTIVATIONS, INITIALIZERS, NORMS
+from purejaxdqn.networks.layers import ACTIVATIONS, INITIALIZERS, NORMS, make_norm
 from purejaxdqn.networks.qnetwork import Network, make_network
 from purejaxdqn.networks.torsos import TORSOS, MakeTorso, Torso, find_torso, to_features
 
@@ -14,5 +14,6 @@ __all__ = [
     "Torso",
     "find_torso",
     "make_network",
+    "make_norm",
     "to_features",
 ]

@@ -10,6 +10,7 @@ from jax import Array
 
 from purejaxdqn.config import Config
 from purejaxdqn.networks.layers import INITIALIZERS, FeatureMajorDense
+from purejaxdqn.shards import make_shards
 from purejaxdqn.types import PROPOSAL, Role
 
 
@@ -76,9 +77,12 @@ def draw_fractions(config: Config, key: Array | None, role: Role, batch: int) ->
         return even_fractions(batch, config.num_policy_quantiles)
     assert key is not None, "fractions are drawn: give a key, or the role greedy"
     counts = {"online": config.num_quantiles, "target": config.num_target_quantiles}
-    shape = (batch, counts.get(role, config.num_policy_quantiles))
+    # Shards share the key, and each takes its examples' fractions of those of the whole batch.
+    shards = make_shards(config.data_parallel)
+    shape = (batch * shards.number, counts.get(role, config.num_policy_quantiles))
     # Layers fold in a checksum of their names; 0 is that of no name.
-    return jax.random.uniform(jax.random.fold_in(key, 0), shape, minval=jnp.finfo(jnp.float32).tiny)
+    tau = jax.random.uniform(jax.random.fold_in(key, 0), shape, minval=jnp.finfo(jnp.float32).tiny)
+    return shards.own_part(tau)
 
 
 class Partition(NamedTuple):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config
+from purejaxdqn.shards import make_shards
 from purejaxdqn.types import Role
 
 Initializer = Callable[..., Any]
@@ -44,11 +45,15 @@ class BatchNorm(nn.Module):
     """
 
     axis: int
+    shards: int = 1
+    """Shards that the batch is in; its statistics are those of all of it."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         running = not self.is_mutable_collection(STATISTICS)
-        return nn.BatchNorm(use_running_average=running, momentum=MOMENTUM, axis=self.axis)(x)
+        # Flax hands the names on to JAX, which takes several.
+        over: Any = make_shards(self.shards).axes
+        return nn.BatchNorm(use_running_average=running, momentum=MOMENTUM, axis=self.axis, axis_name=over)(x)
 
 
 def identity(x: Array) -> Array:
@@ -56,12 +61,17 @@ def identity(x: Array) -> Array:
     return x
 
 
-NORMS: dict[str, Callable[[int], Callable[[Array], Array]]] = {
-    "none": lambda axis: identity,
-    "layer": lambda axis: nn.LayerNorm(reduction_axes=axis, feature_axes=axis),
-    "batch": lambda axis: BatchNorm(axis),
+NORMS: dict[str, Callable[[Config, int], Callable[[Array], Array]]] = {
+    "none": lambda config, axis: identity,
+    "layer": lambda config, axis: nn.LayerNorm(reduction_axes=axis, feature_axes=axis),
+    "batch": lambda config, axis: BatchNorm(axis, config.data_parallel),
 }
-"""Norm by name: (axis of the features) -> layer."""
+"""Norm by name: (config, axis of the features) -> layer."""
+
+
+def make_norm(config: Config, axis: int) -> Callable[[Array], Array]:
+    """The configured norm over an axis of features."""
+    return NORMS[config.norm](config, axis)
 
 
 def affine(kernel: Array, bias: Array, x: Array) -> Array:
@@ -163,7 +173,7 @@ class Hidden(nn.Module):
     @nn.compact
     def __call__(self, x: Array, key: Array | None = None, role: Role = "greedy") -> Array:
         x = make_dense(self.config, self.width, self.noisy, "Dense_0")(x, key, role)
-        x = NORMS[self.config.norm](0)(x)
+        x = make_norm(self.config, 0)(x)
         return ACTIVATIONS[self.config.activation](x)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config, EnvSpec, require
-from purejaxdqn.networks.layers import ACTIVATIONS, NORMS, Conv
+from purejaxdqn.networks.layers import ACTIVATIONS, Conv, make_norm
 
 MakeTorso = Callable[[Config], nn.Module]
 """config -> a module that maps features [B, ...] to features [B, ...]."""
@@ -35,7 +35,7 @@ class MinAtarTorso(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = Conv(16, 3, 1, self.config.initializer, name="Conv_0")(x)
-        x = NORMS[self.config.norm](-1)(x)
+        x = make_norm(self.config, -1)(x)
         return ACTIVATIONS[self.config.activation](x)
 
 
@@ -51,7 +51,7 @@ class NatureTorso(nn.Module):
     def __call__(self, x: Array) -> Array:
         for i, (width, size, stride) in enumerate(((32, 8, 4), (64, 4, 2), (64, 3, 1))):
             x = Conv(width, size, stride, self.config.initializer, name=f"Conv_{i}")(x)
-            x = ACTIVATIONS[self.config.activation](NORMS[self.config.norm](-1)(x))
+            x = ACTIVATIONS[self.config.activation](make_norm(self.config, -1)(x))
         return x
 
 
@@ -83,14 +83,14 @@ class ImpalaTorso(nn.Module):
 
     def activate(self, x: Array) -> Array:
         """The configured norm and activation."""
-        return ACTIVATIONS[self.config.activation](NORMS[self.config.norm](-1)(x))
+        return ACTIVATIONS[self.config.activation](make_norm(self.config, -1)(x))
 
 
 class Torso(NamedTuple):
     """What stands between an observation's features and the dense layers."""
 
     make: MakeTorso | None
-    """None where there is nothing but dense layers. A module that wants the configured norm takes it from `NORMS`."""
+    """None where there is nothing but dense layers. A module that wants the configured norm takes `make_norm`."""
     fits: Callable[[tuple[int, ...]], bool]
     """(shape of one observation) -> whether the torso can take it."""
     takes: str

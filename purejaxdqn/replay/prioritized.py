@@ -11,6 +11,7 @@ from jax import Array
 from purejaxdqn.draws import uniform_from_bits
 from purejaxdqn.replay import sum_tree
 from purejaxdqn.replay.contract import Replay, Store
+from purejaxdqn.shards import WHOLE, Shards
 from purejaxdqn.types import Hypers, Row, Transition
 
 SMALLEST_LEAF, LARGEST_LEAF = 2.0**-100, 2.0**90
@@ -51,24 +52,28 @@ def to_leaf(priority: Array, h: Hypers) -> Array:
     return jnp.clip((priority + h.priority_epsilon) ** h.priority_exponent, SMALLEST_LEAF, LARGEST_LEAF)
 
 
-def importance_weights(leaf: Array, beta: Array) -> Array:
+def importance_weights(leaf: Array, beta: Array, shards: Shards = WHOLE) -> Array:
     """(1 / (N P(i)))^β over its maximum in the batch (Schaul et al. 2016, section 3.4), which is (min P / P(i))^β.
 
     The number N of rows that can be drawn and the total of the leaves cancel in the division, so neither is needed.
 
     Args:
-      leaf: float32 [B], leaves of the rows drawn; one of 0 (drawn only where all are 0) gets the weight 0.
+      leaf: float32 [B], leaves of the rows drawn; one of 0 (drawn only where all are 0) gets the weight 0. Of a batch
+        that several shards have drawn, each from leaves of its own, leaves over their total.
       beta: float32 [].
+      shards: that have drawn the batch.
 
     Returns:
       float32 [B], in [0, 1].
     """
     drawable = leaf > 0.0
-    least = jnp.min(jnp.where(drawable, leaf, LARGEST_LEAF))
+    least = shards.min(jnp.min(jnp.where(drawable, leaf, LARGEST_LEAF)))
     return jnp.where(drawable, (least / jnp.where(drawable, leaf, 1.0)) ** beta, 0.0)
 
 
-def prioritized(store: Store, batch_size: int, total_rows: int, fan_out: int = sum_tree.FAN_OUT) -> Replay:
+def prioritized(
+    store: Store, batch_size: int, total_rows: int, fan_out: int = sum_tree.FAN_OUT, shards: Shards = WHOLE
+) -> Replay:
     """Sampling in proportion to priority^α, with replacement, in time logarithmic in the capacity.
 
     The newest n_step time steps, the oldest that others need as their history, and rows that are no transitions are
@@ -84,8 +89,11 @@ def prioritized(store: Store, batch_size: int, total_rows: int, fan_out: int = s
       total_rows: vector steps of the whole run, over which β goes from `importance_exponent` to
         `importance_exponent_final` linearly; it stays there.
       fan_out: children of a node of the sum tree, a power of two.
+      shards: that draw a batch together, each an equal part from a tree of its own.
     """
     capacity, num_envs, n_step, history = store.capacity, store.num_envs, store.n_step, store.history
+    # One tree's total cancels in the weights, those of several do not.
+    shares = (lambda leaf, total: leaf) if shards.number == 1 else jnp.divide
 
     def flat(times: Array, writers: Array) -> Array:
         return times % capacity * num_envs + writers
@@ -126,7 +134,9 @@ def prioritized(store: Store, batch_size: int, total_rows: int, fan_out: int = s
         written = memory.store.ring.written.count
         # One draw from each of batch_size equal strata of the total mass (Schaul et al. 2016, section 3.3).
         u = uniform_from_bits(jax.random.bits(key, (batch_size,), jnp.uint32))
-        mass = (jnp.arange(batch_size) + u) * (sum_tree.total(memory.tree) / batch_size)
+        strata = jnp.arange(batch_size) + u
+        total = sum_tree.total(memory.tree)
+        mass = strata * (total / batch_size)
         index = sum_tree.find(memory.tree, mass)
         position, writers = index // num_envs, index % num_envs
         # The newest time that lies at a position.
@@ -135,7 +145,8 @@ def prioritized(store: Store, batch_size: int, total_rows: int, fan_out: int = s
         share = jnp.minimum(written / total_rows, 1.0)
         beta = h.importance_exponent + share * (h.importance_exponent_final - h.importance_exponent)
         leaf = memory.tree.levels[0][index]
-        return batch, Drawn(times, writers, leaf), weight * importance_weights(leaf, beta)
+        importance = importance_weights(shares(leaf, total), beta, shards)
+        return batch, Drawn(times, writers, leaf), weight * importance
 
     def update(memory: PrioritizedMemory, index: Drawn, priority: Array, h: Hypers) -> PrioritizedMemory:
         ring = memory.store.ring
@@ -144,7 +155,7 @@ def prioritized(store: Store, batch_size: int, total_rows: int, fan_out: int = s
         leaf = to_leaf(priority, h)
         place = jnp.where(changes, flat(index.times, index.writers), -1)
         tree = sum_tree.set_leaves(memory.tree, place, leaf)
-        max_leaf = jnp.maximum(memory.max_leaf, jnp.max(jnp.where(changes, leaf, 0.0)))
+        max_leaf = jnp.maximum(memory.max_leaf, shards.max(jnp.max(jnp.where(changes, leaf, 0.0))))
         return dataclasses.replace(memory, tree=tree, max_leaf=max_leaf)
 
     return Replay(init=init, add=add, sample=sample, update=update)

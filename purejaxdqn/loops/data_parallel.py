@@ -1,0 +1,179 @@
+"""One run over several devices: environments and replay in shards, gradients averaged, parameters everywhere equal.
+
+To a run it looks like one lane. Its state has the parameters once and a leading axis of shards on everything that each
+has for itself, so a checkpoint fits any number of devices.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from purejaxdqn.build import Parts, build
+from purejaxdqn.config import Config, require
+from purejaxdqn.loops.device import KEY_IMPL, make_agent
+from purejaxdqn.loops.evaluation import Evaluation, make_evaluate
+from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, lane_shapes, map_lane_leaves, tree_bytes
+from purejaxdqn.loops.spread import Spread, make_spread, map_sharded, on_first_device, over_shards, shardings
+from purejaxdqn.shards import AXES
+from purejaxdqn.types import EpisodeLog, Hypers, Metrics, State, lane_axes
+
+SHARED = ("learner", "key_data")
+"""What shards have in common of a state of either loop, beside its counters."""
+
+
+class DataPlan(NamedTuple):
+    """How a run in shards is laid out."""
+
+    spread: Spread
+    device_bytes: int
+    """Memory that the state takes of each device."""
+
+    def describe(self) -> str:
+        """One line for a person."""
+        return f"1 run in {self.spread.describe()}, {self.device_bytes / 2**20:.1f} MB on each"
+
+
+def shard_axes(state: Any) -> Any:
+    """The axes of a state of either loop: 0 where each shard has its own, None where they share."""
+    return lane_axes(state).replace(**dict.fromkeys(SHARED))
+
+
+def shapes_of_one(fn: Callable[..., Any], *args: Any) -> Any:
+    """Shapes of what a function of one shard returns, for arguments that all shards share."""
+    for axis in AXES:
+        fn = jax.vmap(fn, in_axes=None, axis_name=axis, axis_size=1)
+    found = jax.eval_shape(fn, *args)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[len(AXES) :], leaf.dtype), found)
+
+
+def shapes_of_all(state: Any, num_shards: int) -> Any:
+    """Shapes of the state of all shards, from those of one."""
+    axes = shard_axes(state)
+    return map_sharded(lambda leaf: jax.ShapeDtypeStruct((num_shards, *leaf.shape), leaf.dtype), axes, state)
+
+
+def device_bytes(spread: Spread, state: Any) -> int:
+    """Bytes that a state, of the shapes of all shards, takes of each device."""
+    shared = tree_bytes([getattr(state, name) for name in SHARED])
+    return shared + (tree_bytes(state) - shared) // spread.num_devices
+
+
+def check_one_seed(config: Config, seeds: tuple[int, ...]) -> None:
+    """Raises `SettingError` for more than one seed."""
+    remedy = f"--data-parallel {config.data_parallel} gives all devices to one run: use 1"
+    require(len(seeds) == 1, "seeds", len(seeds), remedy)
+
+
+def check_room(config: Config, plan: DataPlan) -> None:
+    """Raises `SettingError` where a state does not fit the devices' memory."""
+    limit = (plan.spread.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
+    room = plan.device_bytes if limit is None else int(MEMORY_SHARE * limit)
+    remedy = f"a device's shards take {plan.device_bytes / 2**20:.0f} MB, and {room / 2**20:.0f} MB fit: use less"
+    require(plan.device_bytes <= room, "buffer_size", config.buffer_size, remedy)
+
+
+def without_lane(tree: Any) -> Any:
+    """The only lane of a tree with lanes."""
+    return map_lane_leaves(lambda leaf: np.asarray(leaf)[0], tree)
+
+
+def with_lane(tree: Any) -> Any:
+    """The reverse, in numpy."""
+    return map_lane_leaves(lambda leaf: np.asarray(leaf)[None], jax.device_get(tree))
+
+
+def join_logs(log: EpisodeLog, counts: Array) -> EpisodeLog:
+    """The first K episodes of all shards in the order of their ends, from the first K of each.
+
+    Args:
+      log: [N, K].
+      counts: int32 [N], episodes of each shard; those beyond K are not in its log.
+    """
+    size = log.vector_steps.shape[1]
+    written = jnp.arange(size)[None] < counts[:, None]
+    # The environments of one shard come before those of the next, and a stable sort keeps them so.
+    times = jnp.where(written, log.vector_steps, jnp.iinfo(jnp.int32).max)
+    order = jnp.argsort(times.reshape(-1), stable=True)[:size]
+    return jax.tree.map(lambda leaf: leaf.reshape(-1)[order], log)
+
+
+def join_metrics(metrics: Metrics) -> Metrics:
+    """Metrics of a run from those of its shards, [N] each: sums of what each has, and the rest, which all share."""
+    added = {name: getattr(metrics, name).sum(axis=0) for name in ("episodes", "return_sum", "length_sum", "env_steps")}
+    joined = jax.tree.map(lambda leaf: leaf[0], metrics)
+    log = join_logs(metrics.log, metrics.episodes) if metrics.log else ()
+    return dataclasses.replace(joined, **added, return_max=metrics.return_max.max(axis=0), log=log)
+
+
+def make_data_lanes(
+    config: Config,
+    seeds: tuple[int, ...],
+    eval_episodes: int = 100,
+    eval_max_steps: int | None = None,
+    num_devices: int | None = None,
+) -> tuple[Parts, Lanes]:
+    """A run in shards, with its environments on the devices, as the only lane; and its parts, for use anywhere.
+
+    Args:
+      config: static settings, with `data_parallel` above 1.
+      seeds: of the run.
+      eval_episodes: episodes of each evaluation.
+      eval_max_steps: steps after which an episode of an evaluation counts as it stands.
+      num_devices: at most so many; by default all that there are.
+
+    Raises:
+      SettingError: for more than one seed, or a state that does not fit the devices' memory.
+    """
+    check_one_seed(config, seeds)
+    agent, parts = make_agent(config), build(config.in_one_piece)
+
+    def start(words: Array, hypers: Hypers, *params: Any) -> State:
+        return agent.init(jax.random.wrap_key_data(words, impl=KEY_IMPL), hypers, *params)
+
+    spread = make_spread(config.data_parallel, num_devices)
+    one = shapes_of_one(start, jnp.zeros(2, jnp.uint32), Hypers().as_arrays())
+    axes, shapes = shard_axes(one), shapes_of_all(one, config.data_parallel)
+    plan = DataPlan(spread, device_bytes(spread, shapes))
+    check_room(config, plan)
+    everywhere, placed = shardings(spread, None), shardings(spread, axes)
+
+    def init(*given: Any) -> State:
+        return over_shards(spread, start, (None,) * len(given), axes)(*given)
+
+    def iterate(state: State, hypers: Hypers, n: Array) -> tuple[State, Metrics]:
+        state, metrics = over_shards(spread, agent.iterate, (axes, None, None), (axes, 0))(state, hypers, n)
+        return state, join_metrics(metrics)
+
+    def evaluate(params: Any, words: Array, epsilon: Array) -> Evaluation:
+        key = jax.random.wrap_key_data(words, impl=KEY_IMPL)
+        return play(params, key, episodes=eval_episodes, epsilon=epsilon, max_steps=eval_max_steps)
+
+    play = make_evaluate(parts)
+    jitted_init = jax.jit(init, out_shardings=placed)
+    jitted_iterate = jax.jit(
+        iterate,
+        donate_argnums=0,
+        in_shardings=(placed, everywhere, everywhere),
+        out_shardings=(placed, everywhere),
+    )
+    jitted_evaluate = jax.jit(evaluate)
+    lanes = Lanes(
+        plan=plan,
+        init=lambda words, hypers, params=None: jitted_init(*(x for x in (words, hypers, params) if x is not None)),
+        iterate=lambda state, hypers, n: jitted_iterate(state, hypers, jnp.asarray(n, jnp.int32)),
+        # Every device has the parameters, and the first one plays.
+        evaluate=lambda params, words, epsilon: jitted_evaluate(
+            *on_first_device((params, words)), jnp.float32(epsilon)
+        ),
+        put=lambda tree: jax.device_put(without_lane(tree), everywhere),
+        get=with_lane,
+        saved=with_lane,
+        like=lane_shapes(shapes, 1),
+        restored=lambda tree, hypers: jax.device_put(without_lane(tree), placed),
+    )
+    return parts, lanes

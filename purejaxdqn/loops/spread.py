@@ -1,0 +1,103 @@
+"""How the shards of one run lie on the devices, and a function of one shard as one of all of them.
+
+Shards lie in blocks on as many devices as divide their number; those of one device are vmapped. Either way the axes of
+`shards.AXES` are bound, so a run's numbers do not depend on the devices, save for the order of sums.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from purejaxdqn.shards import AXES, DEVICES, SHARDS
+
+
+class Spread(NamedTuple):
+    """Shards on devices."""
+
+    num_shards: int
+    mesh: Mesh
+
+    @property
+    def num_devices(self) -> int:
+        """Devices with shards."""
+        return int(self.mesh.devices.size)
+
+    @property
+    def per_device(self) -> int:
+        """Shards of each device."""
+        return self.num_shards // self.num_devices
+
+    def describe(self) -> str:
+        """The layout for a person, as part of a line."""
+        platform = self.mesh.devices.flat[0].platform
+        device = "core" if platform == "cpu" else platform.upper()
+        devices = f"{self.num_devices} {device}{'s' if self.num_devices > 1 else ''}"
+        return f"{self.num_shards} shards on {devices}{', vmapped on each' if self.per_device > 1 else ''}"
+
+
+def make_spread(num_shards: int, num_devices: int | None = None) -> Spread:
+    """Lays shards on devices.
+
+    Args:
+      num_shards: of the run.
+      num_devices: at most so many; by default all that this process has. The largest divisor of `num_shards` is taken.
+    """
+    devices = jax.local_devices()[:num_devices]
+    used = max(count for count in range(1, len(devices) + 1) if num_shards % count == 0)
+    if used == num_shards:
+        # Both axes are of the mesh, and a single shard need not be vmapped.
+        return Spread(num_shards, Mesh(np.array(devices[:used]).reshape(used, 1), AXES))
+    return Spread(num_shards, Mesh(np.array(devices[:used]), (DEVICES,)))
+
+
+def is_shared(axis: Any) -> bool:
+    """Whether a leaf of a tree of axes says that the shards share what is there."""
+    return axis is None
+
+
+def map_axes(fn: Callable[..., Any], axes: Any, *trees: Any) -> Any:
+    """`fn` of every leaf of a tree of axes, 0 or None, and of what the trees have there, which may be subtrees."""
+    return jax.tree.map(fn, axes, *trees, is_leaf=is_shared)
+
+
+def map_sharded(fn: Callable[[Any], Any], axes: Any, tree: Any) -> Any:
+    """`fn` of every array of which each shard has its own; the rest stays."""
+    return map_axes(lambda axis, part: part if is_shared(axis) else jax.tree.map(fn, part), axes, tree)
+
+
+def shardings(spread: Spread, axes: Any) -> Any:
+    """Where arrays lie, for every leaf of a tree of axes: in blocks of shards, or everywhere."""
+    return map_axes(lambda axis: NamedSharding(spread.mesh, P() if is_shared(axis) else P(DEVICES)), axes)
+
+
+def over_shards(spread: Spread, fn: Callable[..., Any], in_axes: Any, out_axes: Any) -> Callable[..., Any]:
+    """A function of one shard as a function of all.
+
+    Args:
+      spread: where the shards lie.
+      fn: of one shard, called where `shards.AXES` are bound.
+      in_axes: for each argument, a tree with 0 where every array [N, ...] has a leading axis of shards, and None where
+        the shards share it.
+      out_axes: the same of the result; what the shards share must be equal by construction.
+    """
+
+    def of_one(*args: Any) -> Any:
+        out = fn(*(map_sharded(lambda leaf: leaf[0], axes, arg) for axes, arg in zip(in_axes, args, strict=True)))
+        return map_sharded(lambda leaf: leaf[None], out_axes, out)
+
+    many = jax.vmap(fn, in_axes=in_axes, out_axes=out_axes, axis_name=SHARDS, axis_size=spread.per_device)
+
+    def specs(axes: Any) -> Any:
+        return map_axes(lambda axis: P() if is_shared(axis) else P(DEVICES), axes)
+
+    body = of_one if spread.per_device == 1 else many
+    return jax.shard_map(body, mesh=spread.mesh, in_specs=specs(in_axes), out_specs=specs(out_axes), check_vma=False)
+
+
+def on_first_device(tree: Any) -> Any:
+    """Arrays that all devices have, as the first of them has them."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)

@@ -1,0 +1,70 @@
+"""One run in shards, each with its share of the environments, of the replay and of every batch.
+
+Code that a shard runs asks for what depends on the other shards by a `Shards`: of a run in one piece it is `WHOLE`,
+whose functions do nothing. Otherwise they are collectives over two named axes, the devices and the shards of each, so
+that a run's numbers depend on how many shards it has, and not on how many devices these lie on.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+
+DEVICES, SHARDS = "devices", "shards"
+AXES = (DEVICES, SHARDS)
+"""Names of the axes. Shard i is the one at i // k and i % k, where each device has k."""
+
+
+class Shards(NamedTuple):
+    """What the shards of a run have to do with each other. Of a batch of B each has B / number examples."""
+
+    number: int
+    axes: tuple[str, ...] | None
+    """Names of the axes that the shards lie on, None where there are none."""
+    mean: Callable[[Any], Any]
+    """Mean over the shards of every leaf of a tree; the same goes for `sum`, `max` and `min`. All shards get it."""
+    sum: Callable[[Any], Any]
+    max: Callable[[Any], Any]
+    min: Callable[[Any], Any]
+    own_keys: Callable[[Array], Array]
+    """PRNG keys of any shape that all shards share -> as many of this shard's own."""
+    own_part: Callable[[Array], Array]
+    """Array [B, ...] that all shards share -> this shard's part [B / number, ...]."""
+
+
+def unchanged(value: Any) -> Any:
+    """The value itself."""
+    return value
+
+
+WHOLE = Shards(1, None, unchanged, unchanged, unchanged, unchanged, unchanged, unchanged)
+"""Of a run in one piece."""
+
+
+def make_shards(count: int) -> Shards:
+    """What `count` shards have to do with each other; `WHOLE` for one.
+
+    The functions of more than one are to be called where `AXES` are bound (by `shard_map` or `vmap`).
+    """
+    if count == 1:
+        return WHOLE
+
+    def own_keys(keys: Array) -> Array:
+        own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys.reshape(-1), jax.lax.axis_index(AXES))
+        return own.reshape(keys.shape)
+
+    def own_part(whole: Array) -> Array:
+        size = whole.shape[0] // count
+        return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(AXES) * size, size)
+
+    return Shards(
+        number=count,
+        axes=AXES,
+        mean=lambda tree: jax.lax.pmean(tree, AXES),
+        sum=lambda tree: jax.lax.psum(tree, AXES),
+        max=lambda tree: jax.lax.pmax(tree, AXES),
+        min=lambda tree: jax.lax.pmin(tree, AXES),
+        own_keys=own_keys,
+        own_part=own_part,
+    )
