@@ -285,7 +285,9 @@ def changed_settings(config: Config) -> dict[str, Any]:
 
 
 def build(config: Config) -> Parts:
-    """Turns a configuration into functions; those of one shard, with `data_parallel`, where its axes are bound.
+    """Turns a configuration into functions.
+
+    With `data_parallel` they are those of one shard: all but a network's parameters and greedy play need its axes.
 
     Raises:
       SettingError: where the environment, or what it needs, cannot be had, or a setting would not be read.

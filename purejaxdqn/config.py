@@ -227,7 +227,7 @@ class Config:
 
     @property
     def in_one_piece(self) -> "Config":
-        """The same settings without shards: its network has the same parameters, and is to be called anywhere."""
+        """The same settings without shards."""
         return self if self.data_parallel == 1 else self.replace(data_parallel=1)
 
     @property

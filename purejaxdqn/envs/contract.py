@@ -71,10 +71,14 @@ class Pool(Protocol):
         """Ends all of them."""
 
 
-def check_groups(num_envs: int, num_groups: int) -> None:
-    """Raises `SettingError` where environments make no groups of one size."""
+def check_groups(num_envs: int, num_groups: int, num_shards: int = 1) -> None:
+    """Raises `SettingError` where environments make no groups of one size, or the shards no equal parts of them."""
     remedy = f"the environments are stepped in {num_groups} groups: use a multiple of that"
     require(num_envs % num_groups == 0, "num_envs", num_envs, remedy)
+    remedy = (
+        f"{num_shards} shards have a part of each of {num_groups} groups: use a multiple of {num_shards * num_groups}"
+    )
+    require(num_envs % (num_groups * num_shards) == 0, "num_envs", num_envs, remedy)
 
 
 class HostEnv(NamedTuple):

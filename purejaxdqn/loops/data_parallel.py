@@ -5,7 +5,6 @@ has for itself, so a checkpoint fits any number of devices.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,17 +12,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from purejaxdqn.build import Parts, build
+from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, require
 from purejaxdqn.loops.device import KEY_IMPL, make_agent
-from purejaxdqn.loops.evaluation import Evaluation, make_evaluate
+from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, lane_shapes, map_lane_leaves, tree_bytes
-from purejaxdqn.loops.spread import Spread, make_spread, map_sharded, on_first_device, over_shards, shardings
-from purejaxdqn.shards import AXES
-from purejaxdqn.types import EpisodeLog, Hypers, Metrics, State, lane_axes
-
-SHARED = ("learner", "key_data")
-"""What shards have in common of a state of either loop, beside its counters."""
+from purejaxdqn.loops.spread import (
+    SHARED,
+    Spread,
+    make_spread,
+    on_first_device,
+    over_shards,
+    shapes_of_all,
+    shapes_of_one,
+    shard_axes,
+    shardings,
+)
+from purejaxdqn.types import EpisodeLog, Hypers, Metrics, State
 
 
 class DataPlan(NamedTuple):
@@ -36,25 +41,6 @@ class DataPlan(NamedTuple):
     def describe(self) -> str:
         """One line for a person."""
         return f"1 run in {self.spread.describe()}, {self.device_bytes / 2**20:.1f} MB on each"
-
-
-def shard_axes(state: Any) -> Any:
-    """The axes of a state of either loop: 0 where each shard has its own, None where they share."""
-    return lane_axes(state).replace(**dict.fromkeys(SHARED))
-
-
-def shapes_of_one(fn: Callable[..., Any], *args: Any) -> Any:
-    """Shapes of what a function of one shard returns, for arguments that all shards share."""
-    for axis in AXES:
-        fn = jax.vmap(fn, in_axes=None, axis_name=axis, axis_size=1)
-    found = jax.eval_shape(fn, *args)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[len(AXES) :], leaf.dtype), found)
-
-
-def shapes_of_all(state: Any, num_shards: int) -> Any:
-    """Shapes of the state of all shards, from those of one."""
-    axes = shard_axes(state)
-    return map_sharded(lambda leaf: jax.ShapeDtypeStruct((num_shards, *leaf.shape), leaf.dtype), axes, state)
 
 
 def device_bytes(spread: Spread, state: Any) -> int:
@@ -117,7 +103,7 @@ def make_data_lanes(
     eval_max_steps: int | None = None,
     num_devices: int | None = None,
 ) -> tuple[Parts, Lanes]:
-    """A run in shards, with its environments on the devices, as the only lane; and its parts, for use anywhere.
+    """A run in shards, with its environments on the devices, as the only lane; and its parts.
 
     Args:
       config: static settings, with `data_parallel` above 1.
@@ -130,7 +116,7 @@ def make_data_lanes(
       SettingError: for more than one seed, or a state that does not fit the devices' memory.
     """
     check_one_seed(config, seeds)
-    agent, parts = make_agent(config), build(config.in_one_piece)
+    agent = make_agent(config)
 
     def start(words: Array, hypers: Hypers, *params: Any) -> State:
         return agent.init(jax.random.wrap_key_data(words, impl=KEY_IMPL), hypers, *params)
@@ -151,9 +137,8 @@ def make_data_lanes(
 
     def evaluate(params: Any, words: Array, epsilon: Array) -> Evaluation:
         key = jax.random.wrap_key_data(words, impl=KEY_IMPL)
-        return play(params, key, episodes=eval_episodes, epsilon=epsilon, max_steps=eval_max_steps)
+        return agent.evaluate(params, key, episodes=eval_episodes, epsilon=epsilon, max_steps=eval_max_steps)
 
-    play = make_evaluate(parts)
     jitted_init = jax.jit(init, out_shardings=placed)
     jitted_iterate = jax.jit(
         iterate,
@@ -176,4 +161,4 @@ def make_data_lanes(
         like=lane_shapes(shapes, 1),
         restored=lambda tree, hypers: jax.device_put(without_lane(tree), placed),
     )
-    return parts, lanes
+    return agent.parts, lanes

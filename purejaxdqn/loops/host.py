@@ -23,6 +23,8 @@ from purejaxdqn.loops.device import KEY_IMPL
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.host_functions import Actor, HostState, make_host_functions, pack
 from purejaxdqn.loops.host_memory import DevicePhase, HostPhase
+from purejaxdqn.loops.host_spread import spread_functions
+from purejaxdqn.loops.spread import Spread
 from purejaxdqn.types import Hypers, Metrics, Row, counter
 
 REFILL = 2**30
@@ -88,16 +90,18 @@ class Tally:
 class HostLoop:
     """Drives the environments and the device; see the module. It owns the environments of one run."""
 
-    def __init__(self, config: Config, parts: Parts, seed: int):
+    def __init__(self, config: Config, parts: Parts, seed: int, spread: Spread | None = None):
         """Nothing is opened or computed yet.
 
         Args:
           config: static settings.
           parts: from `build`.
           seed: of the environments.
+          spread: where the shards lie, of a run that has some.
         """
         self.config, self.parts, self.seed = config, parts, seed
-        self.functions = make_host_functions(config, parts)
+        functions = make_host_functions(config, parts)
+        self.functions = functions if spread is None else spread_functions(config, parts, functions, spread)
         self.groups = range(parts.env.num_groups)
         self.pool: Any = None
         nearby = config.replay_memory == "device"
@@ -175,7 +179,7 @@ class HostLoop:
         for group in self.groups if groups is None else groups:
             action = self.functions.act(params, actors[group].obs, key_data, h, clock, draw, group)
             actors[group] = Actor(actors[group].obs, action)
-            sent = np.asarray(action)
+            sent = np.asarray(action).reshape(-1)
             self.phase.acted(group, sent)
             self.pool.send(group, sent)
 

@@ -16,6 +16,7 @@ from purejaxdqn.envs.contract import HostStep
 from purejaxdqn.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.loops.device import KEY_IMPL, run_key_of
+from purejaxdqn.shards import make_shards
 from purejaxdqn.types import Counter, Hypers, Learner, Row, counter
 
 LEARNING = 2**31 - 1
@@ -46,7 +47,8 @@ class HostState:
 
 
 class HostFunctions(NamedTuple):
-    """The device's part of the loop, jitted."""
+    """The device's part of the loop, jitted. Of a run in shards, what each has for itself has an axis of shards before
+    the others: observations are [N, B / N, ...] and actions [N, B / N], in the environments' order."""
 
     init: Callable[[Array, Hypers], HostState]
     """(key, hypers) -> state with an empty replay and actors that have seen nothing."""
@@ -66,6 +68,18 @@ class HostFunctions(NamedTuple):
     """Key data of the run -> the key of its learning phases."""
     learn: Callable[..., tuple[Learner, Any, LearnMetrics]]
     """(learner, memory, metrics, rows, key data, hypers) -> the same three; those given are donated."""
+    place: Callable[[HostState], HostState] = jax.device_put
+    """state, from wherever it was -> where it belongs."""
+
+
+class ShardFunctions(NamedTuple):
+    """What of `HostFunctions` is computed by every shard, not jitted; without shards, by the whole run."""
+
+    init: Callable[..., HostState]
+    receive: Callable[..., tuple[Actor, Row]]
+    act: Callable[..., Array]
+    add: Callable[..., Any]
+    learn: Callable[..., tuple[Learner, Any, LearnMetrics]]
 
 
 def pack(step: HostStep) -> np.ndarray:
@@ -115,10 +129,10 @@ def learn_key(key_data: Array) -> Array:
     return jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=KEY_IMPL), LEARNING)
 
 
-def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
-    """The device's part of the loop for a configuration."""
-    spec = parts.env.spec
-    group_size = config.num_envs // parts.env.num_groups
+def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
+    """The functions of one shard of a configuration, or of all of a run without shards."""
+    spec, shards = parts.env.spec, make_shards(config.data_parallel)
+    group_size = config.shard_envs // parts.env.num_groups
 
     def init(key: Array, hypers: Hypers) -> HostState:
         h = hypers.as_arrays()
@@ -156,16 +170,11 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
         params: Any, obs: Array, key_data: Array, h: Hypers, vector_steps: Array, draw: Array, group: Array
     ) -> Array:
         key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=KEY_IMPL), draw)
-        network_key, action_key = jax.random.split(jax.random.fold_in(key, group))
+        network_key, action_key = jax.random.split(shards.own_keys(jax.random.fold_in(key, group)))
         epsilon = epsilon_at(config, h, vector_steps * config.num_envs)
         if config.prefill == "random":
             epsilon = jnp.where(vector_steps < config.prefill_steps, 1.0, epsilon)
         q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "act"))
-        return epsilon_greedy(action_key, q_values, epsilon)
-
-    def play(params: Any, obs: Array, key: Array, epsilon: Array) -> Array:
-        network_key, action_key = jax.random.split(key)
-        q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "greedy"))
         return epsilon_greedy(action_key, q_values, epsilon)
 
     def join(rows: tuple[Row, ...]) -> Row:
@@ -185,16 +194,28 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
         learner, memory, metrics = parts.learn(learner, memory, join(rows) if rows else None, key, h)
         return learner, memory, jax.tree.map(jnp.add, total, metrics)
 
+    return ShardFunctions(init=init, receive=receive, act=act, add=add, learn=learn)
+
+
+def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
+    """The device's part of the loop for a configuration; with `data_parallel`, see `loops.host_spread`."""
+    functions = make_shard_functions(config, parts)
+
+    def play(params: Any, obs: Array, key: Array, epsilon: Array) -> Array:
+        network_key, action_key = jax.random.split(key)
+        q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "greedy"))
+        return epsilon_greedy(action_key, q_values, epsilon)
+
     return HostFunctions(
-        init=jax.jit(init),
-        receive=jax.jit(receive),
-        act=jax.jit(act),
+        init=jax.jit(functions.init),
+        receive=jax.jit(functions.receive),
+        act=jax.jit(functions.act),
         epsilon=jax.jit(lambda h, env_steps: epsilon_at(config, h, env_steps)),
-        greet=jax.jit(partial(greet, spec)),
+        greet=jax.jit(partial(greet, parts.env.spec)),
         play=jax.jit(play),
-        add=jax.jit(add, donate_argnums=0),
+        add=jax.jit(functions.add, donate_argnums=0),
         learn_key=learn_key,
-        learn=jax.jit(learn, donate_argnums=(0, 1, 2)),
+        learn=jax.jit(functions.learn, donate_argnums=(0, 1, 2)),
     )
 
 

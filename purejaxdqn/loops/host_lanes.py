@@ -14,6 +14,7 @@ from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import HostState
 from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, map_lane_leaves, tree_bytes
+from purejaxdqn.loops.spread import Spread, bytes_of_device, make_spread, on_first_device, shardings
 from purejaxdqn.types import Hypers
 
 
@@ -22,17 +23,23 @@ class HostPlan(NamedTuple):
 
     num_envs: int
     num_groups: int
-    platform: str
-    """Whose memory holds the replay."""
+    place: str
+    """What holds the replay."""
     replay_bytes: int
 
     def describe(self) -> str:
         """One line for a person."""
         groups = f" in {self.num_groups} groups" if self.num_groups > 1 else ""
-        device = "the CPU" if self.platform == "cpu" else f"the {self.platform.upper()}"
-        return (
-            f"{self.num_envs} environments on the host{groups}, {self.replay_bytes / 1e9:.2f} GB of replay on {device}"
-        )
+        size = f"{self.replay_bytes / 1e9:.2f} GB of replay"
+        return f"{self.num_envs} environments on the host{groups}, {size} {self.place}"
+
+
+def place_of_replay(config: Config, spread: Spread | None) -> str:
+    """What holds the replay, for a person."""
+    if spread is not None:
+        return f"in {spread.describe()}"
+    platform = jax.default_backend() if config.replay_memory == "device" else "cpu"
+    return "on the CPU" if platform == "cpu" else f"on the {platform.upper()}"
 
 
 def check_memory(config: Config, size: int) -> None:
@@ -53,7 +60,14 @@ def picture_of(obs: np.ndarray, stack: int) -> np.ndarray | None:
     return np.concatenate([np.broadcast_to(frame, (*frame.shape[:2], 3)) for frame in frames], axis=1)
 
 
-def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episodes: int, keep_replay: bool) -> Lanes:
+def make_host_lanes(
+    config: Config,
+    parts: Parts,
+    seeds: tuple[int, ...],
+    episodes: int,
+    keep_replay: bool,
+    num_devices: int | None = None,
+) -> Lanes:
     """The host loop as the only lane of a run.
 
     Args:
@@ -62,6 +76,7 @@ def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episod
       seeds: of the run.
       episodes: of each evaluation.
       keep_replay: whether checkpoints hold the replay.
+      num_devices: at most so many for the shards, where there are some; by default all.
 
     Raises:
       SettingError: for more than one seed, or environments that make no groups of one size.
@@ -69,13 +84,15 @@ def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episod
     remedy = "EnvPool's environments run one seed in a process: use 1, and start a process for each seed"
     require(len(seeds) == 1, "seeds", len(seeds), remedy)
     groups = parts.env.num_groups
-    check_groups(config.num_envs, groups)
-    loop = HostLoop(config, parts, seeds[0])
+    check_groups(config.num_envs, groups, config.data_parallel)
+    spread = make_spread(config.data_parallel, num_devices) if config.data_parallel > 1 else None
+    everywhere = None if spread is None else shardings(spread, None)
+    loop = HostLoop(config, parts, seeds[0], spread)
     shapes = jax.eval_shape(loop.functions.init, jax.random.key(0), Hypers())
     size = tree_bytes(shapes.memory)
 
     def first(tree: Any) -> Any:
-        return jax.device_put(map_lane_leaves(lambda leaf: np.asarray(leaf)[0], tree))
+        return jax.device_put(map_lane_leaves(lambda leaf: np.asarray(leaf)[0], tree), everywhere)
 
     def get(tree: Any) -> Any:
         return map_lane_leaves(lambda leaf: np.asarray(leaf)[None], jax.device_get(tree))
@@ -100,11 +117,16 @@ def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episod
 
     def evaluate(params: Any, key: Any, epsilon: float) -> Evaluation:
         seed = int(np.asarray(key).astype(np.uint64) @ np.array([2**32, 1], np.uint64)) >> 1
-        return loop.evaluate(params, seed, episodes, epsilon)
+        # Of a run in shards every device has the parameters, and the first one plays.
+        return loop.evaluate(params if spread is None else on_first_device(params), seed, episodes, epsilon)
 
-    platform = jax.default_backend() if config.replay_memory == "device" else "cpu"
+    def watch(state: HostState) -> np.ndarray | None:
+        spec = parts.env.spec
+        obs = np.asarray(state.actors[0].obs[0]).reshape(-1, *spec.obs_shape)
+        return picture_of(obs[0], spec.frame_stack)
+
     return Lanes(
-        plan=HostPlan(config.num_envs, groups, platform, size),
+        plan=HostPlan(config.num_envs, groups, place_of_replay(config, spread), size),
         init=init,
         iterate=loop.iterate,
         evaluate=evaluate,
@@ -117,7 +139,7 @@ def make_host_lanes(config: Config, parts: Parts, seeds: tuple[int, ...], episod
         },
         restored=restored,
         training_return=lambda: float(np.mean(loop.recent)) if loop.recent else None,
-        watch=lambda state: picture_of(np.asarray(state.actors[0].obs[0]), parts.env.spec.frame_stack),
-        check=lambda: check_memory(config, size),
+        watch=watch,
+        check=lambda: check_memory(config, size if spread is None else bytes_of_device(spread, size)),
         close=loop.close,
     )

@@ -70,7 +70,7 @@ class DevicePhase:
 
     def begin(self, state: HostState) -> HostState:
         """The state, from wherever it was, where it belongs."""
-        return jax.device_put(state)
+        return self.functions.place(state)
 
     def receive(self, actor: Actor, packed: np.ndarray, group: int) -> tuple[Actor, Row]:
         """The actor with its new observation, and the row that the step completed."""

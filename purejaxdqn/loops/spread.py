@@ -13,6 +13,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from purejaxdqn.shards import AXES, DEVICES, SHARDS
+from purejaxdqn.types import lane_axes
+
+SHARED = ("learner", "key_data")
+"""What shards have in common of a state of either loop, beside its counters."""
 
 
 class Spread(NamedTuple):
@@ -96,6 +100,30 @@ def over_shards(spread: Spread, fn: Callable[..., Any], in_axes: Any, out_axes: 
 
     body = of_one if spread.per_device == 1 else many
     return jax.shard_map(body, mesh=spread.mesh, in_specs=specs(in_axes), out_specs=specs(out_axes), check_vma=False)
+
+
+def shard_axes(state: Any) -> Any:
+    """The axes of a state of either loop: 0 where each shard has its own, None where they share."""
+    return lane_axes(state).replace(**dict.fromkeys(SHARED))
+
+
+def shapes_of_one(fn: Callable[..., Any], *args: Any) -> Any:
+    """Shapes of what a function of one shard returns, for arguments that all shards share."""
+    for axis in AXES:
+        fn = jax.vmap(fn, in_axes=None, axis_name=axis, axis_size=1)
+    found = jax.eval_shape(fn, *args)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[len(AXES) :], leaf.dtype), found)
+
+
+def shapes_of_all(state: Any, num_shards: int) -> Any:
+    """Shapes of the state of all shards, from those of one."""
+    axes = shard_axes(state)
+    return map_sharded(lambda leaf: jax.ShapeDtypeStruct((num_shards, *leaf.shape), leaf.dtype), axes, state)
+
+
+def bytes_of_device(spread: Spread, size: int) -> int:
+    """Of `size` bytes in shards, those that one device's memory has to hold: the CPU's devices have one memory."""
+    return size if spread.mesh.devices.flat[0].platform == "cpu" else size // spread.num_devices
 
 
 def on_first_device(tree: Any) -> Any:

@@ -159,10 +159,13 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
     Raises:
       SettingError: where there is no torso of that name, or it cannot take the observation's shape.
     """
-    module = QNetwork(config, spec, outputs, torso or find_torso(config, spec).make)
+    torso = torso or find_torso(config, spec).make
+    module = QNetwork(config, spec, outputs, torso)
+    # Of the same parameters, which may be wanted where no shard's axes are bound.
+    in_one_piece = QNetwork(config.in_one_piece, spec, outputs, torso)
 
     def init(key: Array) -> Any:
-        return module.init(key, jnp.zeros((1, *spec.obs_shape), spec.obs_dtype), key, "online")
+        return in_one_piece.init(key, jnp.zeros((1, *spec.obs_shape), spec.obs_dtype), key, "online")
 
     def apply(params: Any, obs: Array, key: Array | None, role: Role) -> Dist:
         return module.apply(params, obs, key, role)  # type: ignore[return-value]
