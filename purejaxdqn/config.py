@@ -299,9 +299,10 @@ def check_shards(config: Config) -> None:
         lower = value - value % count
         near = f"{lower} or {lower + count}" if lower else f"{count}"
         require(value % count == 0, name, value, f"data_parallel is {count}, so use a multiple of that, such as {near}")
-    minibatch = config.steps_per_iteration // config.num_minibatches
-    remedy = f"with data_parallel {count}, a minibatch of {minibatch} steps cannot be shared evenly: use fewer of them"
-    require(config.learner == "replay" or minibatch % count == 0, "num_minibatches", config.num_minibatches, remedy)
+    steps = config.steps_per_iteration // count
+    shares = config.learner == "replay" or steps % config.num_minibatches == 0
+    remedy = f"each of {count} shards (data_parallel) has {steps} steps of a rollout: use a divisor of that"
+    require(shares, "num_minibatches", config.num_minibatches, remedy)
     remedy = "with data_parallel the replay lies beside each shard: use device"
     require(count == 1 or config.replay_memory == "device", "replay_memory", config.replay_memory, remedy)
 

@@ -1,6 +1,8 @@
 """A run in shards: it is the run that one device makes of the same batches, wherever its shards lie."""
 
+import csv
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -15,28 +17,33 @@ from test_device_loop import assert_floats_close_and_others_equal, assert_same_b
 from test_host_loop import SPEC as SCRIPTED
 from test_host_loop import ScriptedPool, learning_view, make_config
 
-from purejaxdqn import train
+from purejaxdqn import evaluate, train
 from purejaxdqn.build import Parts, build_learner, build_model, choose, make_prioritized
 from purejaxdqn.config import Config, EnvSpec
+from purejaxdqn.doctor import command as doctor
 from purejaxdqn.envs.contract import HostEnv
-from purejaxdqn.learn import Examples, LearnMetrics, init_learner, make_descend, make_replay_learn
+from purejaxdqn.folder import METRICS, SUMMARY
+from purejaxdqn.learn import Examples, init_learner, make_descend, make_replay_learn
 from purejaxdqn.loops.data_parallel import join_logs, make_data_lanes
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import repeat_hypers, seed_keys
 from purejaxdqn.loops.spread import make_spread, on_first_device, over_shards, shard_axes
 from purejaxdqn.replay.contract import Replay
+from purejaxdqn.replay.sum_tree import set_leaves
 from purejaxdqn.shards import WHOLE, make_shards
 from purejaxdqn.types import EpisodeLog, Hypers, Row, Transition, is_counter
 
-COLLECTIVES = {"psum", "pmax", "pmin", "pmean", "all_gather", "axis_index", "all_to_all", "psum_invariant"}
+COLLECTIVES = {"psum", "pmax", "pmin", "axis_index"}
 BATCH, SHARDS, UPDATES = 12, 2, 2
 ENV = EnvSpec("Test-v0", 3, (5,), "float32", None, 100)
 
 
 def unoptimised(fn):
     """`fn` jitted without optimisation, in a fraction of the time."""
-    return jax.jit(fn, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True})
+    return jax.jit(
+        fn, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    )
 
 
 def close(a, b, rtol=2e-5, atol=2e-6):
@@ -74,7 +81,6 @@ def learn_of(config):
     return network, make_replay_learn(config, network, head, backup, given_replay())
 
 
-@pytest.mark.parametrize("num_devices", [1, 2])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -88,12 +94,10 @@ def learn_of(config):
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
-def test_an_update_is_that_of_the_whole_batch(changes, num_devices):
+def test_an_update_is_that_of_the_whole_batch(changes):
     """Parameters, target, optimiser, metrics and priorities after two updates, weights and a gradient clip included."""
     small = {"num_quantiles": 4, "num_target_quantiles": 3, "num_policy_quantiles": 5, "num_cosines": 4, "num_atoms": 5}
-    config = Config(
-        **small, hidden=(6,), batch_size=BATCH, updates_per_rollout=UPDATES, optimizer="sgd", **changes
-    )
+    config = Config(**small, hidden=(6,), batch_size=BATCH, updates_per_rollout=UPDATES, optimizer="sgd", **changes)
     h = Hypers(learning_rate=0.1, max_grad_norm=0.3, target_period=2, tau=0.5).as_arrays()
     rng, key = np.random.default_rng(1), jax.random.key(7, impl="threefry2x32")
     memory = (batch_of(rng, BATCH), jnp.asarray(rng.uniform(0.1, 1.0, BATCH), jnp.float32), jnp.zeros(BATCH))
@@ -101,18 +105,17 @@ def test_an_update_is_that_of_the_whole_batch(changes, num_devices):
     learner = init_learner(config, network, jax.random.key(3), h)
     expected = unoptimised(lambda *args: learn(*args, None, key, h))(learner, memory)
 
-    in_shards = config.replace(data_parallel=SHARDS)
-    _, learn_shard = learn_of(in_shards)
-    spread = make_spread(SHARDS, num_devices)
-    assert spread.num_devices == num_devices
+    _, learn_shard = learn_of(config.replace(data_parallel=SHARDS))
     split = jax.tree.map(lambda leaf: leaf.reshape(SHARDS, -1, *leaf.shape[1:]), memory)
-    found = unoptimised(
-        over_shards(spread, lambda *args: learn_shard(*args, None, key, h), (None, 0), (None, 0, None))
-    )(learner, split)
-    joined = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found[1])
-    close((found[0], joined, found[2]), expected)
-    assert float(expected[2].grad_norm) > 0.3 * UPDATES  # the clip had something to do
-    moved = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), learner.params, found[0].params)
+    for num_devices in (1, 2):
+        spread = make_spread(SHARDS, num_devices)
+        assert spread.num_devices == num_devices
+        step = over_shards(spread, lambda *args: learn_shard(*args, None, key, h), (None, 0), (None, 0, None))
+        after, memories, metrics = unoptimised(step)(learner, split)
+        joined = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), memories)
+        close((after, joined, metrics), expected)
+    assert float(metrics.grad_norm) > 0.3 * UPDATES  # the clip had something to do
+    moved = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), learner.params, after.params)
     assert max(jax.tree.leaves(moved)) > 1e-3
 
 
@@ -147,7 +150,7 @@ def test_importance_weights_are_of_what_was_drawn(num_devices):
         data_parallel=SHARDS, total_steps=1_000, learning_starts=40,
     )  # fmt: skip
 
-    class env:  # noqa: N801
+    class env:
         spec, every_row_valid = ENV, True
 
     replay = make_prioritized(config, env)
@@ -159,8 +162,6 @@ def test_importance_weights_are_of_what_was_drawn(num_devices):
         every = jnp.arange(18)
         leaves = jnp.zeros(40).at[every].set((1.0 + every) * scale)
         tree = jax.tree.map(jnp.zeros_like, memory.tree)
-        from purejaxdqn.replay.sum_tree import set_leaves
-
         memory = dataclasses.replace(memory, tree=set_leaves(tree, jnp.arange(40), leaves))
         own = make_shards(SHARDS).own_keys(jax.random.key(0, impl="threefry2x32"))
         _, drawn, weight = replay.sample(memory, own, h)
@@ -182,7 +183,7 @@ def test_importance_weights_are_of_what_was_drawn(num_devices):
 
 @pytest.fixture(scope="module")
 def config(tiny_config):
-    return tiny_config.replace(data_parallel=4, num_envs=8, log_episodes=6)
+    return tiny_config.replace(data_parallel=4, num_envs=8, buffer_size=400, log_episodes=6)
 
 
 def open_lanes(config, num_devices=None):
@@ -322,19 +323,15 @@ def test_a_donated_chunk_copies_no_replay(tiny_config, per_device, replay):
 def test_a_run_in_one_piece_has_no_collectives(tiny_config):
     """Its program is as if there were no shards; of several shards it has some."""
     assert make_shards(1) is WHOLE
-    h = Hypers()
     names = []
     for shards in (1, 2):
-        agent = make_agent(tiny_config.replace(data_parallel=shards, replay="prioritized", norm="batch", head="iqn"))
-        fn = lambda key, agent=agent: agent.iterate(agent.init(key, h), h, 2)  # noqa: E731
-        for axis in ("devices", "shards"):
-            fn = jax.vmap(fn, in_axes=None, axis_name=axis, axis_size=1) if shards > 1 else fn
-        if shards > 1:
-            spread = make_spread(2, 2)
-            fn = over_shards(spread, lambda key, agent=agent: agent.iterate(agent.init(key, h), h, 2)[1], (None,), 0)
+        changes = {"replay": "prioritized", "norm": "batch", "head": "iqn", "loss": "squared"}
+        agent = make_agent(tiny_config.replace(data_parallel=shards, **changes))
+        run = lambda key, agent=agent: agent.iterate(agent.init(key, Hypers()), Hypers(), 2)[1]  # noqa: E731
+        fn = run if shards == 1 else over_shards(make_spread(shards), run, (None,), 0)
         names.append({e.primitive.name for e in equations(jax.make_jaxpr(fn)(jax.random.key(0)).jaxpr)})
     assert not names[0] & COLLECTIVES
-    assert names[1] & COLLECTIVES
+    assert {"psum", "pmin", "pmax", "axis_index"} <= names[1]
 
 
 def test_eight_devices():
@@ -405,8 +402,8 @@ def test_host_shards_do_not_care_where_they_lie(changes, num_groups):
         for count in chunks:
             state, metrics = lanes.iterate(state, h, count)
         evaluation = lanes.evaluate(state.learner.params, keys, 0.0)
-        assert evaluation.returns.shape == (5,) and lanes.watch(state) is None or lanes.watch(state).ndim == 3
-        actions = [np.concatenate(pools[0].actions[i : i + num_groups]) for i in (-2 * num_groups, -num_groups)]
+        assert (evaluation.returns.shape == (5,) and lanes.watch(state) is None) or lanes.watch(state).ndim == 3
+        actions = np.stack(pools[0].actions)
         lanes.close()
         ends.append((lanes.get(state), lanes.get(metrics.loss_sum if len(chunks) == 1 else 0.0), actions))
     jax.tree.map(assert_floats_close_and_others_equal, ends[0][0], ends[1][0])
@@ -441,8 +438,39 @@ def test_host_runs_go_on_elsewhere(count_compilations):
 
 # ---------------------------------------------------------------- the command line
 
-SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
+SMALL = ["--total-steps", "400", "--num-envs", "4", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache"]
+PQN = ["--data-parallel", "2", "--algo", "pqn"]
+
+
+def test_a_run_in_shards_goes_on_and_is_evaluated(tmp_path, capsys):
+    """By the command line: trained, resumed with the devices that there are, evaluated, and all of it written down."""
+    folder = tmp_path / "run"
+    counted = ["--total-episodes", "1000", "--count-prefill", "--learning-starts", "120"]
+    assert train.main([*SMALL, *counted, "--data-parallel", "2", "--quiet", "--out", str(folder)]) == 0
+    assert train.main(["--resume", str(folder), "--total-steps", "600", "--quiet"]) == 0
+    summary = json.loads((folder / SUMMARY).read_text())
+    assert summary["plan"].startswith("1 run in 2 shards on 2 cores, ")
+    rows = list(csv.DictReader((folder / METRICS).open()))
+    assert int(rows[-1]["env_steps"]) == 600 and len({row["env_steps"] for row in rows}) == len(rows)
+    assert summary["evaluation"][0]["training_episodes"] > sum(int(row["episodes"]) for row in rows) > 0
+    capsys.readouterr()
+    assert evaluate.main([str(folder), "--episodes", "3", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["seeds"]
+    assert found["episodes"] == 3 and found["mean_return"] > 1.0
+    assert "--data-parallel" in refused(capsys, doctor.main, [str(folder)])
+
+
+def test_a_run_on_envpool_in_shards(tmp_path):
+    """The same of environments on the host, whose replay is filled anew."""
+    pytest.importorskip("envpool")
+    folder = tmp_path / "run"
+    args = [*SMALL, "--env", "envpool/CartPole-v1", "--learning-starts", "40", "--data-parallel", "2", "--quiet"]
+    assert train.main([*args, "--out", str(folder)]) == 0
+    assert train.main(["--resume", str(folder), "--total-steps", "600", "--quiet"]) == 0
+    summary = json.loads((folder / SUMMARY).read_text())
+    assert "4 environments on the host" in summary["plan"] and "in 2 shards on 2 cores" in summary["plan"]
+    assert summary["env_steps_per_seed"] == 600 and summary["evaluation"][0]["best_mean_return"] > 1.0
 
 
 @pytest.mark.parametrize(
@@ -453,8 +481,8 @@ SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-co
         (["--data-parallel", "2", "--batch-size", "7"], ["--batch-size 7", "6 or 8"]),
         (["--data-parallel", "2", "--seeds", "3"], ["--seeds 3", "--data-parallel 2", "use 1"]),
         (["--data-parallel", "2", "--doctor"], ["--doctor", "--data-parallel"]),
-        (["--algo", "pqn", "--data-parallel", "2", "--num-envs", "2", "--rollout-length", "3", "--num-minibatches", "2"],
-         ["--num-minibatches 2", "fewer"]),
+        ([*PQN, "--rollout-length", "3", "--num-envs", "2", "--num-minibatches", "2"],
+         ["--num-minibatches 2", "3 steps", "divisor"]),
         (["--env", "Pong-v5", "--data-parallel", "2", "--replay-memory", "host"], ["--replay-memory host", "device"]),
     ],
 )  # fmt: skip
