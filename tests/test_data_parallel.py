@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +20,12 @@ from test_host_loop import ScriptedPool, learning_view, make_config
 
 from purejaxdqn import evaluate, train
 from purejaxdqn.build import Parts, build_learner, build_model, choose, make_prioritized
-from purejaxdqn.config import Config, EnvSpec
+from purejaxdqn.config import Config, EnvSpec, SettingError
 from purejaxdqn.doctor import command as doctor
 from purejaxdqn.envs.contract import HostEnv
 from purejaxdqn.folder import METRICS, SUMMARY
 from purejaxdqn.learn import Examples, init_learner, make_descend, make_replay_learn
-from purejaxdqn.loops.data_parallel import join_logs, make_data_lanes
+from purejaxdqn.loops.data_parallel import check_room, join_logs, make_data_lanes
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import repeat_hypers, seed_keys
@@ -217,7 +218,7 @@ def test_shards_do_not_care_where_they_lie(config, two_devices, finished):
     """Four shards on two devices and on one: floats within tolerance after 30 updates, all else equal."""
     lanes = open_lanes(config, 1)
     assert (two_devices.plan.spread.num_devices, two_devices.plan.spread.per_device) == (2, 2)
-    assert two_devices.plan.describe().startswith("1 run in 4 shards on 2 cores, vmapped on each")
+    assert two_devices.plan.describe().startswith("1 run in 4 shards on 2 CPU devices, vmapped on each")
     assert lanes.plan.spread.num_devices == 1
     state, h, keys = begin(lanes)
     state, metrics = lanes.iterate(state, h, 12)
@@ -280,6 +281,24 @@ def test_metrics_count_every_shard_once(config, finished):
     assert metrics.log.vector_steps[0][:logged].tolist() == [end[0] for end in late[:logged]]
     assert metrics.log.episode_return[0][:logged].tolist() == [end[2] for end in late[:logged]]
     assert int(state.episodes.ended.sum()) == len(ends)
+
+
+def test_a_run_begins_with_given_parameters(two_devices, finished):
+    """Those of another run, on every device, as the target too."""
+    given = jax.tree.map(lambda leaf: leaf + 1.0, finished[0].learner.params)
+    h, keys = two_devices.put(repeat_hypers(Hypers(), 1)), two_devices.put(seed_keys([0]))
+    learner = two_devices.get(two_devices.init(keys, h, two_devices.put(given)).learner)
+    assert_same_bits(learner.params, given)
+    assert_same_bits(learner.target_params, given)
+
+
+def test_a_state_that_does_not_fit_is_refused(config, two_devices):
+    """By the memory of one device, with what it would take."""
+    gpu = types.SimpleNamespace(memory_stats=lambda: {"bytes_limit": 100_000_000})
+    spread = types.SimpleNamespace(mesh=types.SimpleNamespace(devices=np.array([gpu, gpu])))
+    check_room(config, two_devices.plan._replace(spread=spread))
+    with pytest.raises(SettingError, match=r"buffer_size=400: a device's shards take 86 MB, and 76 MB fit"):
+        check_room(config, two_devices.plan._replace(spread=spread, device_bytes=90_000_000))
 
 
 def test_logs_are_joined_in_the_order_of_ends():
@@ -450,7 +469,7 @@ def test_a_run_in_shards_goes_on_and_is_evaluated(tmp_path, capsys):
     assert train.main([*SMALL, *counted, "--data-parallel", "2", "--quiet", "--out", str(folder)]) == 0
     assert train.main(["--resume", str(folder), "--total-steps", "600", "--quiet"]) == 0
     summary = json.loads((folder / SUMMARY).read_text())
-    assert summary["plan"].startswith("1 run in 2 shards on 2 cores, ")
+    assert summary["plan"].startswith("1 run in 2 shards on 2 CPU devices, ")
     rows = list(csv.DictReader((folder / METRICS).open()))
     assert int(rows[-1]["env_steps"]) == 600 and len({row["env_steps"] for row in rows}) == len(rows)
     assert summary["evaluation"][0]["training_episodes"] > sum(int(row["episodes"]) for row in rows) > 0
@@ -469,7 +488,7 @@ def test_a_run_on_envpool_in_shards(tmp_path):
     assert train.main([*args, "--out", str(folder)]) == 0
     assert train.main(["--resume", str(folder), "--total-steps", "600", "--quiet"]) == 0
     summary = json.loads((folder / SUMMARY).read_text())
-    assert "4 environments on the host" in summary["plan"] and "in 2 shards on 2 cores" in summary["plan"]
+    assert "4 environments on the host" in summary["plan"] and "in 2 shards on 2 CPU devices" in summary["plan"]
     assert summary["env_steps_per_seed"] == 600 and summary["evaluation"][0]["best_mean_return"] > 1.0
 
 

@@ -38,7 +38,7 @@ class Spread(NamedTuple):
     def describe(self) -> str:
         """The layout for a person, as part of a line."""
         platform = self.mesh.devices.flat[0].platform
-        device = "core" if platform == "cpu" else platform.upper()
+        device = "CPU device" if platform == "cpu" else platform.upper()
         devices = f"{self.num_devices} {device}{'s' if self.num_devices > 1 else ''}"
         return f"{self.num_shards} shards on {devices}{', vmapped on each' if self.per_device > 1 else ''}"
 
