@@ -120,6 +120,24 @@ def test_an_update_is_that_of_the_whole_batch(changes):
     assert max(jax.tree.leaves(moved)) > 1e-3
 
 
+def test_every_shard_draws_a_batch_of_its_own():
+    """The replays of two shards are given different keys."""
+    network, head = build_model(Config(hidden=(6,)), ENV)
+    batch = batch_of(np.random.default_rng(1), BATCH // SHARDS)
+    weight = jnp.ones(BATCH // SHARDS)
+    replay = given_replay()._replace(
+        sample=lambda memory, key, h: (batch, jax.random.key_data(key), weight),
+        update=lambda memory, where, priority, h: where,
+    )
+    config = Config(hidden=(6,), batch_size=BATCH, optimizer="sgd", data_parallel=SHARDS)
+    learn = make_replay_learn(config, network, head, choose("backup", config).make(config), replay)
+    h, key = Hypers().as_arrays(), jax.random.key(7, impl="threefry2x32")
+    step = over_shards(make_spread(SHARDS), lambda *args: learn(*args, None, key, h), (None, 0), (None, 0, None))
+    learner = init_learner(config, network, jax.random.key(3), h)
+    _, keys, _ = unoptimised(step)(learner, jnp.zeros((SHARDS, 2), jnp.uint32))
+    assert keys.any() and not np.array_equal(keys[0], keys[1])
+
+
 def test_without_the_mean_the_update_would_differ():
     """The test above can fail: half of the batch alone gives other parameters."""
     config = Config(hidden=(6,), batch_size=BATCH, optimizer="sgd")
@@ -255,6 +273,15 @@ def test_shards_share_what_they_should(config, finished):
         assert not np.array_equal(ring.obs[0, 0], ring.obs[0, i])
         assert not np.array_equal(ring.action[0, 0], ring.action[0, i])
     assert int(state.learner.updates.count) == 30
+
+
+def test_every_shard_acts_by_keys_of_its_own(config, two_devices):
+    """Where all actions are random, those after the prefill differ too."""
+    state, h, _ = begin(two_devices, Hypers(epsilon_start=1.0, epsilon_final=1.0))
+    state, _ = two_devices.iterate(state, h, 30)
+    start = config.prefill_steps
+    actions = two_devices.get(state).memory.ring.rows.action[0, :, start : start + 30]
+    assert all(np.mean(actions[0] != actions[i]) > 0.2 for i in range(1, 4))
 
 
 def test_metrics_count_every_shard_once(config, finished):
