@@ -462,6 +462,9 @@ def test_host_shards_do_not_care_where_they_lie(changes, num_groups):
         ids = ring.rows.frame[0, :, 5, :, 0]
         expected = np.arange(8).reshape(num_groups, 2, -1).transpose(1, 0, 2).reshape(2, -1)
         np.testing.assert_array_equal(ids, expected)
+        # All actions of the prefill are random, by keys of each shard's own.
+        filled = ring.rows.action[0, :, 1 : config.prefill_steps]
+        assert np.mean(filled[0] != filled[1]) > 0.2
 
 
 def test_host_runs_go_on_elsewhere(count_compilations):
