@@ -33,6 +33,7 @@ from purejaxdqn.loops.spread import make_spread, on_first_device, over_shards, s
 from purejaxdqn.replay.contract import Replay
 from purejaxdqn.replay.sum_tree import set_leaves
 from purejaxdqn.shards import WHOLE, make_shards
+from purejaxdqn.sweep import command as sweep
 from purejaxdqn.types import EpisodeLog, Hypers, Row, Transition, is_counter
 
 COLLECTIVES = {"psum", "pmax", "pmin", "axis_index"}
@@ -539,4 +540,11 @@ def test_what_cannot_work_is_refused_in_one_sentence(args, words, capsys, tmp_pa
     monkeypatch.chdir(tmp_path)
     said = refused(capsys, train.main, [*args, "--no-compilation-cache"])
     assert all(word in said for word in words), said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_refuses_shards(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = refused(capsys, sweep.main, ["--data-parallel", "2", "--seeds", "2", "--learning-rate", "1e-3", "1e-4"])
+    assert "--data-parallel 2" in said and "leave it out" in said
     assert list(tmp_path.iterdir()) == []

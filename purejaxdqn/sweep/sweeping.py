@@ -39,6 +39,8 @@ def make_groups(definition: Definition, settings: Sequence[Setting], processes: 
     devices, on_cpu = jax.local_device_count(), jax.default_backend() == "cpu"
     groups = []
     for number, (config, members) in enumerate(group_settings(settings).items()):
+        remedy = "a sweep gives every run one device: leave it out"
+        require(config.data_parallel == 1, "data_parallel", config.data_parallel, remedy)
         # An environment on the host has one lane to a process.
         lane_bytes, size = 0, 1
         if config.loop == "device":
