@@ -427,3 +427,31 @@ def test_pandas_reads_a_table_in_one_line(grid):
     pandas = pytest.importorskip("pandas")
     table = pandas.DataFrame(dict(np.load(Path(grid[0]) / CURVES)))
     assert len(table) == 120 and table.groupby("setting")["eval_return"].mean().notna().all()
+
+
+def test_blocks_that_are_vmapped_stay_close(grid, tmp_path):
+    """Two lanes in a block: the same schedule of steps, and evaluations of the same episodes while actions agree."""
+    curves, _, summary = sweep(tmp_path / "vmapped", "--lanes-per-block", "2")
+    for name in ("lane", "env_steps", "updates", "epsilon"):
+        np.testing.assert_array_equal(curves[name], grid[1][0][name])
+    early = curves["env_steps"] == curves["env_steps"].min()
+    np.testing.assert_allclose(curves["loss"][early], grid[1][0]["loss"][early], rtol=1e-3)
+    assert summary["compilations"] == 1
+
+
+def test_units_are_sized_for_memory_and_processes():
+    """16 lanes for each of 2 cores, no more than fit, and no fewer units than processes."""
+    gigabyte = 2**30
+    size = layout.unit_size
+
+    def on_cpu(lane_bytes, share, per_block=None, devices=2):
+        return size(lane_bytes, devices, True, per_block, share)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "available_bytes", lambda: gigabyte)
+        assert on_cpu(2**20, 1024) == 32 and on_cpu(2**20, 5) == 6 and on_cpu(2**20, 1024, per_block=64) == 128
+        assert on_cpu(gigabyte // 10, 1024) == 8, "0.8 GB for two cores is four lanes each"
+        assert size(2**20, 4, False, None, 10_000) == 4 * 819
+        assert size(2**20, 4, False, 100, 10_000) == 400
+        with pytest.raises(SettingError, match="smaller buffer"):
+            on_cpu(gigabyte, 4)
