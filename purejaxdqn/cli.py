@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import inspect
 import io
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -146,6 +147,28 @@ def peek(args: Sequence[str], flag: str) -> str | None:
         elif name == flag and here + 1 < len(args):
             value = args[here + 1]
     return value
+
+
+def count_interrupts() -> tuple[list[int], Callable[[], None]]:
+    """Takes Ctrl-C from now on: the first is only noted, for whoever looks; another one raises `KeyboardInterrupt`.
+
+    Returns:
+      A list that grows by what was noted, and a function that gives Ctrl-C back to whoever had it.
+    """
+    asked: list[int] = []
+
+    def ask(signum: int, frame: Any) -> None:
+        del frame
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(signum)
+
+    before = signal.signal(signal.SIGINT, ask)
+
+    def give_back() -> None:
+        signal.signal(signal.SIGINT, before)
+
+    return asked, give_back
 
 
 def guarded(command: str, main: Callable[[], int]) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import datetime
 import io
 import json
 import os
@@ -12,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from purejaxdqn.config import Config, EnvSpec, SettingError, one_line
+from purejaxdqn.config import Config, EnvSpec, SettingError, one_line, require
 from purejaxdqn.types import Hypers
 
 FORMAT = 1
@@ -70,6 +71,33 @@ class Settings:
     patience: int | None = None
     init_from: str | None = None
     init_which: str = "best"
+
+
+def new_folder(out: str | None, beneath: str, env: str, held: str, what: str) -> Path:
+    """The folder of a new run or sweep, made.
+
+    Args:
+      out: asked for; by default a new one, named by the environment and the time.
+      beneath: the folder in which that is made.
+      env: name of the environment.
+      held: the file by which a folder that is taken is known.
+      what: it holds then, in a word.
+
+    Raises:
+      SettingError: where it holds something already, or cannot be made.
+    """
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path(out) if out is not None else Path(beneath) / f"{env}-{stamp}"
+    remedy = f"it holds a {what} already: choose another folder, or go on with it by --resume"
+    require(not (folder / held).exists(), "out", str(folder), remedy)
+    try:
+        occupied = folder.exists() and any(folder.iterdir())
+        require(not occupied, "out", str(folder), "the folder is not empty: choose a new one")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = f"it cannot be made ({error.strerror}); choose another folder"
+        raise SettingError("out", str(folder), remedy) from error
+    return folder
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

@@ -61,18 +61,27 @@ def toml_lines(values: Mapping[str, Any]) -> list[str]:
     return [f"{name} = {word}" for name, word in words.items()]
 
 
+def read_toml(path: Path, flag: str) -> dict[str, Any]:
+    """A file of TOML.
+
+    Raises:
+      SettingError: on `flag`, where it cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingError(flag, str(path), f"it cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(flag, str(path), f"it is no TOML ({one_line(error)})") from error
+
+
 def read_recipe(path: Path) -> Recipe:
     """A recipe from a file; see `write_recipe`.
 
     Raises:
       SettingError: where it cannot be read, or has an entry that means nothing.
     """
-    try:
-        data = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise SettingError("recipe", str(path), f"it cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError("recipe", str(path), f"it is no TOML ({one_line(error)})") from error
+    data = read_toml(path, "recipe")
     tables = {table: dict(data.pop(table, {})) for table in ("config", "env_params", "hypers", "run")}
     for table, names in (("config", CONFIG_FIELDS), ("hypers", HYPER_FIELDS)):
         for name in tables[table]:

@@ -1,20 +1,17 @@
 """`python -m purejaxdqn.train`: trains one or many seeds and leaves a run folder."""
 
-import dataclasses
 import datetime
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
 from purejaxdqn import cli
-from purejaxdqn.build import check_read, env_settings
 from purejaxdqn.checkpoint import DamagedCheckpoint
-from purejaxdqn.config import Config, SettingError, loop_of, require
+from purejaxdqn.config import SettingError, require
 from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.folder import (
     CONFIG,
@@ -25,270 +22,19 @@ from purejaxdqn.folder import (
     METRICS,
     MP4,
     Settings,
-    read_config,
+    new_folder,
     write_config,
 )
-from purejaxdqn.recipe_files import find_recipe
-from purejaxdqn.recipes import Recipe, default_recipe, make_settings, solved_at
-from purejaxdqn.types import Hypers
-
-COMMAND = "purejaxdqn-train"
-
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """The flags of `train` that are neither Config nor Hypers."""
-
-    recipe: str | None = None
-    """Named settings to start from, or a recipe file (TOML); by default those for the environment. Other flags override
-    them."""
-    algo: str | None = None
-    """Algorithm: dqn, double, dueling, prioritized, n-step, noisy, c51, qr-dqn, iqn, fqf, m-dqn, m-iqn, rainbow or pqn;
-    by default the recipe's own. Its ingredients are flags too, which override it."""
-    seeds: int = 1
-    """Number of seeds trained side by side, each a run of its own."""
-    seed: int = 0
-    """The first seed; --seeds 3 --seed 10 trains 10, 11 and 12."""
-    out: str | None = None
-    """Run folder; by default a new one under runs/."""
-    resume: str | None = None
-    """Folder of a run to go on with, from its newest checkpoint; nothing else need be said."""
-    eval_episodes: int = 100
-    """Episodes of each evaluation. With 0, for EnvPool alone, the newest 100 episodes of training are the score."""
-    eval_epsilon: float = 0.0
-    """Probability of a random action in evaluations; 0 is greedy."""
-    eval_max_steps: int | None = None
-    """Environment steps after which an episode of an evaluation counts as it stands (gymnax's environments)."""
-    total_episodes: int | None = None
-    """Episodes of training after which a seed ends, if --total-steps does not end it before."""
-    count_prefill: bool = False
-    """Whether --total-episodes counts the episodes of the prefill too (gymnax's environments)."""
-    stop_at_return: float | None = None
-    """An episode of training with so large a return ends its seed."""
-    patience: int | None = None
-    """So many evaluations without a better one end a seed."""
-    init_from: str | None = None
-    """Folder of a run whose trained parameters to begin with, in place of fresh ones."""
-    init_which: Literal["last", "best"] = "best"
-    """Which of its parameters."""
-    log_every: int | None = None
-    """Environment steps (per seed) between rows of metrics.csv; by default a hundredth of the run."""
-    eval_every: int | None = None
-    """Environment steps (per seed) between evaluations; by default a tenth of the run. The end is always evaluated."""
-    eval_every_episodes: int | None = None
-    """Episodes of training between evaluations, in place of --eval-every; looked at after every --log-every steps."""
-    checkpoint_every: int | None = None
-    """Environment steps (per seed) between checkpoints; by default a tenth of the run. The end is always saved."""
-    checkpoint_replay: bool = False
-    """Whether checkpoints of a run on EnvPool hold the replay too (7 GB a million frames); its games always start anew.
-    Runs on the device always keep all of it."""
-    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    """Where to run; auto is JAX's own choice."""
-    compilation_cache: bool = True
-    """Whether compiled programs are kept in the user's cache folder for the next start."""
-    doctor: bool = False
-    """Whether the run is examined at every evaluation: alarms are printed, everything is in doctor.json."""
-    wandb: bool = False
-    """Whether to log to Weights & Biases too (needs the extra wandb)."""
-    quiet: bool = False
-    """Print nothing but errors."""
-
-
-COUNTS = {
-    **dict.fromkeys(("log_every", "eval_every", "checkpoint_every", "eval_max_steps"), "environment step"),
-    **dict.fromkeys(("total_episodes", "eval_every_episodes"), "episode"),
-    "patience": "evaluation",
-}
-"""Options that are whole numbers where they are given, and what they count."""
-SAVED_OPTIONS = (
-    *("eval_max_steps", "eval_every_episodes", "total_episodes", "stop_at_return", "patience"),
-    *("count_prefill", "init_from", "init_which"),
+from purejaxdqn.recipes import solved_at
+from purejaxdqn.train_settings import (
+    COMMAND,
+    RunOptions,
+    new_settings,
+    number_of_seeds,
+    number_of_shards,
+    resumed_settings,
+    steps_on_host,
 )
-"""Options that a run keeps as they are."""
-COUNT_PREFILL = "only --total-episodes of an environment of gymnax counts episodes: leave it out"
-INIT_WHICH = "nothing is begun with: leave it out, or name a run by --init-from"
-
-
-def flags_class(config: Config, hypers: Hypers, options: RunOptions) -> type:
-    """The dataclass whose fields are the flags, with defaults from a recipe or a saved run."""
-    values = env_settings(config.env) | dict(config.env_params)
-    env_flags = cli.number_flags(values, f"parameter of {config.env}")
-    env_class = dataclasses.make_dataclass("EnvParams", env_flags, frozen=True)
-    fields = [
-        ("env", *cli.as_flags(config, skip=[f.name for f in dataclasses.fields(config) if f.name != "env"])[0][1:]),
-        *cli.as_flags(options),
-        *cli.as_flags(config, skip=["env", "env_params"]),
-        *cli.as_flags(hypers),
-        ("env_params", env_class, dataclasses.field(default_factory=env_class)),
-    ]
-    return dataclasses.make_dataclass("TrainFlags", fields, frozen=True)
-
-
-def recipe_of(args: Sequence[str]) -> tuple[Recipe, str]:
-    """The recipe and the environment that the flags name."""
-    env, name = cli.peek(args, "--env"), cli.peek(args, "--recipe")
-    if name is None:
-        recipe = default_recipe(env or "CartPole-v1")
-        return recipe, env or "CartPole-v1"
-    recipe = find_recipe(name)
-    return recipe, env or recipe.config.get("env", "CartPole-v1")
-
-
-def split_flags(flags: Any) -> tuple[Config, Hypers, RunOptions]:
-    """Parsed flags as validated settings."""
-    defaults = env_settings(flags.env)
-    changes = tuple(sorted((k, v) for k, v in dataclasses.asdict(flags.env_params).items() if v != defaults[k]))
-
-    def take(cls: type, **more: Any) -> dict[str, Any]:
-        names = [field.name for field in dataclasses.fields(cls) if field.name not in more]
-        return {name: getattr(flags, name) for name in names} | more
-
-    config = Config(**take(Config, env_params=changes))
-    return config, Hypers(**take(Hypers)).validate(), RunOptions(**take(RunOptions))
-
-
-def number_of_seeds(args: Sequence[str]) -> int | None:
-    """Seeds that a run will have, before its flags are parsed; None where it cannot be told yet."""
-    resume, seeds = cli.peek(args, "--resume"), cli.peek(args, "--seeds")
-    if resume is not None:
-        return len(read_config(Path(resume))[0].seeds)
-    if seeds is None:
-        return RunOptions().seeds
-    # What is no number is refused by the parser.
-    return int(seeds) if seeds.isdigit() and int(seeds) > 0 else None
-
-
-def number_of_shards(args: Sequence[str]) -> int:
-    """Shards of each run, before its flags are parsed."""
-    resume, shards = cli.peek(args, "--resume"), cli.peek(args, "--data-parallel")
-    if resume is not None:
-        return read_config(Path(resume))[0].config.data_parallel
-    # What is no number is refused by the parser.
-    return max(1, int(shards)) if shards and shards.isdigit() else Config.data_parallel
-
-
-def steps_on_host(args: Sequence[str]) -> bool:
-    """Whether a run's environments will step on the host, before its flags are parsed."""
-    resume = cli.peek(args, "--resume")
-    if resume is not None:
-        return read_config(Path(resume))[0].config.loop == "host"
-    return loop_of(recipe_of(args)[1]) == "host"
-
-
-def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
-    """Settings of a new run from its flags."""
-    recipe, env = recipe_of(args)
-    algo = cli.peek(args, "--algo")
-    config, hypers = make_settings(recipe, env, algo)
-    known = {field.name for field in dataclasses.fields(RunOptions)}
-    for name in recipe.run:
-        require(name in known, "recipe", recipe.name, f"[run] has no option {name}")
-    run = {name: value for name, value in recipe.run.items() if name != "eval_every"}
-    cls = flags_class(config, hypers, dataclasses.replace(RunOptions(), **run))
-    flags = cli.parse(cls, args, COMMAND, str(__doc__))
-    config, hypers, options = split_flags(flags)
-    # Once more with what was typed alone: a value that only the recipe chose is left out where nothing reads it now.
-    typed = typed_settings(args, cls, config, hypers)
-    config, hypers = make_settings(recipe, env, algo, **typed)
-    require(options.seeds >= 1, "seeds", options.seeds, "use at least 1")
-    require(options.seed >= 0, "seed", options.seed, "use 0 or a positive whole number")
-    on_host = config.loop == "host"
-    least = 0 if on_host else 1
-    require(options.eval_episodes >= least, "eval_episodes", options.eval_episodes, f"use at least {least}")
-    require(0.0 <= options.eval_epsilon <= 1.0, "eval_epsilon", options.eval_epsilon, "use a number in [0, 1]")
-    remedy = "a run on the device always saves its replay: leave the flag out"
-    require(on_host or not options.checkpoint_replay, "checkpoint_replay", options.checkpoint_replay, remedy)
-    for name, unit in COUNTS.items():
-        value = getattr(options, name)
-        require(value is None or value >= 1, name, value, f"use at least 1 {unit}")
-    counts = not options.count_prefill or (options.total_episodes is not None and not on_host)
-    require(counts, "count_prefill", options.count_prefill, COUNT_PREFILL)
-    require(options.init_from is not None or options.init_which == "best", "init_which", options.init_which, INIT_WHICH)
-    settings = Settings(
-        config=config,
-        hypers=hypers,
-        seeds=tuple(range(options.seed, options.seed + options.seeds)),
-        log_every=options.log_every or max(1, config.total_steps // 100),
-        eval_every=options.eval_every or max(1, config.total_steps // 10, recipe.run.get("eval_every", 1)),
-        eval_episodes=options.eval_episodes,
-        checkpoint_every=options.checkpoint_every or max(1, config.total_steps // 10),
-        recipe=recipe.name,
-        algo=algo or recipe.algo,
-        eval_epsilon=options.eval_epsilon,
-        keep_replay=options.checkpoint_replay or not on_host,
-        **{name: getattr(options, name) for name in SAVED_OPTIONS},
-    )
-    return settings, options
-
-
-def typed_settings(args: Sequence[str], cls: type, config: Config, hypers: Hypers) -> dict[str, Any]:
-    """The fields of Config and Hypers that were typed, with their values; environment parameters count as one."""
-    typed = {name.split(".", 1)[0] for name in cli.typed_fields(args, cls)}
-    values = vars(config) | vars(hypers)
-    return {name: value for name, value in values.items() if name in typed and name != "env"}
-
-
-def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOptions]:
-    """Settings of a saved run; flags may change hypers and lengthen it, and nothing that is compiled in.
-
-    Raises:
-      SettingError: where the folder holds no run, or a flag differs from what the run was made with.
-    """
-    saved, _, _ = read_config(folder)
-    options = RunOptions(
-        recipe=saved.recipe,
-        algo=saved.algo,
-        seeds=len(saved.seeds),
-        seed=saved.seeds[0],
-        eval_episodes=saved.eval_episodes,
-        log_every=saved.log_every,
-        eval_every=saved.eval_every,
-        checkpoint_every=saved.checkpoint_every,
-        eval_epsilon=saved.eval_epsilon,
-        **{name: getattr(saved, name) for name in SAVED_OPTIONS},
-        checkpoint_replay=saved.keep_replay and saved.config.loop == "host",
-    )
-    env = cli.peek(args, "--env")
-    fixed = "was {} when the run began, and a saved state fits that alone: leave the flag out, or begin a new run"
-    require(env in (None, saved.config.env), "env", env, "the environment " + fixed.format(saved.config.env))
-    cls = flags_class(saved.config, saved.hypers, options)
-    flags = cli.parse(cls, args, COMMAND, str(__doc__))
-    config, hypers, chosen = split_flags(flags)
-    check_read(saved.config, typed_settings(args, cls, config, hypers))
-    require(chosen.out is None, "out", chosen.out, "a resumed run stays in its folder: leave the flag out")
-    for field in dataclasses.fields(Config):
-        before, after = getattr(saved.config, field.name), getattr(config, field.name)
-        longer = field.name == "total_steps" and after > before
-        require(before == after or longer, field.name, after, "it " + fixed.format(cli.typed(before)))
-    fixed_options = ("recipe", "algo", "seeds", "seed", "log_every", "eval_every", "eval_episodes", "eval_epsilon")
-    for name in (*fixed_options, *SAVED_OPTIONS, "checkpoint_replay"):
-        before, after = getattr(options, name), getattr(chosen, name)
-        require(before == after, name, after, "it " + fixed.format(cli.typed(before)))
-    settings = dataclasses.replace(
-        saved, config=config, hypers=hypers, checkpoint_every=chosen.checkpoint_every or saved.checkpoint_every
-    )
-    return settings, chosen
-
-
-def new_folder(out: str | None, env: str) -> Path:
-    """The folder of a new run, made.
-
-    Raises:
-      SettingError: where it holds something already, or cannot be made.
-    """
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path(out) if out is not None else Path("runs") / f"{env}-{stamp}"
-    remedy = "it holds a run already: choose another folder, or go on with it by --resume"
-    require(not (folder / CONFIG).exists(), "out", str(folder), remedy)
-    try:
-        occupied = folder.exists() and any(folder.iterdir())
-        require(not occupied, "out", str(folder), "the folder is not empty: choose a new one")
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingError(
-            "out", str(folder), f"it cannot be made ({error.strerror}); choose another folder"
-        ) from error
-    return folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -320,7 +66,7 @@ def train(args: list[str]) -> int:
     if resume is None:
         # What cannot be begun with is refused before there is a folder.
         _ = run.initial_params
-        run.folder = new_folder(options.out, settings.config.env)
+        run.folder = new_folder(options.out, "runs", settings.config.env, CONFIG, "run")
     command = " ".join(["python -m purejaxdqn.train", *map(shlex.quote, args)])
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     try:
@@ -363,16 +109,8 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool) -> int:
     from purejaxdqn.display import make_display
     from purejaxdqn.runner import Diverged, Interrupted
 
-    asked: list[int] = []
-
-    def ask(signum: int, frame: Any) -> None:
-        del frame
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(signum)
-
     display = make_display(options.quiet)
-    before = signal.signal(signal.SIGINT, ask)
+    asked, give_back = cli.count_interrupts()
     try:
         if resume:
             run.restore()
@@ -400,7 +138,7 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool) -> int:
         raise cli.UsageError(f"--learning-rate {run.settings.hypers.learning_rate}: {error}; {kept(run)}") from error
     finally:
         display.close()
-        signal.signal(signal.SIGINT, before)
+        give_back()
     finish(run, options, command)
     if watch is not None and not options.quiet:
         print(watch.closing())

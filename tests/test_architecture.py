@@ -32,7 +32,7 @@ TIERS = [
     {"loops", "checkpoint", "folder", "recipes"},
     {"recording", "records", "kept", "policy", "recipe_files", "sweep_folder"},
     {"training"},
-    {"runner"},
+    {"runner", "train_settings"},
     {"display", "doctor", "report"},
     {"train", "evaluate", "scores", "sweep"},
 ]

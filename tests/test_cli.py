@@ -15,6 +15,7 @@ from command_lines import refused
 from purejaxdqn import cli, evaluate, train
 from purejaxdqn.config import Config, SettingError
 from purejaxdqn.folder import CONFIG, CURVE, GIF, METRICS, SUMMARY
+from purejaxdqn.train_settings import RunOptions
 from purejaxdqn.types import Hypers
 
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
@@ -46,7 +47,7 @@ def test_tensorboard_events_hold_what_the_metrics_hold(run):
 
 
 @pytest.mark.parametrize(
-    "field", [field.name for cls in (Config, Hypers, train.RunOptions) for field in dataclasses.fields(cls)]
+    "field", [field.name for cls in (Config, Hypers, RunOptions) for field in dataclasses.fields(cls)]
 )
 def test_every_field_is_a_flag_with_help(field, capsys):
     if field == "env_params":
@@ -56,7 +57,7 @@ def test_every_field_is_a_flag_with_help(field, capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert cli.flag_name(field) in text
-    docs = [cli.field_docs(cls) for cls in (Config, Hypers, train.RunOptions)]
+    docs = [cli.field_docs(cls) for cls in (Config, Hypers, RunOptions)]
     if "." not in field:
         assert any(len(doc.get(field, "")) > 10 for doc in docs), f"{field} has no help"
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -190,8 +189,9 @@ def in_order(args: Sequence[str], cls: type) -> list[str]:
 
 def begin(definition: Definition, recipe: Recipe, options: SweepOptions, processes: Processes, command: str) -> int:
     """A new sweep."""
+    from purejaxdqn.folder import new_folder
     from purejaxdqn.sweep.layout import make_layout
-    from purejaxdqn.sweep.sweeping import from_file, make_groups, new_folder, save_sweep, to_file
+    from purejaxdqn.sweep.sweeping import from_file, make_groups, save_sweep, to_file
     from purejaxdqn.sweep_folder import SWEEP, read_sweep
 
     settings = make_all(definition, recipe)
@@ -199,7 +199,7 @@ def begin(definition: Definition, recipe: Recipe, options: SweepOptions, process
     if options.dry_run:
         return plan_only(definition, recipe, layout, options, processes)
     if processes.number == 0:
-        folder = new_folder(options.out, definition.env)
+        folder = new_folder(options.out, "sweeps", definition.env.replace("/", "-"), SWEEP, "sweep")
         save_sweep(folder, to_file(definition, recipe, layout, command))
     else:
         folder = Path(str(options.out))
@@ -269,15 +269,7 @@ def drive(
     from purejaxdqn.sweep.sweeping import Sweep, is_finished
     from purejaxdqn.sweep_folder import LOCK, hold
 
-    asked: list[int] = []
-
-    def ask(signum: int, frame: Any) -> None:
-        del frame
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(signum)
-
-    before = signal.signal(signal.SIGINT, ask)
+    asked, give_back = cli.count_interrupts()
     flag = "out" if options.resume is None else "resume"
     sweep = Sweep(definition, recipe, layout, folder, options.checkpoint_minutes, processes)
     try:
@@ -305,7 +297,7 @@ def drive(
             f"--{flag} {folder}: it cannot be written ({reason}); make room, then go on with --resume {folder}"
         ) from error
     finally:
-        signal.signal(signal.SIGINT, before)
+        give_back()
     pictures = make_report(folder, flag, options.report)
     if not options.quiet:
         what = f"{definition.env}: {layout.num_lanes} lanes, ranked by the {definition.options['rank_by']} scores"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,8 +9,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from purejaxdqn.build import env_settings
-from purejaxdqn.config import Config, SettingError, flag_name, one_line, require
+from purejaxdqn.config import Config, SettingError, flag_name, require
 from purejaxdqn.folder import Settings
+from purejaxdqn.recipe_files import read_toml
 from purejaxdqn.recipes import Recipe, make_settings
 from purejaxdqn.sweep.values import Axis, field_kinds, parse_axis
 from purejaxdqn.types import Hypers
@@ -253,12 +253,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
     Raises:
       SettingError: where it cannot be read, or says something in the wrong place.
     """
-    try:
-        data = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise SettingError("file", str(path), f"it cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError("file", str(path), f"it is no TOML ({one_line(error)})") from error
+    data = read_toml(path, "file")
     names = {field.name for field in dataclasses.fields(SweepOptions)} - {"file", "resume"}
     options: dict[str, Any] = {}
     axes: dict[str, tuple[Any, ...]] = {}

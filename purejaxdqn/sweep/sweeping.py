@@ -273,26 +273,6 @@ def seconds_per_iteration(training: Training) -> float:
         count *= 4
 
 
-def new_folder(out: str | None, env: str) -> Path:
-    """The folder of a new sweep, made.
-
-    Raises:
-      SettingError: where it holds something already, or cannot be made.
-    """
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path(out) if out is not None else Path("sweeps") / f"{env.replace('/', '-')}-{stamp}"
-    remedy = "it holds a sweep already: choose another folder, or go on with it by --resume"
-    require(not (folder / SWEEP).exists(), "out", str(folder), remedy)
-    try:
-        occupied = folder.exists() and any(folder.iterdir())
-        require(not occupied, "out", str(folder), "the folder is not empty: choose a new one")
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        remedy = f"it cannot be made ({error.strerror}); choose another folder"
-        raise SettingError("out", str(folder), remedy) from error
-    return folder
-
-
 def is_finished(folder: Path) -> bool:
     """Whether a sweep has come to its end."""
     return (folder / SUMMARY).is_file()
