@@ -252,7 +252,7 @@ def measure_halving(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """The setting that halving finds, in the whole grid's ranking, and what it cost."""
     found = {}
     for env, flags in TASKS.items():
-        shared = ["--env", env, "--seeds", "2" if args.small else "16", *flags, "--eval-episodes", "30"]
+        shared = ["--env", env, "--seeds", "2" if args.small else "8", *flags, "--eval-episodes", "30"]
         shared += ["--quiet", "--no-report", *(["--total-steps", "8000"] if args.small else [])]
         summaries = {}
         for name, more in (("grid", []), ("halving", ["--halving"])):
