@@ -455,3 +455,28 @@ def test_units_are_sized_for_memory_and_processes():
         assert size(2**20, 4, False, 100, 10_000) == 400
         with pytest.raises(SettingError, match="smaller buffer"):
             on_cpu(gigabyte, 4)
+
+
+@pytest.mark.slow
+def test_environments_on_the_host_are_swept_one_lane_at_a_time(tmp_path):
+    flags = [word for word in SIZES if word not in ("--total-steps", "2000")]
+    both = ["--env", "envpool/CartPole-v1", *flags, "--total-steps", "400", "--seeds", "2", "--learning-rate"]
+    assert command.main([*both, "1e-3", "1e-2", *QUIET, "--out", str(tmp_path / "host")]) == 0
+    _, lanes, _ = outcome(tmp_path / "host")
+    assert lanes["lane"].tolist() == [0, 1, 2, 3] and np.isfinite(lanes["last_mean_return"]).all()
+    assert command.main([*both, "1e-2", *QUIET, "--seed", "1", "--seeds", "1", "--out", str(tmp_path / "solo")]) == 0
+    assert outcome(tmp_path / "solo")[1]["last_mean_return"][0] == lanes["last_mean_return"][3]
+
+
+def test_only_the_first_unit_compiles(tmp_path, monkeypatch, count_compilations):
+    """Six units of two lanes with four settings between them: what the first compiled serves all."""
+    counts, real = [], engine.Engine.run
+
+    def counting(self, *args):
+        real(self, *args)
+        counts.append(count_compilations())
+
+    monkeypatch.setattr(engine.Engine, "run", counting)
+    monkeypatch.setattr(layout, "LANES_PER_CORE", 1)
+    sweep(tmp_path / "six", "--no-compilation-cache")
+    assert len(counts) == 6 and counts[0] > 0 and set(counts) == {counts[0]}
