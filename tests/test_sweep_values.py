@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from purejaxdqn.config import Config, SettingError
-from purejaxdqn.sweep.definition import SweepOptions, combinations, kind_of, parse_axes, read_file
+from purejaxdqn.sweep.definition import combinations, kind_of, parse_axes, read_file
+from purejaxdqn.sweep.options import SweepOptions
 from purejaxdqn.sweep.values import Axis, Drawn, field_kinds, parse_axis
 from purejaxdqn.types import Hypers
 

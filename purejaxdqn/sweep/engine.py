@@ -18,6 +18,7 @@ from purejaxdqn.sweep import saved
 from purejaxdqn.sweep.definition import Definition, settings_of
 from purejaxdqn.sweep.gather import gather
 from purejaxdqn.sweep.layout import Group, Layout, Unit, even_parts
+from purejaxdqn.sweep.outcome import best_place, newest_scores, out_of_memory, rows_of, with_scores
 from purejaxdqn.sweep_folder import (
     CURVE_COLUMNS,
     CURVES,
@@ -32,7 +33,7 @@ from purejaxdqn.sweep_folder import (
     read_columns,
     write_columns,
 )
-from purejaxdqn.training import EVAL_STREAM, Chunk, Training, open_lanes
+from purejaxdqn.training import Chunk, Training, open_lanes
 from purejaxdqn.types import Hypers
 
 DONE = LANES
@@ -203,7 +204,7 @@ class Engine:
             self.trained_steps += (training.env_steps - chunk.before) * len(lanes)
             if training.iterations == until and not last_rung:
                 chunk = with_scores(training, chunk)
-            rows.append(self.rows(training, chunk, lanes))
+            rows.append(rows_of(training, chunk, lanes, self.layout))
             self.on_chunk(training, chunk, len(lanes))
             if self.stop_requested():
                 self.save(training, rows, folder)
@@ -255,38 +256,6 @@ class Engine:
         write_columns(folder / CURVES, join_columns(rows, CURVE_COLUMNS))
         saved.save(folder, training.snapshot())
 
-    def rows(self, training: Training, chunk: Chunk, lanes: Sequence[int]) -> dict[str, np.ndarray]:
-        """One chunk as rows of curves.npz, of the lanes that ran and are no padding."""
-        m, count = chunk.metrics, len(chunk.running)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            means = {
-                name: np.where(per > 0, np.asarray(total, np.float64) / np.asarray(per), np.nan)
-                for name, total, per in (
-                    ("episode_return", m.return_sum, m.episodes),
-                    ("episode_length", m.length_sum, m.episodes),
-                    ("loss", m.loss_sum, m.updates),
-                    ("q_value", m.q_sum, m.updates),
-                    ("abs_td_error", m.td_sum, m.updates),
-                    ("grad_norm", m.grad_norm_sum, m.updates),
-                )
-            }
-        kept = chunk.running & (np.arange(count) < len(lanes))
-        settings = self.layout.setting_of
-        all_lanes = np.array([*lanes, *[-1] * (count - len(lanes))])
-        columns = {
-            "lane": all_lanes,
-            "setting": [settings(lane).number for lane in all_lanes],
-            "seed": training.settings.seeds,
-            "env_steps": np.full(count, training.env_steps),
-            "updates": np.full(count, training.updates),
-            "episodes": m.episodes,
-            "epsilon": m.epsilon,
-            "eval_return": chunk.eval_return,
-            "eval_stderr": chunk.eval_stderr,
-            **means,
-        }
-        return {name: column[kept] for name, column in as_columns(columns, CURVE_COLUMNS).items()}
-
     def write_lanes(
         self, training: Training, lanes: Sequence[int], curves: Mapping[str, np.ndarray], unit: Unit, folder: Path
     ) -> None:
@@ -327,34 +296,3 @@ class Engine:
         lanes = join_columns([read_columns(self.path(unit) / LANES) for unit in units], UNIT_COLUMNS)
         found = sorted(set(lanes["setting"].tolist()))
         return {setting: lanes["score"][lanes["setting"] == setting] for setting in found}
-
-
-def with_scores(training: Training, chunk: Chunk) -> Chunk:
-    """A chunk with an evaluation of every lane that is fit, for halving alone: training knows nothing of it."""
-    wanted = chunk.running & ~training.endings.diverged & np.isnan(chunk.eval_return)
-    returns = training.evaluate(training.state.learner.params, EVAL_STREAM) if wanted.any() else None
-    if returns is None:
-        return chunk
-    return chunk._replace(eval_return=np.where(wanted, returns.mean(axis=1), chunk.eval_return))
-
-
-def newest_scores(training: Training, lanes: Sequence[int], curves: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The newest evaluation of each lane; one that ended in a rung before has its best, one that diverged NaN."""
-    assert training.best is not None
-    scores = np.array(training.best.score[: len(lanes)], float)
-    evaluated = np.isfinite(curves["eval_return"])
-    for place, lane in enumerate(lanes):
-        mine = curves["eval_return"][evaluated & (curves["lane"] == lane)]
-        scores[place] = mine[-1] if len(mine) else scores[place]
-    return np.where(training.endings.diverged[: len(lanes)], np.nan, scores)
-
-
-def best_place(scores: np.ndarray, settings: Sequence[int], setting: int) -> int:
-    """Place of the best lane of a setting."""
-    mine = np.array(settings) == setting
-    return int(np.argmax(np.where(mine, np.nan_to_num(scores, nan=-np.inf), -np.inf) + np.where(mine, 0.0, -np.inf)))
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error of XLA, or of Python, says that memory did not last."""
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)

@@ -9,7 +9,7 @@ import jax
 
 from purejaxdqn.cli import UsageError
 from purejaxdqn.config import one_line, require
-from purejaxdqn.sweep.definition import SweepOptions
+from purejaxdqn.sweep.options import SweepOptions
 
 T = TypeVar("T")
 

@@ -1,0 +1,150 @@
+"""What the command line of a sweep asks for: flags that take several values each, and a file that says the same."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from purejaxdqn import cli
+from purejaxdqn.build import env_settings
+from purejaxdqn.config import Config, flag_name, require
+from purejaxdqn.recipe_files import find_recipe
+from purejaxdqn.recipes import Recipe, default_recipe, make_settings
+from purejaxdqn.sweep.definition import ENV_PARAMS, Definition, parse_axes, read_file, to_json
+from purejaxdqn.sweep.options import DEFINING, SweepOptions, check_options
+from purejaxdqn.sweep_folder import read_sweep
+
+COMMAND = "purejaxdqn-sweep"
+DESCRIPTION = "`python -m purejaxdqn.sweep`: trains seeds × settings, ranks them and leaves a folder."
+Words = tuple[str, ...]
+
+
+def spell_out(args: Sequence[str]) -> list[str]:
+    """Flags that are on or off with their values: `--noisy` is `--noisy true`, `--no-noisy` is `--noisy false`."""
+    switches = {flag_name(field.name) for field in dataclasses.fields(Config) if field.type in (bool, "bool")}
+    words = []
+    for here, word in enumerate(args):
+        name = word.replace("_", "-") if word.startswith("--") else word
+        following = args[here + 1] if here + 1 < len(args) else "--"
+        if name in switches and following.startswith("--"):
+            words += [name, "true"]
+        elif name.startswith("--no-") and "--" + name.removeprefix("--no-") in switches:
+            words += ["--" + name.removeprefix("--no-"), "false"]
+        else:
+            words.append(word)
+    return words
+
+
+def early_options(args: Sequence[str]) -> SweepOptions:
+    """Options about processes, before the flags are parsed; what is no number is left to the parser."""
+    found: dict[str, Any] = {}
+    for name in ("coordinator", "out", "resume"):
+        found[name] = cli.peek(args, flag_name(name))
+    for name in ("num_processes", "process_id", "coordinator_timeout"):
+        word = cli.peek(args, flag_name(name))
+        if word is not None and word.isdigit():
+            found[name] = int(word)
+    return SweepOptions(**found, distributed="--distributed" in args)
+
+
+def flags_class(env: str, recipe: Recipe, options: SweepOptions) -> type:
+    """The dataclass whose fields are the flags: every field of Config and Hypers takes several words."""
+    config, hypers = make_settings(recipe, env)
+    params = {name: several(f"Parameter of {env}: {value}.") for name, value in env_settings(env).items()}
+    env_class = dataclasses.make_dataclass("EnvParams", as_fields(params), frozen=True)
+    fields: dict[str, Any] = {"algo": several("Algorithms; by default the recipe's own.")}
+    for defaults in (config, hypers):
+        docs = cli.field_docs(type(defaults))
+        for field in dataclasses.fields(defaults):
+            if field.name not in ("env", "env_params"):
+                value = getattr(defaults, field.name)
+                fields[field.name] = several(f"{docs.get(field.name, '').replace('`', '')} Here: {cli.typed(value)}.")
+    shown = [
+        ("env", Annotated[str, tyro.conf.arg(help=cli.field_docs(Config)["env"])], dataclasses.field(default=env)),
+        *cli.as_flags(options),
+        *as_fields(fields),
+        ("env_params", env_class, dataclasses.field(default_factory=env_class)),
+    ]
+    return dataclasses.make_dataclass("SweepFlags", shown, frozen=True)
+
+
+def several(help_text: str) -> Any:
+    """The type of a flag that takes values, or a range."""
+    return Annotated[Words, tyro.conf.arg(help=help_text, metavar="VALUES")]
+
+
+def as_fields(kinds: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Flags that nobody has to give."""
+    return [(name, kind, dataclasses.field(default=())) for name, kind in kinds.items()]
+
+
+def read_flags(args: Sequence[str]) -> tuple[Definition, dict[str, Any], Recipe, SweepOptions]:
+    """The sweep that the flags and the file ask for, and what was asked for alone, in the form of `to_json`.
+
+    Raises:
+      SettingError: where a value cannot work.
+    """
+    file, resume = cli.peek(args, "--file"), cli.peek(args, "--resume")
+    options, words = read_file(Path(file)) if file is not None else ({}, {})
+    env_typed = cli.peek(args, "--env") or options.pop("env", None)
+    name = cli.peek(args, "--recipe") or options.get("recipe")
+    if resume is not None and env_typed is None and name is None:
+        env_typed = saved_env(Path(resume))
+    recipe = find_recipe(name) if name is not None else default_recipe(env_typed or "CartPole-v1")
+    env = env_typed or recipe.config.get("env", "CartPole-v1")
+    defaults = SweepOptions()
+    known = {field.name for field in dataclasses.fields(SweepOptions)}
+    of_recipe = {key: value for key, value in recipe.run.items() if key in known}
+    defaults = typed_options(dataclasses.replace(defaults, **of_recipe), options)
+    cls = flags_class(env, recipe, defaults)
+    flags = cli.parse(cls, args, COMMAND, DESCRIPTION)
+    chosen = SweepOptions(**{field: getattr(flags, field) for field in known})
+    check_options(chosen)
+    typed = cli.typed_fields(args, cls)
+    given = dict(words)
+    for field in in_order(args, cls):
+        if field.startswith(ENV_PARAMS):
+            given[field] = getattr(flags.env_params, field.removeprefix(ENV_PARAMS))
+        elif field not in known and field != "env":
+            given[field] = getattr(flags, field)
+    axes = parse_axes(given, env, chosen.draw_seed)
+    definition = Definition(env, name or recipe.name, axes, {field: getattr(chosen, field) for field in DEFINING})
+    whole = to_json(definition)
+    asked = {
+        **({"env": env} if cli.peek(args, "--env") else {}),
+        **({"recipe": name} if cli.peek(args, "--recipe") else {}),
+        "options": {field: whole["options"][field] for field in DEFINING if field in typed | set(options)},
+        "axes": whole["axes"],
+    }
+    return definition, asked, recipe, chosen
+
+
+def saved_env(folder: Path) -> str:
+    """The environment of a sweep that is to go on."""
+    return str(read_sweep(folder)["env"])
+
+
+def typed_options(defaults: SweepOptions, given: dict[str, Any]) -> SweepOptions:
+    """Options with those of a file in their place.
+
+    Raises:
+      SettingError: where one is of another type.
+    """
+    for name, value in given.items():
+        kind = next(field.type for field in dataclasses.fields(SweepOptions) if field.name == name)
+        fits = (
+            isinstance(value, str) if "str" in str(kind) or "Literal" in str(kind) else isinstance(value, int | float)
+        )
+        require(
+            fits, name, value, f"in a file it is a {'string' if 'str' in str(kind) else 'number, or true or false'}"
+        )
+    return dataclasses.replace(defaults, **given)
+
+
+def in_order(args: Sequence[str], cls: type) -> list[str]:
+    """The fields whose flags were typed, in that order."""
+    fields = cli.flag_fields(cls)
+    words = [word.partition("=")[0].replace("_", "-") for word in args if word.startswith("--")]
+    return list(dict.fromkeys(fields[word] for word in words if word in fields))

@@ -1,0 +1,103 @@
+"""The flags of `sweep` that are neither Config nor Hypers."""
+
+import dataclasses
+from typing import Literal
+
+from purejaxdqn.config import require
+
+RankName = Literal["last", "best", "area"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions:
+    """The flags of `sweep` that are neither Config nor Hypers."""
+
+    file: str | None = None
+    """A TOML file that says the same as flags do; flags go before it. See docs/sweeps.md."""
+    recipe: str | None = None
+    """Named settings to start from, or a recipe file; by default those for the environment."""
+    seeds: int = 8
+    """Seeds of every setting."""
+    seed: int = 0
+    """The first seed; --seeds 3 --seed 10 trains 10, 11 and 12."""
+    random: int | None = None
+    """Number of settings drawn at random from the axes, in place of every combination of their values."""
+    draw_seed: int = 0
+    """Seed of what is drawn: another one gives other settings."""
+    rank_by: RankName = "last"
+    """What settings are ranked by: the `last` parameters, the `best` ones by evaluation, or the `area` under the
+    evaluations."""
+    halving: bool = False
+    """Successive halving: settings that trail are dropped on the way, so that steps go to those that lead."""
+    halving_factor: int = 2
+    """Of the settings at a rung one in so many goes on, and the next rung is so many times as far."""
+    halving_first: float = 0.125
+    """Share of the run after which the first settings are dropped."""
+    out: str | None = None
+    """Folder of the sweep; by default a new one under sweeps/."""
+    resume: str | None = None
+    """Folder of a sweep to go on with; nothing else need be said."""
+    eval_episodes: int = 50
+    """Episodes of each evaluation."""
+    eval_epsilon: float = 0.0
+    """Probability of a random action in evaluations; 0 is greedy."""
+    eval_max_steps: int | None = None
+    """Environment steps after which an episode of an evaluation counts as it stands (gymnax's environments)."""
+    total_episodes: int | None = None
+    """Episodes of training after which a lane ends, if --total-steps does not end it before."""
+    stop_at_return: float | None = None
+    """An episode of training with so large a return ends its lane."""
+    patience: int | None = None
+    """So many evaluations without a better one end a lane."""
+    log_every: int | None = None
+    """Environment steps (per lane) between rows of curves.npz; by default a fiftieth of the run."""
+    eval_every: int | None = None
+    """Environment steps (per lane) between evaluations; by default a tenth of the run. The end is always evaluated."""
+    checkpoint_minutes: float = 2.0
+    """Minutes of work that a sweep may lose when it is stopped."""
+    lanes_per_block: int | None = None
+    """Lanes vmapped together; by default 1 on a CPU, else what the memory holds."""
+    dry_run: bool = False
+    """Say what would be done and how long it may take, and stop."""
+    report: bool = True
+    """Whether the sweep ends with report.html and the animation of its best policy."""
+    distributed: bool = False
+    """Whether this is one of several processes that JAX finds by itself (SLURM, Open MPI, Kubernetes)."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes, where JAX cannot find it by itself."""
+    num_processes: int | None = None
+    """Number of processes, with --coordinator."""
+    process_id: int | None = None
+    """Which of them this is, from 0, with --coordinator."""
+    coordinator_timeout: int = 60
+    """Seconds to wait for the others at the start."""
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """Where to run; auto is JAX's own choice."""
+    compilation_cache: bool = True
+    """Whether compiled programs are kept in the user's cache folder for the next start."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+DEFINING = (
+    *("seeds", "seed", "random", "draw_seed", "rank_by", "halving", "halving_factor", "halving_first"),
+    *("eval_episodes", "eval_epsilon", "eval_max_steps", "total_episodes", "stop_at_return", "patience"),
+    *("log_every", "eval_every", "lanes_per_block"),
+)
+"""Options that decide what comes of a sweep, or how it is cut: they stay as they are when it goes on."""
+
+
+def check_options(options: SweepOptions) -> None:
+    """Raises `SettingError` where an option cannot work."""
+    for name in ("seeds", "random", "eval_max_steps", "total_episodes", "patience", "log_every", "eval_every"):
+        value = getattr(options, name)
+        require(value is None or value >= 1, name, value, "use at least 1")
+    for name in ("eval_episodes", "lanes_per_block", "num_processes", "coordinator_timeout"):
+        value = getattr(options, name)
+        require(value is None or value >= 1, name, value, "use at least 1")
+    require(options.seed >= 0, "seed", options.seed, "use 0 or a positive whole number")
+    require(options.draw_seed >= 0, "draw_seed", options.draw_seed, "use 0 or a positive whole number")
+    require(0.0 <= options.eval_epsilon <= 1.0, "eval_epsilon", options.eval_epsilon, "use a number in [0, 1]")
+    require(options.checkpoint_minutes > 0, "checkpoint_minutes", options.checkpoint_minutes, "use a number above 0")
+    require(options.halving_factor >= 2, "halving_factor", options.halving_factor, "use at least 2")
+    require(0.0 < options.halving_first < 1.0, "halving_first", options.halving_first, "use a number in (0, 1)")
