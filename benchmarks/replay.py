@@ -9,28 +9,27 @@ machine is noisy for all; medians are what counts.
 
 import argparse
 import gc
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from benchmarks.common import write_result
+from benchmarks.timing import compile_loop, medians, take_turns
 from purejaxdqn.devices import use_platform
-
-use_platform("cpu", 1)
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-from jax import Array  # noqa: E402
-
-from benchmarks.common import write_result  # noqa: E402
-from purejaxdqn.replay.contract import Replay  # noqa: E402
-from purejaxdqn.replay.prioritized import prioritized  # noqa: E402
-from purejaxdqn.replay.sum_tree import FAN_OUT  # noqa: E402
-from purejaxdqn.replay.transitions import transition_store  # noqa: E402
-from purejaxdqn.replay.uniform import uniform  # noqa: E402
-from purejaxdqn.types import Hypers, Row  # noqa: E402
+from purejaxdqn.replay.contract import Replay
+from purejaxdqn.replay.prioritized import prioritized
+from purejaxdqn.replay.sum_tree import FAN_OUT
+from purejaxdqn.replay.transitions import transition_store
+from purejaxdqn.replay.uniform import uniform
+from purejaxdqn.types import Hypers, Row, Transition
 
 NUM_ENVS, BATCH_SIZE, N_STEP, TIME_LIMIT = 10, 128, 3, 500
+Rows = Callable[[int | Array], Row]
+"""(number of the call) -> rows [1, E]."""
 
 
 def cartpole_rows(i: int | Array) -> Row:
@@ -48,58 +47,70 @@ def cartpole_rows(i: int | Array) -> Row:
     )
 
 
-def filled(replay: Replay, capacity: int) -> Any:
+def filled(replay: Replay, capacity: int, rows: Rows) -> Any:
     """A memory that has been written once around."""
-    row = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0, 0], cartpole_rows(0)))
-    fill = jax.jit(
-        lambda memory, n: jax.lax.fori_loop(0, n, lambda i, m: replay.add(m, cartpole_rows(i)), memory),
-        donate_argnums=0,
-    )
-    return fill(replay.init(row), capacity // NUM_ENVS)
+    row = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0, 0], rows(0)))
+    fill = compile_loop(lambda i, memory: replay.add(memory, rows(i)))
+    return fill(replay.init(row), capacity // jax.eval_shape(rows, 0).action.shape[1])
 
 
-def contender(replay: Replay) -> Callable[[Any, Array, int], tuple[Any, Array]]:
-    """(memory, sum, n) -> memory, sum: n times what a training iteration asks of a replay, in place."""
+def consume(batch: Transition) -> Array:
+    """A number of each transition, [B], in which everything counts, so that no compiler can leave out reading it."""
+    axes = tuple(range(1, batch.obs_t.ndim))
+    observed = jnp.sum(batch.obs_tm1 * batch.obs_t, axis=axes)
+    return observed + batch.r_t * batch.discount_t + batch.a_tm1
+
+
+def sample_once(replay: Replay, i: Array, carry: tuple[Any, Array]) -> tuple[Any, Array]:
+    """A sample, and the update of its priorities."""
+    memory, found = carry
+    batch, index, weight = replay.sample(memory, jax.random.fold_in(jax.random.key(0), i), Hypers())
+    read = consume(batch)
+    memory = replay.update(memory, index, jnp.abs(read), Hypers())
+    return memory, found + jnp.sum(read * weight)
+
+
+def contender(replay: Replay) -> Callable[[tuple[Any, Array], int], tuple[Any, Array]]:
+    """((memory, sum), n) -> memory, sum: n times what a training iteration asks of a replay, in place."""
 
     def body(i: Array, carry: tuple[Any, Array]) -> tuple[Any, Array]:
-        memory, found = carry
-        memory = replay.add(memory, cartpole_rows(i))
-        batch, index, weight = replay.sample(memory, jax.random.fold_in(jax.random.key(0), i), Hypers())
-        # Everything that was read counts, so that no compiler can leave it out.
-        read = jnp.sum(batch.obs_tm1 * batch.obs_t, axis=1) + batch.r_t * batch.discount_t + batch.a_tm1
-        memory = replay.update(memory, index, jnp.abs(read), Hypers())
-        return memory, found + jnp.sum(read * weight)
+        return sample_once(replay, i, (replay.add(carry[0], cartpole_rows(i)), carry[1]))
 
-    # The number of trips is an argument, so that no compiler can unroll the loop.
-    return jax.jit(lambda memory, found, n: jax.lax.fori_loop(0, n, body, (memory, found)), donate_argnums=(0, 1))
+    return compile_loop(body)
 
 
-def make_replays(capacity: int, fan_outs: list[int]) -> dict[str, Replay]:
+def make_replays(capacity: int, fan_outs: list[int], batch_size: int = BATCH_SIZE) -> dict[str, Replay]:
     """The replays to measure, by name."""
     rows = capacity // NUM_ENVS
     store = transition_store(rows, NUM_ENVS, N_STEP, TIME_LIMIT, every_row_valid=True)
-    found = {"uniform": uniform(store, BATCH_SIZE)}
+    found = {"uniform": uniform(store, batch_size)}
     for fan_out in fan_outs:
-        found[f"prioritized, fan-out {fan_out}"] = prioritized(store, BATCH_SIZE, total_rows=10**6, fan_out=fan_out)
+        found[f"prioritized, fan-out {fan_out}"] = prioritized(store, batch_size, total_rows=10**6, fan_out=fan_out)
     return found
 
 
 def measure(capacity: int, fan_outs: list[int], trips: int, repetitions: int) -> dict[str, list[float]]:
     """Microseconds a trip of every replay, by repetition."""
-    runs: dict[str, Any] = {}
-    carries: dict[str, Any] = {}
+    timers: dict[str, Callable[[], float]] = {}
     for name, replay in make_replays(capacity, fan_outs).items():
-        runs[name] = contender(replay)
+        run = contender(replay)
         # Waited for, because what still ran would count as the first timing's time.
-        carries[name] = jax.block_until_ready(runs[name](filled(replay, capacity), jnp.float32(0), trips))
-    micros: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repetitions):
-        for name, run in runs.items():
-            jax.block_until_ready(carries[name])
-            begin = time.process_time()
-            carries[name] = jax.block_until_ready(run(*carries[name], trips))
-            micros[name].append(round((time.process_time() - begin) / trips * 1e6, 2))
-    return micros
+        carry = jax.block_until_ready(run((filled(replay, capacity, cartpole_rows), jnp.float32(0)), trips))
+        timers[name] = process_timer(run, carry, trips)
+    return take_turns(timers, repetitions)
+
+
+def process_timer(run: Callable[[Any, int], Any], carry: Any, trips: int) -> Callable[[], float]:
+    """Microseconds of one trip by the processor's clock; every timing goes on from the last one's carry."""
+    held = [carry]
+
+    def timing() -> float:
+        jax.block_until_ready(held[0])
+        begin = time.process_time()
+        held[0] = jax.block_until_ready(run(held[0], trips))
+        return round((time.process_time() - begin) / trips * 1e6, 2)
+
+    return timing
 
 
 def main() -> None:
@@ -111,11 +122,12 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--dry-run", action="store_true", help="print only")
     args = parser.parse_args()
-    micros, medians = {}, {}
+    use_platform("cpu", 1)
+    micros, middle = {}, {}
     for capacity in args.capacities:
         micros[str(capacity)] = measure(capacity, args.fan_outs, args.trips, args.repetitions)
-        medians[str(capacity)] = {name: statistics.median(found) for name, found in micros[str(capacity)].items()}
-        for name, median in medians[str(capacity)].items():
+        middle[str(capacity)] = medians(micros[str(capacity)])
+        for name, median in middle[str(capacity)].items():
             least = min(micros[str(capacity)][name])
             print(f"{capacity:>9,} transitions, {name:<24} {median:7.2f} µs (least {least:.2f})", flush=True)
         gc.collect()
@@ -124,7 +136,7 @@ def main() -> None:
             "replay",
             "microseconds of one write of 10 rows, one sample of 128 and one update, in a compiled loop: "
             "time of one thread",
-            {"default_fan_out": FAN_OUT, "trips": args.trips, "median_us": medians, "us": micros},
+            {"default_fan_out": FAN_OUT, "trips": args.trips, "median_us": middle, "us": micros},
         )
 
 

@@ -4,12 +4,13 @@ python -m benchmarks.replay_loop
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from benchmarks.common import write_result
+from benchmarks.timing import medians, take_turns
 from purejaxdqn.devices import use_platform
 
 SEEDS, CAPACITY = 16, 100_000
@@ -49,15 +50,17 @@ def main() -> None:
     args = parser.parse_args()
     use_platform("auto", SEEDS)
     contenders = {name: contender(name) for name in ("uniform", "prioritized")}
-    micros: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(args.repetitions):
-        for name, go_on in contenders.items():
-            micros[name].append(round(go_on(args.iterations) / args.iterations / SEEDS * 1e6, 2))
-    medians = {name: statistics.median(found) for name, found in micros.items()}
-    ratio = medians["prioritized"] / medians["uniform"]
+    seconds = take_turns(
+        {name: partial(go_on, args.iterations) for name, go_on in contenders.items()}, args.repetitions
+    )
+    micros = {
+        name: [round(spent / args.iterations / SEEDS * 1e6, 2) for spent in found] for name, found in seconds.items()
+    }
+    middle = medians(micros)
+    ratio = middle["prioritized"] / middle["uniform"]
     what = "microseconds of one iteration (10 steps, one update of 128) of one of 16 lanes, capacity 100k, interleaved"
-    write_result("replay_loop", what, {"median_us": medians, "ratio": ratio, "us": micros})
-    print(f"uniform {medians['uniform']:.0f} µs, prioritized {medians['prioritized']:.0f} µs: {ratio:.2f} times")
+    write_result("replay_loop", what, {"median_us": middle, "ratio": ratio, "us": micros})
+    print(f"uniform {middle['uniform']:.0f} µs, prioritized {middle['prioritized']:.0f} µs: {ratio:.2f} times")
 
 
 if __name__ == "__main__":
