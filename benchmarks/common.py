@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,18 +26,19 @@ class Finished(NamedTuple):
     """Largest resident memory of the process."""
 
 
-def run(command: list[str]) -> Finished:
+def run(command: list[str], environment: Mapping[str, str] | None = None) -> Finished:
     """Runs a command and measures the whole process.
 
     Args:
       command: words; no shell reads them.
+      environment: variables that differ from this process's own.
 
     Raises:
       RuntimeError: with the end of what it said, where it failed.
     """
     begin = time.perf_counter()
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=output, stderr=errors)
+        process = subprocess.Popen(command, stdout=output, stderr=errors, env={**os.environ, **(environment or {})})
         # wait4 gives the memory of this child alone, where getrusage knows only the largest of all children.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -1,94 +1,129 @@
-"""Times purejaxdqn at PureJaxRL's settings and prints one JSON line, like the peers' scripts beside this one.
+"""Times purejaxdqn at a peer's settings and prints one JSON line, like the peers' runners beside this one.
 
-python -m benchmarks.peers.ours_dqn --seeds 16
+python -m benchmarks.peers.ours_dqn --contest purejaxrl --seeds 16
 """
 
-import argparse
-import json
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
-from purejaxdqn.devices import use_platform
+import numpy as np
+
+from benchmarks.peers.contests import CONTESTS, Contest
+from benchmarks.peers.outcome import parser, say
+from purejaxdqn.devices import PLATFORMS, use_platform
+from purejaxdqn.folder import versions
+
+EPISODES = 100
 
 
-def measure(seeds: int, total_steps: int, num_envs: int, learning_starts: int, device: str) -> dict[str, Any]:
-    """Compiles and runs once, laid out as the command line lays it out; one update per ten environment steps."""
-    use_platform(device, seeds)
-    import jax
+class Timed(NamedTuple):
+    """A run, and where its time went, in seconds."""
 
+    compiling: float
+    prefill: float
+    learning: float
+    returns: float | None
+    """Mean return of training's episodes in the last tenth."""
+    greedy: float | None
+    """Mean return of the last parameters over all seeds."""
+    plan: str
+
+
+def settings_of(contest: Contest, total_steps: int) -> tuple[Any, Any]:
+    """Ours at the peer's settings."""
     from purejaxdqn.config import Config
-    from purejaxdqn.folder import versions
-    from purejaxdqn.loops.device import make_agent
-    from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
     from purejaxdqn.types import Hypers
 
-    config = Config(
-        env="CartPole-v1",
-        total_steps=total_steps,
-        num_envs=num_envs,
-        rollout_length=10 // num_envs,
-        buffer_size=10_000,
-        batch_size=128,
-        learning_starts=learning_starts,
-        n_step=1,
-        hidden=(120, 84),
-        norm="none",
-        backup="max",
-        loss="squared",
-        learning_rate_schedule="constant",
-    )
-    hypers = Hypers(
-        learning_rate=2.5e-4,
-        target_period=50,
-        epsilon_fraction=min(1.0, 250_000 / total_steps),
-        max_grad_norm=float("inf"),
-    )
-    agent = make_agent(config)
-    plan = make_plan(agent, seeds)
-    lanes = make_lanes(agent, plan)
-    keys, stacked = lanes.put(seed_keys(list(range(seeds)))), lanes.put(repeat_hypers(hypers, seeds))
+    return Config(total_steps=total_steps, **contest.config), Hypers(**contest.hypers)
 
+
+def mean_return(metrics: Any) -> float | None:
+    """Of all episodes in some metrics [L]; None where none ended."""
+    episodes = int(np.sum(metrics.episodes))
+    return round(float(np.sum(metrics.return_sum)) / episodes, 2) if episodes else None
+
+
+def train_on_device(config: Any, hypers: Any, seeds: list[int]) -> Timed:
+    """Compiles and runs once, laid out as the command line lays it out."""
+    import jax
+
+    from purejaxdqn.loops.device import make_agent
+    from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
+
+    agent = make_agent(config)
+    lanes = make_lanes(agent, make_plan(agent, len(seeds)), EPISODES)
+    keys, stacked = lanes.put(seed_keys(seeds)), lanes.put(repeat_hypers(hypers, len(seeds)))
     begin = time.perf_counter()
-    state = lanes.init(keys, stacked)
-    state, _ = lanes.iterate(state, stacked, 0)
-    jax.block_until_ready(state)
+    jax.block_until_ready(lanes.iterate(lanes.init(keys, stacked), stacked, 0))
     compiled = time.perf_counter()
     # The prefill is part of the run: it is made again, now that it is compiled.
-    state = lanes.init(keys, stacked)
-    state, metrics = lanes.iterate(state, stacked, config.num_iterations * 9 // 10)
-    state, metrics = lanes.iterate(state, stacked, config.num_iterations - config.num_iterations * 9 // 10)
+    state = jax.block_until_ready(lanes.init(keys, stacked))
+    filled = time.perf_counter()
+    last_tenth = max(1, config.num_iterations // 10)
+    state, _ = lanes.iterate(state, stacked, config.num_iterations - last_tenth)
+    state, metrics = lanes.iterate(state, stacked, last_tenth)
     jax.block_until_ready(state)
     done = time.perf_counter()
+    greedy = np.mean(lanes.get(lanes.evaluate(state.learner.params, keys, 0.0)).returns)
+    returns = mean_return(lanes.get(metrics))
+    plan = lanes.plan.describe()
+    return Timed(compiled - begin, filled - compiled, done - filled, returns, float(greedy), plan)
 
-    found = lanes.get(metrics)
-    steps = seeds * (config.prefill_steps * num_envs + config.num_iterations * config.steps_per_iteration)
-    return {
-        "peer": "purejaxdqn",
-        "env": config.env,
-        "seeds": seeds,
-        "num_envs": num_envs,
-        "total_steps": steps,
-        "compile_seconds": round(compiled - begin, 3),
-        "run_seconds": round(done - compiled, 3),
-        "steps_per_second": round(steps / (done - compiled), 1),
-        "returns_last_tenth": round(float(found.return_sum.sum() / max(found.episodes.sum(), 1)), 2),
-        "updates": int(state.learner.updates.count) * seeds,
-        "plan": plan.describe(),
-        "device": jax.devices()[0].device_kind,
-        "versions": versions(),
-    }
+
+def train_on_host(config: Any, hypers: Any, seeds: list[int]) -> Timed:
+    """The same with environments on the host: one seed, and no greedy episodes."""
+    import jax
+
+    from purejaxdqn.build import build
+    from purejaxdqn.loops.host_lanes import make_host_lanes
+    from purejaxdqn.loops.lanes import repeat_hypers, seed_keys
+
+    lanes = make_host_lanes(config, build(config), tuple(seeds), 1, keep_replay=False)
+    keys, stacked = lanes.put(seed_keys(seeds)), lanes.put(repeat_hypers(hypers, 1))
+    begin = time.perf_counter()
+    state = jax.block_until_ready(lanes.init(keys, stacked))
+    filled = time.perf_counter()
+    # What is compiled here cannot be told from the little that is learnt: it is left out of the timed steps.
+    state, _ = lanes.iterate(state, stacked, 1)
+    jax.block_until_ready(state)
+    compiled = time.perf_counter()
+    state, metrics = lanes.iterate(state, stacked, config.num_iterations - 1)
+    jax.block_until_ready(state)
+    done = time.perf_counter()
+    lanes.close()
+    plan = lanes.plan.describe()
+    return Timed(compiled - filled, filled - begin, done - compiled, mean_return(lanes.get(metrics)), None, plan)
 
 
 def main() -> None:
     """Reads the command line, measures and prints one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=1, help="seeds trained at once (default: 1)")
-    parser.add_argument("--total-steps", type=int, default=300_000, help="environment steps per seed (default: 300000)")
-    parser.add_argument("--num-envs", type=int, default=10, choices=(1, 2, 5, 10), help="environments (default: 10)")
-    parser.add_argument("--learning-starts", type=int, default=10_000, help="steps before learning (default: 10000)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, gpu or tpu (default: auto)")
-    args = parser.parse_args()
-    print(json.dumps(measure(args.seeds, args.total_steps, args.num_envs, args.learning_starts, args.device)))
+    flags = parser(__doc__, 0)
+    flags.add_argument("--contest", choices=list(CONTESTS), default="purejaxrl", help="whose settings")
+    flags.add_argument("--device", choices=PLATFORMS, default="auto")
+    args = flags.parse_args()
+    contest = CONTESTS[args.contest]
+    use_platform(args.device, args.seeds, on_host=args.contest == "cleanrl-atari")
+    config, hypers = settings_of(contest, args.total_steps or contest.total_steps)
+    train = {"device": train_on_device, "host": train_on_host}[config.loop]
+    timed = train(config, hypers, [args.seed + lane for lane in range(args.seeds)])
+    import jax
+
+    learning = config.num_iterations * config.steps_per_iteration
+    steps = config.prefill_steps * config.num_envs + learning
+    say(
+        "purejaxdqn",
+        seeds=args.seeds,
+        steps=args.seeds * steps,
+        seconds=timed.learning if contest.learning_only else timed.prefill + timed.learning,
+        timed_steps=args.seeds * (learning if contest.learning_only else steps),
+        updates=args.seeds * config.num_updates,
+        compile_seconds=timed.compiling,
+        returns_last_tenth=timed.returns,
+        greedy_return=timed.greedy,
+        device=jax.devices()[0].device_kind,
+        packages=list(versions())[1:],
+        plan=timed.plan,
+    )
 
 
 if __name__ == "__main__":

@@ -1,19 +1,13 @@
 """Times PureJaxRL's DQN from a clone of its repository and prints one JSON line.
 
-The peer's code is imported from the clone and not part of this repository. Run this with an interpreter that has what
-the peer imports, which need not be the one that runs purejaxdqn:
+    PEER/bin/python -m benchmarks.peers.purejaxrl_dqn --path CLONE --seeds 16
 
-    python -m venv peer && peer/bin/pip install jax==0.10.2 gymnax==0.0.9 flashbax chex flax optax six
-    peer/bin/python benchmarks/peers/purejaxrl_dqn.py --path CLONE --seeds 16
-
-The peer was written for an older JAX: `jax.tree_map` and its relatives, removed since, are put back first. Nothing else
-about it is changed. Compilation is timed apart from the run.
+The peer's code is imported from the clone and not part of this repository. It was written for an older JAX:
+`jax.tree_map` and its relatives, removed since, are put back first. Nothing else about it is changed. Compilation is
+timed apart from the run.
 """
 
-import argparse
-import importlib.metadata
 import importlib.util
-import json
 import pathlib
 import sys
 import time
@@ -22,6 +16,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from benchmarks.peers.outcome import clone_file, parser, say
 
 
 def restore_removed_names() -> None:
@@ -40,14 +36,11 @@ def restore_removed_names() -> None:
                 setattr(module, old, new)
 
 
-def load_peer(clone: pathlib.Path) -> types.ModuleType:
-    """Imports `purejaxrl/dqn.py` of the clone, with an empty `wandb` if there is none (it only reports)."""
-    path = clone / "purejaxrl" / "dqn.py"
-    if not path.is_file():
-        raise SystemExit(f"no PureJaxRL clone at {clone}: there is no purejaxrl/dqn.py in it")
+def load_peer(path: pathlib.Path) -> types.ModuleType:
+    """Imports one file of a clone, with an empty `wandb` if there is none (it only reports)."""
     if importlib.util.find_spec("wandb") is None:
         sys.modules["wandb"] = types.ModuleType("wandb")
-    spec = importlib.util.spec_from_file_location("purejaxrl_dqn_peer", path)
+    spec = importlib.util.spec_from_file_location(f"peer_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # chex's dataclasses look their module up
@@ -77,49 +70,36 @@ def peer_config(env: str, total_steps: int) -> dict[str, Any]:
     }
 
 
-def measure(clone: pathlib.Path, seeds: int, total_steps: int, env: str, first_seed: int) -> dict[str, Any]:
-    """Compiles and runs the peer once; one seed too goes through `vmap`, as in the peer's own main."""
-    peer = load_peer(clone)
-    keys = jax.random.split(jax.random.PRNGKey(first_seed), seeds)
+def main() -> None:
+    """Reads the command line, measures and prints one JSON line."""
+    flags = parser(__doc__, 300_000)
+    flags.add_argument("--path", type=pathlib.Path, metavar="CLONE", help="a clone of PureJaxRL")
+    args = flags.parse_args()
+    restore_removed_names()
+    peer = load_peer(clone_file(args.path, "purejaxrl/dqn.py"))
+    keys = jax.random.split(jax.random.PRNGKey(args.seed), args.seeds)
 
     begin = time.perf_counter()
-    train = jax.jit(jax.vmap(peer.make_train(peer_config(env, total_steps)))).lower(keys).compile()
+    # One seed too goes through `vmap`, as in the peer's own main.
+    train = jax.jit(jax.vmap(peer.make_train(peer_config("CartPole-v1", args.total_steps)))).lower(keys).compile()
     compiled = time.perf_counter()
     out = jax.block_until_ready(train(keys))
     done = time.perf_counter()
 
-    returns = out["metrics"]["returns"]  # (seeds, iterations): the last finished episode of each environment
-    tenth = max(1, returns.shape[1] // 10)
-    all_steps = int(out["metrics"]["timesteps"][:, -1].sum())
-    return {
-        "peer": "purejaxrl",
-        "env": env,
-        "seeds": seeds,
-        "total_steps": all_steps,
-        "compile_seconds": round(compiled - begin, 3),
-        "run_seconds": round(done - compiled, 3),
-        "steps_per_second": round(all_steps / (done - compiled), 1),
-        "returns_last_tenth": round(float(jnp.mean(returns[:, -tenth:])), 2),
-        "updates": int(out["metrics"]["updates"][:, -1].sum()),
-        "device": jax.devices()[0].device_kind,
-        "versions": {
-            "python": sys.version.split()[0],
-            **{name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "gymnax", "flashbax")},
-        },
-    }
-
-
-def main() -> None:
-    """Reads the command line, measures and prints one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--path", type=pathlib.Path, required=True, metavar="CLONE", help="a clone of PureJaxRL")
-    parser.add_argument("--seeds", type=int, default=1, help="seeds trained at once (default: 1)")
-    parser.add_argument("--total-steps", type=int, default=300_000, help="environment steps per seed (default: 300000)")
-    parser.add_argument("--env", default="CartPole-v1", help="default: CartPole-v1")
-    parser.add_argument("--seed", type=int, default=0, help="the key that the seeds are split from (default: 0)")
-    args = parser.parse_args()
-    restore_removed_names()
-    print(json.dumps(measure(args.path, args.seeds, args.total_steps, args.env, args.seed)))
+    metrics = out["metrics"]
+    returns = metrics["returns"]  # (seeds, iterations): the last finished episode of each environment
+    say(
+        "purejaxrl",
+        seeds=args.seeds,
+        steps=int(metrics["timesteps"][:, -1].sum()),
+        seconds=done - compiled,
+        updates=int(metrics["updates"][:, -1].sum()),
+        compile_seconds=compiled - begin,
+        returns_last_tenth=round(float(jnp.mean(returns[:, -max(1, returns.shape[1] // 10) :])), 2),
+        greedy_return=None,
+        device=jax.devices()[0].device_kind,
+        packages=("jax", "jaxlib", "flax", "gymnax", "flashbax"),
+    )
 
 
 if __name__ == "__main__":
