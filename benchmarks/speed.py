@@ -121,7 +121,7 @@ def line(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Reads the command line, measures, writes results/speed.json after every contest and prints a line for each."""
+    """Reads the command line, measures, writes results/peers.json after every contest and prints a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, required=True, metavar="FOLDER", help="the peers' environments")
     parser.add_argument(
