@@ -1,6 +1,7 @@
 # make            what can be made
 # make train      set-up from the lock if needed, then a DQN on CartPole-v1
 # make test       set-up, lint, types and tests
+# make bench-quick  is it slower than it was? ratios against a fixed plain loop, in under 3 minutes
 #
 # Variables: PYTHON=python3.12   the interpreter that makes the environment (3.11 or newer)
 #            VENV=.venv          where the environment is
@@ -49,7 +50,7 @@ install_run = $(PIP) $(addprefix -r ,$(run_locks)) && $(PIP) --no-deps -e .
 install_dev = $(PIP) $(addprefix -r ,$(dev_locks)) && $(PIP) --no-deps -e .
 endif
 
-.PHONY: help setup setup-dev train test lint format types pytest test-learning relock clean
+.PHONY: help setup setup-dev train test lint format types pytest test-learning bench-quick relock clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -103,6 +104,9 @@ pytest: $(dev_stamp)
 
 test-learning: $(dev_stamp)
 	$(BIN)/python -m pytest -m learning
+
+bench-quick: $(run_stamp)
+	$(BIN)/python -m benchmarks.quick
 
 relock:
 	requirements/relock.sh

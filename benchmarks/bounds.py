@@ -83,6 +83,10 @@ class Bounds:
         size = next((size for size in self.sizes if size >= footprint), self.sizes[-1])
         return 2 * size / self.seconds[f"bytes {size}"]
 
+    def least_products(self, products: Mapping[Shape, int]) -> float:
+        """Seconds of products alone, each at the rate of its shape."""
+        return sum(times * self.seconds[f"product {size_name(shape)}"] for shape, times in products.items())
+
     def least_seconds(self, products: Mapping[Shape, int], moved: int, footprint: int) -> tuple[float, str]:
         """The bound of some work, and what sets it.
 
@@ -91,9 +95,7 @@ class Bounds:
           moved: bytes that have to be read or written.
           footprint: bytes of what they are taken from.
         """
-        multiply = sum(times * self.seconds[f"product {size_name(shape)}"] for shape, times in products.items())
-        move = moved / self.bandwidth(footprint)
-        return max((multiply, "products"), (move, "bytes"))
+        return max((self.least_products(products), "products"), (moved / self.bandwidth(footprint), "bytes"))
 
     def summary(self) -> dict[str, Any]:
         """For a result file: operations and bytes per second."""
@@ -157,13 +159,15 @@ def main() -> None:
     """Measures, writes results/bounds.json and prints the rates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=PLATFORMS, default="auto")
+    parser.add_argument("--small", action="store_true", help="short timings, to try the script")
     parser.add_argument("--seconds", type=float, default=0.3, help="of one timing (default: 0.3)")
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--name", default="bounds", help="result file (default: bounds)")
     args = parser.parse_args()
     use_platform(args.device, 1)
     shapes = [SQUARE, (1024, 1024, 1024), (128, 120, 84), (84, 120, 128), (120, 4, 128), (32, 3136, 512)]
-    found = take_turns(bound_timers(shapes, SIZES, args.seconds), args.repetitions)
+    seconds, repetitions = (0.02, 2) if args.small else (args.seconds, args.repetitions)
+    found = take_turns(bound_timers(shapes, SIZES, seconds), repetitions)
     bounds = Bounds(medians(found)).summary()
     for name, rate in bounds["operations_per_second"].items():
         print(f"{name:20} {rate / 1e9:10.1f} GFLOP/s")

@@ -50,6 +50,11 @@ def run(command: list[str], environment: Mapping[str, str] | None = None) -> Fin
         return Finished(output.read(), seconds, usage.ru_maxrss * 1024)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, as one says it."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def last_json(text: str) -> dict[str, Any]:
     """The last line of a command's output that is a JSON object."""
     lines = [line for line in text.splitlines() if line.startswith("{")]

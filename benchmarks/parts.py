@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from benchmarks.bounds import SIZES, SQUARE, Bounds, Shape, bound_timers, count_products, operations, size_name
-from benchmarks.common import write_result
+from benchmarks.common import counted, write_result
 from benchmarks.learners import FRAMES, learners, make_act, make_update
 from benchmarks.replay import Rows, cartpole_rows, filled, make_replays, sample_once
 from benchmarks.timing import Body, loop_timer, medians, take_turns
@@ -71,7 +71,7 @@ def environments(small: bool) -> Iterator[Part]:
         for num_envs in (10,) if small else (1, 10, 256):
             state, _ = env.reset(jax.random.key(0), num_envs)
             size = tree_bytes(state)
-            words = f"{name}, {num_envs} environments"
+            words = f"{name}, {counted(num_envs, 'environment')}"
             yield Part(words, step_body(env, num_envs), state, 2 * size, size, steps=num_envs)
 
 
@@ -96,7 +96,8 @@ def acting(small: bool) -> Iterator[Part]:
             size = tree_bytes((params, obs))
             # A copy: the parameters are given away.
             carry = jax.tree.map(jnp.copy, (params, obs))
-            yield Part(f"{name}, {num_envs} environments", act_body(act), carry, size, size, products, num_envs)
+            where = f"{name}, {counted(num_envs, 'environment')}"
+            yield Part(where, act_body(act), carry, size, size, products, num_envs)
 
 
 def act_body(act: Callable[[Any, Array, Array], Array]) -> Body:

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks import pages, sweep_page
+from benchmarks import pages, performance, sweep_page
 from benchmarks.common import read_result as load
 from benchmarks.pages import source, tidy
 from purejaxdqn.folder import write_atomically
@@ -61,7 +61,9 @@ def learning_table() -> str:
 
 
 def speed_table() -> str:
-    """Steps per second beside the peers."""
+    """Steps per second beside the peers: of all contests, or else of the two that were measured first."""
+    if load("peers") is not None:
+        return performance.peers_table("")
     result = load("speed")
     if result is None:
         return ""
@@ -189,7 +191,7 @@ TABLES: dict[str, Callable[[], str]] = {
 TABLES |= {"atari": atari_table, "host": host_table}
 FAMILY = ("CartPole-v1", "Breakout-MinAtar", "DeepSea-bsuite")
 TABLES |= {f"family-{env}": partial(family_table, env) for env in FAMILY}
-TABLES |= pages.TABLES | sweep_page.TABLES
+TABLES |= pages.TABLES | performance.TABLES | sweep_page.TABLES
 
 
 def fill(text: str) -> str:
@@ -272,6 +274,7 @@ def main() -> int:
     for env in FAMILY:
         draw_family(env, IMAGES / f"family-{env}.png")
     pages.draw(IMAGES)
+    performance.draw(IMAGES)
     return 0
 
 

@@ -2,12 +2,12 @@
 
 python -m benchmarks.solved [--peers PEERS] [--env CartPole-v1 MountainCar-v0]
 
-Solved is a mean return of 20 greedy episodes of at least the task's bar, looked at every 5,000 environment steps (10,000
-in MountainCar). Ours is `python -m purejaxdqn.train` with its default recipe, from the start of the process to the row
-of metrics.csv that has the evaluation, evaluations included; theirs are tuned for the task (see peers/sb3_solved.py),
-and their evaluations' time is taken off. Each repetition has another seed and begins with an empty compilation cache:
-the first run of a program fills it (cold), the second finds it (warm), SBX's too. A seed that does not get there counts
-with its whole run. Flags that are not below are given to `purejaxdqn.train`.
+Solved is a mean return of 20 greedy episodes of at least the task's bar, looked at every 5,000 environment steps, in
+MountainCar every 10,000. Ours is `python -m purejaxdqn.train` with its default recipe, from the start of the process to
+the row of metrics.csv that has the evaluation, evaluations included; theirs are tuned for the task (see
+peers/sb3_solved.py), and their evaluations' time is taken off. Each repetition has another seed and begins with an
+empty compilation cache: the first run of a program fills it (cold), the second finds it (warm), SBX's too. A seed that
+does not get there counts with its whole run. Flags that are not below are given to `purejaxdqn.train`.
 """
 
 import argparse

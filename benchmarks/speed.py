@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import commit, last_json, read_result, run, write_result
+from benchmarks.common import commit, counted, last_json, read_result, run, write_result
 from benchmarks.peers.contests import CONTESTS, Contest
 from benchmarks.peers.environments import interpreter
 from benchmarks.timing import take_turns
@@ -113,7 +113,7 @@ def line(found: dict[str, Any]) -> str:
     mine, other = found["sides"].values()
     bar = f" (bar {found['bar']:g})" if found["bar"] else ""
     return (
-        f"{found['peer']}, {found['seeds']} seeds: {mine['steps_per_second']:,.0f} against "
+        f"{found['peer']}, {counted(found['seeds'], 'seed')}: {mine['steps_per_second']:,.0f} against "
         f"{other['steps_per_second']:,.0f} steps/s, {found['ratio']:.2f} ×{bar}; returns "
         f"{mine['returns_last_tenth']} and {other['returns_last_tenth']} in training, "
         f"{mine['greedy_return']} and {other['greedy_return']} greedy"
@@ -146,7 +146,7 @@ def main() -> None:
             continue
         for seeds in [n for n in args.seeds or contest.seeds if n == 1 or len(contest.seeds) > 1]:
             found = measure(name, python, clone, seeds, args)
-            contests[f"{name}, {seeds} seed{'s' * (seeds > 1)}"] = found
+            contests[f"{name}, {counted(seeds, 'seed')}"] = found
             print(line(found), flush=True)
             what = "environment steps per second of all seeds together, whole training loop, beside peers"
             write_result(args.name, what, {"repetitions": args.repetitions, "contests": contests})

@@ -56,10 +56,21 @@ def loop_timer(body: Body, carry: Any, seconds: float) -> Callable[[], float]:
         held[0] = jax.block_until_ready(loop(held[0], trips))
         return time.perf_counter() - begin
 
-    # The first call compiles; then twice as many until a timing is long enough to tell the trips of a whole one.
+    return calibrated(run, seconds)
+
+
+def calibrated(run: Callable[[int], float], seconds: float) -> Callable[[], float]:
+    """A contender: seconds of one trip, of as many as take about `seconds`.
+
+    Args:
+      run: (trips) -> seconds of them all.
+      seconds: of one timing.
+    """
+    # The first call compiles; then twice as many trips until a timing is long enough to tell those of a whole one. The
+    # quickest of three, for one that had to wait would make timings of a few trips, which are all overhead.
     run(1)
     trips = 1
-    while (spent := run(trips)) < min(0.02, seconds):
+    while (spent := min(run(trips) for _ in range(3))) < min(0.02, seconds):
         trips *= 2
     trips = max(1, round(trips * seconds / spent))
     return lambda: run(trips) / trips

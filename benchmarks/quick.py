@@ -1,0 +1,109 @@
+"""A guard against slowdowns: the library's loop over the plain one of `benchmarks.baseline`, in turns.
+
+python -m benchmarks.quick        (make bench-quick)
+
+Ratios, never absolute times: both do the same work in one process on at most two cores, and the median over repetitions
+of their ratio is held against a floor. Exits with 1 where it is below.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.common import counted, last_json, run
+from purejaxdqn.devices import use_platform
+
+# Updates per second of the library over those of the baseline, by lanes. Preliminary: set well below what a machine
+# with other work showed. They are to be four fifths of the medians of ten calls on two cores with nothing else to do.
+FLOORS = {1: 0.7, 8: 0.9}
+CORES = 2
+ITERATIONS, REPETITIONS = 1_000, 15
+
+
+def library(lanes: int, iterations: int) -> Callable[[], float]:
+    """A contender: seconds of so many iterations of purejaxdqn at the baseline's settings."""
+    import jax
+
+    from benchmarks.peers.contests import CONTESTS
+    from benchmarks.peers.ours_dqn import settings_of
+    from purejaxdqn.loops.device import make_agent
+    from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
+
+    config, hypers = settings_of(CONTESTS["purejaxrl"], 10**8)
+    agent = make_agent(config)
+    program = make_lanes(agent, make_plan(agent, lanes))
+    stacked = program.put(repeat_hypers(hypers, lanes))
+    held: list[Any] = [program.init(program.put(seed_keys(list(range(lanes)))), stacked)]
+
+    def go_on() -> float:
+        jax.block_until_ready(held[0])
+        begin = time.perf_counter()
+        held[0], _ = program.iterate(held[0], stacked, iterations)
+        jax.block_until_ready(held[0])
+        return time.perf_counter() - begin
+
+    return go_on
+
+
+def plain(lanes: int, iterations: int) -> Callable[[], float]:
+    """A contender: seconds of so many iterations of the baseline."""
+    import jax
+
+    from benchmarks import baseline
+
+    run_on = jax.jit(baseline.iterate, static_argnums=1, donate_argnums=0)
+    held: list[Any] = [jax.vmap(baseline.init)(jax.random.split(jax.random.key(0), lanes))]
+
+    def go_on() -> float:
+        jax.block_until_ready(held[0])
+        begin = time.perf_counter()
+        held[0] = jax.block_until_ready(run_on(held[0], iterations))
+        return time.perf_counter() - begin
+
+    return go_on
+
+
+def measure(lanes: int, iterations: int, repetitions: int) -> dict[str, Any]:
+    """Both in turns, in this process; the first turn compiles and does not count."""
+    from benchmarks.timing import medians, take_turns
+
+    use_platform("cpu", min(CORES, lanes))
+    contenders = {"library": library(lanes, iterations), "baseline": plain(lanes, iterations)}
+    found = {name: seconds[1:] for name, seconds in take_turns(contenders, repetitions + 1).items()}
+    ratios = [b / a for a, b in zip(found["library"], found["baseline"], strict=True)]
+    micros = {name: round(value / iterations / lanes * 1e6, 1) for name, value in medians(found).items()}
+    return {"lanes": lanes, "ratio": round(statistics.median(ratios), 3), "microseconds_an_update": micros}
+
+
+def main() -> int:
+    """Prints a line for each number of lanes; 1 where a ratio is below its floor."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lanes", type=int, choices=list(FLOORS), help="one of them, in this process, as JSON")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of one timing of a lane")
+    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
+    args = parser.parse_args()
+    size = ["--iterations", str(args.iterations), "--repetitions", str(args.repetitions)]
+    if args.lanes:
+        print(json.dumps(measure(args.lanes, args.iterations, args.repetitions)))
+        return 0
+    slow = False
+    for lanes, floor in FLOORS.items():
+        # A process each: cores become devices once and for all.
+        found = last_json(run([sys.executable, "-m", "benchmarks.quick", "--lanes", str(lanes), *size]).output)
+        slow = slow or found["ratio"] < floor
+        verdict = "too slow" if found["ratio"] < floor else "ok"
+        each = found["microseconds_an_update"]
+        print(
+            f"{counted(lanes, 'lane')}: {found['ratio']:.2f} times the baseline's speed (floor {floor:g}): "
+            f"{verdict}; {each['library']:.0f} and {each['baseline']:.0f} µs an update",
+            flush=True,
+        )
+    return int(slow)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
