@@ -10,6 +10,7 @@ what they time, in turns with it, and say what share of the bound was reached.
 import argparse
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ def size_name(shape: Shape) -> str:
     return " × ".join(map(str, shape))
 
 
+@cache
 def product_timer(shape: Shape, seconds: float) -> Callable[[], float]:
     """A contender: seconds of one product [m, k] × [k, n], half of them of [m, n] × [n, k]."""
     m, k, n = shape
@@ -56,6 +58,7 @@ def product_timer(shape: Shape, seconds: float) -> Callable[[], float]:
     return lambda: timer() / 2
 
 
+@cache
 def bytes_timer(size: int, seconds: float) -> Callable[[], float]:
     """A contender: seconds of reading and writing an array of `size` bytes."""
     return loop_timer(lambda i, x: x + jnp.float32(1) * i, jnp.zeros(size // 4, jnp.float32), seconds)

@@ -36,9 +36,7 @@ def learners(small: bool) -> dict[str, Settings]:
     for algo in ("double", "dueling", "noisy", "c51", "qr-dqn", "iqn", "fqf", "m-dqn", "rainbow"):
         found[f"{algo}, MLP 120-84 with layer norm"] = with_spec("cartpole", algo, mlp)
     found["DQN, MinAtar's CNN"] = with_spec("breakout-minatar", "dqn", {"network": "minatar-cnn"})
-    config, hypers = make_settings(RECIPES["nature-dqn"])
-    for network, words in (("nature-cnn", "Nature's CNN"), ("impala-cnn", "IMPALA's CNN")):
-        found[f"DQN, {words}"] = (config.replace(network=network), hypers, FRAMES)
+    found["DQN, Nature's CNN"] = (*make_settings(RECIPES["nature-dqn"]), FRAMES)
     return found
 
 

@@ -21,7 +21,7 @@ from jax import Array
 
 from benchmarks.bounds import SIZES, SQUARE, Bounds, Shape, bound_timers, count_products, operations, size_name
 from benchmarks.common import counted, write_result
-from benchmarks.learners import FRAMES, learners, make_act, make_update
+from benchmarks.learners import FRAMES, PLAIN, learners, make_act, make_update
 from benchmarks.replay import Rows, cartpole_rows, filled, make_replays, sample_once
 from benchmarks.timing import Body, loop_timer, medians, take_turns
 from purejaxdqn.build import build_env, build_model
@@ -90,7 +90,7 @@ def acting(small: bool) -> Iterator[Part]:
     """The network on the observations of E environments, and ε-greedy actions."""
     for name, (config, _, spec) in learners(small).items():
         act, params = make_act(config, spec), build_model(config, spec)[0].init(jax.random.key(0))
-        for num_envs in (10,) if small else (1, 10, 256) if config.network != "nature-cnn" else (8,):
+        for num_envs in (1, 10, 256) if name == PLAIN and not small else (10,):
             obs = jnp.ones((num_envs, *spec.obs_shape), spec.obs_dtype)
             products = count_products(act, params, obs, jax.random.key(0))
             size = tree_bytes((params, obs))
@@ -107,7 +107,7 @@ def act_body(act: Callable[[Any, Array, Array], Array]) -> Body:
         params, obs = carry
         action = act(params, obs, trip_key(trip))
         # Never so, which no compiler can know: the same observations every time would be taken out of the loop.
-        return params, jnp.where(jnp.sum(action) < 0, obs[::-1], obs)
+        return params, jnp.where(jnp.sum(action) < 0, jnp.zeros_like(obs), obs)
 
     return body
 
@@ -126,16 +126,17 @@ def learner(small: bool) -> Iterator[Part]:
 def replays(small: bool) -> Iterator[Part]:
     """A write of a row of every environment, and a sample with the update of its priorities."""
     for capacity in (2_000,) if small else (10_000, 100_000, 1_000_000):
-        for batch_size in (32,) if small else (32, 128, 512):
+        for batch_size in (32, 128, 512) if capacity == 100_000 else (128,):
             of_rows = make_replays(capacity, [FAN_OUT], batch_size)
             for kind, replay in zip(("uniform", "prioritized"), of_rows.values(), strict=True):
-                yield from replay_parts(kind, replay, cartpole_rows, capacity, batch_size)
+                write, sample = replay_parts(kind, replay, cartpole_rows, capacity, batch_size)
+                yield from (write, sample) if batch_size == 128 else (sample,)
     for capacity in (400,) if small else (10_000, 100_000):
         store = frame_store(capacity // GAMES, GAMES, n_step=3, spec=FRAMES)
         yield from replay_parts("frames", uniform(store, 32), game_rows, capacity, 32)
 
 
-def replay_parts(kind: str, replay: Replay, rows: Rows, capacity: int, batch_size: int) -> Iterator[Part]:
+def replay_parts(kind: str, replay: Replay, rows: Rows, capacity: int, batch_size: int) -> tuple[Part, Part]:
     """The two parts of one replay, full."""
     memory = filled(replay, capacity, rows)
     row = jax.eval_shape(rows, 0)
@@ -144,8 +145,9 @@ def replay_parts(kind: str, replay: Replay, rows: Rows, capacity: int, batch_siz
     batch = jax.eval_shape(lambda: replay.sample(memory, jax.random.key(0), Hypers())[0])
     where, size = f"{kind}, {capacity:,} transitions", tree_bytes(memory)
     start = (jax.tree.map(jnp.copy, memory), jnp.float32(0))
-    yield Part(f"write {row.action.size}, {where}", lambda i, m: replay.add(m, rows(i)), memory, 2 * row_bytes, size)
-    yield Part(f"sample {batch_size}, {where}", partial(sample_once, replay), start, 2 * tree_bytes(batch), size)
+    write = Part(f"write {row.action.size}, {where}", lambda i, m: replay.add(m, rows(i)), memory, 2 * row_bytes, size)
+    sample = partial(sample_once, replay)
+    return write, Part(f"sample {batch_size}, {where}", sample, start, 2 * tree_bytes(batch), size)
 
 
 def game_rows(i: int | Array) -> Row:
@@ -206,7 +208,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--device", choices=PLATFORMS, default="auto")
     parser.add_argument("--small", action="store_true", help="a few small parts, to try the script")
-    parser.add_argument("--seconds", type=float, default=0.1, help="of one timing (default: 0.1)")
+    parser.add_argument("--seconds", type=float, default=0.05, help="of one timing (default: 0.05)")
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--name", default="parts", help="result file (default: parts)")
     args = parser.parse_args()

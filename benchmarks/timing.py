@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+MOST_TRIPS = 2**28
+"""Of a loop that does something, in the shortest timing."""
 Body = Callable[[Array, Any], Any]
 """(trip, carry) -> carry: what one trip of a compiled loop does."""
 
@@ -65,6 +67,9 @@ def calibrated(run: Callable[[int], float], seconds: float) -> Callable[[], floa
     Args:
       run: (trips) -> seconds of them all.
       seconds: of one timing.
+
+    Raises:
+      RuntimeError: where a trip takes no time.
     """
     # The first call compiles; then twice as many trips until a timing is long enough to tell those of a whole one. The
     # quickest of three, for one that had to wait would make timings of a few trips, which are all overhead.
@@ -72,5 +77,7 @@ def calibrated(run: Callable[[int], float], seconds: float) -> Callable[[], floa
     trips = 1
     while (spent := min(run(trips) for _ in range(3))) < min(0.02, seconds):
         trips *= 2
+        if trips > MOST_TRIPS:
+            raise RuntimeError(f"{trips:,} trips take {spent:.4f} s: the compiler has left nothing of this loop")
     trips = max(1, round(trips * seconds / spent))
     return lambda: run(trips) / trips

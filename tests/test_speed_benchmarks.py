@@ -77,6 +77,11 @@ def test_a_call_that_had_to_wait_does_not_shorten_the_timings():
     assert timer() == pytest.approx(1e-5) and calls[-1] == 10_000
 
 
+def test_a_loop_of_which_nothing_is_left_is_no_timing():
+    with pytest.raises(RuntimeError, match="left nothing"):
+        calibrated(lambda trips: 1e-4, seconds=0.1)
+
+
 @pytest.mark.parametrize("name", CONTESTS)
 def test_ours_reads_every_setting_of_a_contest(name):
     contest = CONTESTS[name]
