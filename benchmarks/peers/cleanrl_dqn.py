@@ -22,8 +22,6 @@ import numpy as np
 
 from benchmarks.peers.outcome import clone_file, mean_of_last_tenth, parser, say
 
-CARTPOLE_FLAGS: list[str] = []
-"""None: the script's own."""
 ATARI_FLAGS = ["--buffer-size", "20000", "--learning-starts", "2000"]
 STARTS = {"dqn_jax": 10_000, "dqn_atari_jax": 2_000}
 FREQUENCY = {"dqn_jax": 10, "dqn_atari_jax": 4}
@@ -54,7 +52,7 @@ def main() -> None:
     args = flags.parse_args()
     name = "dqn_atari_jax" if args.atari else "dqn_jax"
     script = clone_file(args.path, f"cleanrl/{name}.py").resolve()
-    more = ATARI_FLAGS if args.atari else CARTPOLE_FLAGS
+    more = ATARI_FLAGS if args.atari else []
     for old, new in (("bool8", np.bool_), ("float_", np.float64)):
         if not hasattr(np, old):
             setattr(np, old, new)

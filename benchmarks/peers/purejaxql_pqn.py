@@ -7,14 +7,12 @@ would take as long as much of the training. Compilation is timed apart from the 
 """
 
 import pathlib
-import time
 
 import jax
-import jax.numpy as jnp
 from omegaconf import OmegaConf
 
+from benchmarks.peers.jax_peer import compile_and_run, load_peer, mean_of_newest
 from benchmarks.peers.outcome import clone_file, parser, say
-from benchmarks.peers.purejaxrl_dqn import load_peer
 
 
 def main() -> None:
@@ -28,24 +26,16 @@ def main() -> None:
     length = {"TOTAL_TIMESTEPS": args.total_steps, "TOTAL_TIMESTEPS_DECAY": args.total_steps}
     config = {**settings, **length, "TEST_DURING_TRAINING": False, "WANDB_MODE": "disabled"}
     peer = load_peer(clone_file(args.path, "purejaxql/pqn_gymnax.py"))
-    keys = jax.random.split(jax.random.PRNGKey(args.seed), args.seeds)
-
-    begin = time.perf_counter()
-    train = jax.jit(jax.vmap(peer.make_train(config))).lower(keys).compile()
-    compiled = time.perf_counter()
-    out = jax.block_until_ready(train(keys))
-    done = time.perf_counter()
-
-    metrics = out["metrics"]
-    returns = metrics["returned_episode_returns"]  # (seeds, phases): the last finished episode of each environment
+    ran = compile_and_run(peer.make_train(config), args.seed, args.seeds)
+    metrics = ran.out["metrics"]
     say(
         "purejaxql",
         seeds=args.seeds,
         steps=int(metrics["env_step"][:, -1].sum()),
-        seconds=done - compiled,
+        seconds=ran.seconds,
         updates=int(metrics["grad_steps"][:, -1].sum()),
-        compile_seconds=compiled - begin,
-        returns_last_tenth=round(float(jnp.mean(returns[:, -max(1, returns.shape[1] // 10) :])), 2),
+        compile_seconds=ran.compile_seconds,
+        returns_last_tenth=mean_of_newest(metrics["returned_episode_returns"]),
         greedy_return=None,
         device=jax.devices()[0].device_kind,
         packages=("jax", "jaxlib", "flax", "optax", "gymnax"),

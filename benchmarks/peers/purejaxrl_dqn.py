@@ -7,16 +7,12 @@ The peer's code is imported from the clone and not part of this repository. It w
 timed apart from the run.
 """
 
-import importlib.util
 import pathlib
-import sys
-import time
-import types
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from benchmarks.peers.jax_peer import compile_and_run, load_peer, mean_of_newest
 from benchmarks.peers.outcome import clone_file, parser, say
 
 
@@ -34,18 +30,6 @@ def restore_removed_names() -> None:
                 getattr(module, old)
             except AttributeError:
                 setattr(module, old, new)
-
-
-def load_peer(path: pathlib.Path) -> types.ModuleType:
-    """Imports one file of a clone, with an empty `wandb` if there is none (it only reports)."""
-    if importlib.util.find_spec("wandb") is None:
-        sys.modules["wandb"] = types.ModuleType("wandb")
-    spec = importlib.util.spec_from_file_location(f"peer_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # chex's dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def peer_config(env: str, total_steps: int) -> dict[str, Any]:
@@ -77,25 +61,16 @@ def main() -> None:
     args = flags.parse_args()
     restore_removed_names()
     peer = load_peer(clone_file(args.path, "purejaxrl/dqn.py"))
-    keys = jax.random.split(jax.random.PRNGKey(args.seed), args.seeds)
-
-    begin = time.perf_counter()
-    # One seed too goes through `vmap`, as in the peer's own main.
-    train = jax.jit(jax.vmap(peer.make_train(peer_config("CartPole-v1", args.total_steps)))).lower(keys).compile()
-    compiled = time.perf_counter()
-    out = jax.block_until_ready(train(keys))
-    done = time.perf_counter()
-
-    metrics = out["metrics"]
-    returns = metrics["returns"]  # (seeds, iterations): the last finished episode of each environment
+    ran = compile_and_run(peer.make_train(peer_config("CartPole-v1", args.total_steps)), args.seed, args.seeds)
+    metrics = ran.out["metrics"]
     say(
         "purejaxrl",
         seeds=args.seeds,
         steps=int(metrics["timesteps"][:, -1].sum()),
-        seconds=done - compiled,
+        seconds=ran.seconds,
         updates=int(metrics["updates"][:, -1].sum()),
-        compile_seconds=compiled - begin,
-        returns_last_tenth=round(float(jnp.mean(returns[:, -max(1, returns.shape[1] // 10) :])), 2),
+        compile_seconds=ran.compile_seconds,
+        returns_last_tenth=mean_of_newest(metrics["returns"]),
         greedy_return=None,
         device=jax.devices()[0].device_kind,
         packages=("jax", "jaxlib", "flax", "gymnax", "flashbax"),

@@ -6,12 +6,11 @@ Only the length is set. Its evaluations during training are replaced by nothing,
 policy is evaluated once at the end, on 128 episodes as it does itself (ε = 0.005).
 """
 
-import time
-
 import jax
 import jax.numpy as jnp
 from rejax import get_algo
 
+from benchmarks.peers.jax_peer import compile_and_run
 from benchmarks.peers.outcome import parser, say
 
 
@@ -21,23 +20,17 @@ def main() -> None:
     algo = get_algo("dqn").create(env="CartPole-v1", total_timesteps=args.total_steps)
     evaluate = algo.eval_callback
     algo = algo.replace(eval_callback=lambda algo, state, key: jnp.zeros(()))
-    keys = jax.random.split(jax.random.PRNGKey(args.seed), args.seeds)
-
-    begin = time.perf_counter()
-    train = jax.jit(jax.vmap(lambda key: algo.train(key)[0])).lower(keys).compile()
-    compiled = time.perf_counter()
-    state = jax.block_until_ready(train(keys))
-    done = time.perf_counter()
-
+    ran = compile_and_run(lambda key: algo.train(key)[0], args.seed, args.seeds, one_alone=True)
+    state = ran.out
     _, returns = jax.vmap(lambda state: evaluate(algo, state, state.rng))(state)
     steps = int(state.global_step.sum())
     say(
         "rejax",
         seeds=args.seeds,
         steps=steps,
-        seconds=done - compiled,
+        seconds=ran.seconds,
         updates=int(state.q_ts.step.sum()),
-        compile_seconds=compiled - begin,
+        compile_seconds=ran.compile_seconds,
         returns_last_tenth=None,
         greedy_return=float(returns.mean()),
         device=jax.devices()[0].device_kind,
