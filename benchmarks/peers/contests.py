@@ -106,8 +106,8 @@ CONTESTS: dict[str, Contest] = {
         seeds=(1, 16),
         bars={1: 1.5},
         clone="mttga/purejaxql",
-        differs="its own main vmaps a single seed, too, and so it is run; its tests during training are switched off; it "
-        "keeps running statistics of a batch norm that it does not use",
+        differs="its own main vmaps a single seed, too, and so it is run; its tests during training are switched off; "
+        "it keeps running statistics of a batch norm that it does not use",
     ),
     "sbx": Contest(
         "SBX's DQN",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 
 class Ran(NamedTuple):
@@ -30,7 +31,9 @@ def compile_and_run(train: Callable[[Any], Any], seed: int, seeds: int, one_alon
     """
     keys = jax.random.split(jax.random.PRNGKey(seed), seeds)
     alone = one_alone and seeds == 1
-    mapped = (lambda keys: jax.tree.map(lambda leaf: leaf[None], train(keys[0]))) if alone else jax.vmap(train)
+    mapped = (
+        (lambda keys: jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], train(keys[0]))) if alone else jax.vmap(train)
+    )
     begin = time.perf_counter()
     compiled = jax.jit(mapped).lower(keys).compile()
     start = time.perf_counter()
