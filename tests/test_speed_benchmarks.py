@@ -122,13 +122,28 @@ def test_a_contest_is_won_by_the_ratio_of_medians(monkeypatch, tmp_path, capsys)
 def test_the_guard_fails_where_a_ratio_is_below_its_floor(monkeypatch, capsys):
     def answer(ratio):
         said = {"ratio": ratio, "microseconds_an_update": {"library": 1.0, "baseline": 1.0}}
-        return lambda command: common.Finished(json.dumps(said), 0.0, 0)
+        return lambda lanes, iterations, repetitions: said
 
+    monkeypatch.setattr(quick, "use_platform", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["quick"])
-    monkeypatch.setattr(quick, "run", answer(max(quick.FLOORS.values())))
+    monkeypatch.setattr(quick, "measure", answer(max(quick.FLOORS.values())))
     assert quick.main() == 0 and "too slow" not in capsys.readouterr().out
-    monkeypatch.setattr(quick, "run", answer(max(quick.FLOORS.values()) - 0.01))
+    monkeypatch.setattr(quick, "measure", answer(max(quick.FLOORS.values()) - 0.01))
     assert quick.main() == 1 and "too slow" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_guard_holds_a_slower_library_for_slower(monkeypatch):
+    """The library's contender does its work three times over, and the ratio falls to a third of what it was."""
+    fast = quick.measure(1, 100, 5)["ratio"]
+    once = quick.library
+
+    def thrice(lanes, iterations):
+        go_on = once(lanes, iterations)
+        return lambda: go_on() + go_on() + go_on()
+
+    monkeypatch.setattr(quick, "library", thrice)
+    assert quick.measure(1, 100, 5)["ratio"] < fast / 2
 
 
 def test_the_baseline_learns_what_it_is_timed_at():
