@@ -20,9 +20,8 @@ def sweep_table() -> str:
         speed = found["steps_per_second_of_the_whole_command"]
         lines.append(f"| steps/s of all lanes together, compilation and evaluations included | {speed:,.0f} |")
         if "whole_command_over_purejaxrl" in found:
-            lines.append(
-                f"| 32 seeds of PureJaxRL's `dqn.py`, vmapped, compilation left out | {found['purejaxrl_steps_per_second']:,.0f} |"
-            )
+            theirs = found["purejaxrl_steps_per_second"]
+            lines.append(f"| 32 seeds of PureJaxRL's `dqn.py`, vmapped, compilation left out | {theirs:,.0f} |")
             lines.append(f"| purejaxdqn is faster by | {found['whole_command_over_purejaxrl']:.2f} × |")
         lines.append(f"| memory at the end over that after a tenth | {found['memory_end_over_first_tenth']:.3f} |")
         lines.append(f"| the sweep's folder | {found['folder_bytes'] / 2**20:.1f} MB |")
