@@ -1,5 +1,7 @@
 """Tables of docs/sweeps.md, from results/sweep.json."""
 
+from typing import Any
+
 from benchmarks.common import read_result
 from benchmarks.pages import source
 from purejaxdqn.sweep.definition import describe_values
@@ -35,7 +37,12 @@ def sweep_table() -> str:
         found = parts["kills"]
         what = "one of two processes killed, then resumed by 1, 3 or 4: every lane once, same numbers"
         lines.append(f"| {what} | {found['passed']} of {found['of']} |")
-    return "\n".join([*lines, "", source(result, "sweep", "../")])
+    return "\n".join([*lines, "", source_of(result, [part for part in parts if part != "halving"])])
+
+
+def source_of(result: dict[str, Any], parts: list[str]) -> str:
+    """Where figures of some parts come from; the file has each part's own commit."""
+    return source(result | {"command": f"python -m benchmarks.sweep --part {' '.join(parts)}"}, "sweep", "../")
 
 
 def halving_table() -> str:
@@ -53,7 +60,7 @@ def halving_table() -> str:
             f"| {env} | {describe_values(best['values'])} | {best['iqm']:.1f} ({low:.1f} to {high:.1f}) | "
             f"{describe_values(chosen['values'])} | {chosen['iqm']:.1f} | {found['share_of_the_grid']:.0%} |"
         )
-    return "\n".join([*lines, "", source(result, "sweep", "../")])
+    return "\n".join([*lines, "", source_of(result, ["halving"])])
 
 
 TABLES = {"sweep": sweep_table, "sweep-halving": halving_table}
