@@ -72,6 +72,11 @@ class Settings:
     init_from: str | None = None
     init_which: str = "best"
 
+    @property
+    def chunk_iterations(self) -> int:
+        """Iterations between two rows of a table."""
+        return max(1, self.log_every // self.config.steps_per_iteration)
+
 
 def new_folder(out: str | None, beneath: str, env: str, held: str, what: str) -> Path:
     """The folder of a new run or sweep, made.
@@ -177,7 +182,11 @@ def settings_from_json(data: Mapping[str, Any]) -> Settings:
         # A run of before there was such a setting had its default.
         and (field.name in data or field.default is dataclasses.MISSING)
     }
-    return Settings(config=Config(**config), hypers=Hypers(**data["hypers"]), seeds=tuple(data["seeds"]), **plain)
+    # Infinity is written as a word.
+    hypers: dict[str, Any] = {
+        name: float(value) if isinstance(value, str) else value for name, value in data["hypers"].items()
+    }
+    return Settings(config=Config(**config), hypers=Hypers(**hypers), seeds=tuple(data["seeds"]), **plain)
 
 
 def write_config(folder: Path, settings: Settings, spec: EnvSpec, command: str, created: str) -> None:
@@ -223,7 +232,6 @@ def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, 
         data = json.loads(path.read_text())
         if data["format"] != FORMAT:
             raise SettingError(flag, str(folder), f"its format is {data['format']!r}, and this version reads {FORMAT}")
-        data["hypers"] = {k: float(v) if isinstance(v, str) else v for k, v in data["hypers"].items()}
         settings = settings_from_json(data)
         spec = EnvSpec(**data["env_spec"])
         return settings, spec._replace(obs_shape=tuple(spec.obs_shape)), data

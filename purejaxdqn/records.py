@@ -17,6 +17,17 @@ MARKS = tuple(int(millions * 1e6) for millions in (10, 40, 50, 100, 200))
 """Frames of the emulator at which Atari scores are compared."""
 
 
+MEANS = {
+    "episode_return": ("return_sum", "episodes"),
+    "episode_length": ("length_sum", "episodes"),
+    "loss": ("loss_sum", "updates"),
+    "q_value": ("q_sum", "updates"),
+    "abs_td_error": ("td_sum", "updates"),
+    "grad_norm": ("grad_norm_sum", "updates"),
+}
+"""Columns that are means, and the sum and the count in `Metrics` that each is made of."""
+
+
 def mean_of(rows: list[dict[str, Any]], column: str) -> float | None:
     """Mean of a column over the rows that have it."""
     values = [row[column] for row in rows if row[column] is not None]
@@ -36,12 +47,10 @@ def metric_rows(metrics: Metrics, seeds: tuple[int, ...], env_steps: int, update
             "env_steps": env_steps,
             "updates": updates,
             "episodes": int(metrics.episodes[lane]),
-            "episode_return": ratio(metrics.return_sum[lane], metrics.episodes[lane]),
-            "episode_length": ratio(metrics.length_sum[lane], metrics.episodes[lane]),
-            "loss": ratio(metrics.loss_sum[lane], metrics.updates[lane]),
-            "q_value": ratio(metrics.q_sum[lane], metrics.updates[lane]),
-            "abs_td_error": ratio(metrics.td_sum[lane], metrics.updates[lane]),
-            "grad_norm": ratio(metrics.grad_norm_sum[lane], metrics.updates[lane]),
+            **{
+                name: ratio(getattr(metrics, total)[lane], getattr(metrics, per)[lane])
+                for name, (total, per) in MEANS.items()
+            },
             "epsilon": float(metrics.epsilon[lane]),
             "eval_return": None,
             "eval_stderr": None,

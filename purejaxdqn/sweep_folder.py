@@ -39,6 +39,8 @@ LANE_COLUMNS: dict[str, str] = {
 returns are of fresh episodes, NaN where the lane was dropped. The whole sweep's table has `area` too, the mean of the
 lane's evaluations."""
 SWEEP_COLUMNS = LANE_COLUMNS | {"area": "float32"}
+SCORE_COLUMNS = {"last": "last_mean_return", "best": "best_mean_return", "area": "area"}
+"""What a sweep is ranked by -> column of its lanes."""
 
 
 def as_columns(columns: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -78,6 +80,17 @@ def sort_columns(columns: Mapping[str, np.ndarray], *keys: str) -> dict[str, np.
     """Rows in the order of some columns, the first one counting most."""
     order = np.lexsort([columns[key] for key in reversed(keys)])
     return {name: column[order] for name, column in columns.items()}
+
+
+def scores_of(lanes: Mapping[str, np.ndarray], rank_by: str) -> np.ndarray:
+    """Scores of all lanes, float64 [L], as a sweep ranks them.
+
+    One that diverged has the lowest of all, since leaving it out would flatter its setting; a dropped one has NaN.
+    """
+    found = lanes[SCORE_COLUMNS[rank_by]].astype(np.float64)
+    known = found[np.isfinite(found)]
+    ended = np.where(lanes["diverged"], known.min() if len(known) else 0.0, found)
+    return np.where(lanes["dropped_at"] >= 0, np.nan, ended)
 
 
 def read_sweep(folder: Path, flag: str = "resume") -> dict[str, Any]:

@@ -119,7 +119,7 @@ class Training:
     @property
     def chunk_iterations(self) -> int:
         """Iterations of one chunk."""
-        return max(1, self.settings.log_every // self.settings.config.steps_per_iteration)
+        return self.settings.chunk_iterations
 
     def steps_at(self, iterations: int) -> int:
         """Environment steps of each lane after a number of iterations."""

@@ -20,12 +20,11 @@ from purejaxdqn.report.contents import (
     read_json,
     short_text,
 )
-from purejaxdqn.sweep_folder import CURVES, LANES, SUMMARY, SWEEP
+from purejaxdqn.sweep_folder import CURVES, LANES, SCORE_COLUMNS, SUMMARY, SWEEP, scores_of
 
 CURVES_NEEDED = ("setting", "seed", "env_steps", "episode_return", "eval_return")
 LANES_NEEDED = ("setting", "seed", "env_steps", "dropped_at", "diverged")
 NEEDED = ("settings", "varied", "seeds", "env", "total_steps")
-SCORE_COLUMNS: Mapping[Score, str] = {"last": "last_mean_return", "best": "best_mean_return", "area": "area"}
 
 
 def is_sweep(folder: Path) -> bool:
@@ -65,14 +64,6 @@ def read_table(folder: Path, name: str, needed: tuple[str, ...]) -> dict[str, np
     if len({column.shape for column in columns.values()}) != 1 or next(iter(columns.values())).ndim != 1:
         raise damaged(folder, name, "its columns are not of one length")
     return columns
-
-
-def scores_of(lanes: Mapping[str, np.ndarray], score: Score) -> np.ndarray:
-    """Scores of all lanes, [L], as a sweep ranks them: NaN for a dropped one, the lowest for one that diverged."""
-    found = lanes[SCORE_COLUMNS[score]].astype(np.float64)
-    known = found[np.isfinite(found)]
-    ended = np.where(lanes["diverged"], known.min() if len(known) else 0.0, found)
-    return np.where(lanes["dropped_at"] >= 0, np.nan, ended)
 
 
 def assemble(

@@ -47,7 +47,7 @@ class Interrupted(Exception):
 
 
 class Stopwatch:
-    """How much of a sweep this process did, and when it last saved."""
+    """When a unit was last saved."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.last = seconds, time.monotonic()
@@ -58,6 +58,11 @@ class Stopwatch:
             return False
         self.last = time.monotonic()
         return True
+
+
+def filled_up(lanes: Sequence[int], width: int) -> list[int]:
+    """Lanes, and copies of them up to a width."""
+    return [lanes[i % len(lanes)] for i in range(width)]
 
 
 class Engine:
@@ -120,7 +125,7 @@ class Engine:
 
     def make_training(self, group: Group, lanes: Sequence[int], width: int) -> Training:
         """Lanes of a group, filled up to a width with copies that nobody looks at."""
-        padded = [lanes[i % len(lanes)] for i in range(width)]
+        padded = filled_up(lanes, width)
         seeds = tuple(self.layout.seed_of(lane) for lane in padded)
         each = [self.layout.setting_of(lane).hypers.as_arrays() for lane in padded]
         hypers: Hypers = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *each)
@@ -148,8 +153,7 @@ class Engine:
 
     def chunk_iterations(self, group: Group) -> int:
         """Iterations of a group's chunks."""
-        settings = settings_of(self.definition, self.recipe, group.config, self.layout.seeds)
-        return max(1, settings.log_every // group.config.steps_per_iteration)
+        return settings_of(self.definition, self.recipe, group.config, self.layout.seeds).chunk_iterations
 
     def forget(self, units: Sequence[Unit]) -> None:
         """Removes checkpoints that the next rung has taken what it needs of."""
@@ -211,12 +215,13 @@ class Engine:
                 raise Interrupted
             if training.iterations < until and self.watch.due():
                 self.save(training, rows, folder)
+        curves = join_columns(rows, CURVE_COLUMNS)
+        write_columns(folder / CURVES, curves)
         if last_rung:
-            write_columns(folder / CURVES, join_columns(rows, CURVE_COLUMNS))
             saved.forget(folder)
         else:
-            self.save(training, rows, folder)
-        self.write_lanes(training, lanes, join_columns(rows, CURVE_COLUMNS), unit, folder)
+            saved.save(folder, training.snapshot())
+        self.write_lanes(training, lanes, curves, unit, folder)
         training.lanes.close()
 
     def start(
@@ -238,8 +243,7 @@ class Engine:
         if unit.rung == 0:
             training.begin()
             return []
-        padded = [lanes[i % len(lanes)] for i in range(width)]
-        training.go_back(gather(training, padded, self.saved_lanes(previous)))
+        training.go_back(gather(training, filled_up(lanes, width), self.saved_lanes(previous)))
         return []
 
     def saved_lanes(self, units: Sequence[Unit]) -> dict[int, tuple[Path, int]]:

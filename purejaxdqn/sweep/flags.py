@@ -133,13 +133,11 @@ def typed_options(defaults: SweepOptions, given: dict[str, Any]) -> SweepOptions
       SettingError: where one is of another type.
     """
     for name, value in given.items():
-        kind = next(field.type for field in dataclasses.fields(SweepOptions) if field.name == name)
-        fits = (
-            isinstance(value, str) if "str" in str(kind) or "Literal" in str(kind) else isinstance(value, int | float)
-        )
-        require(
-            fits, name, value, f"in a file it is a {'string' if 'str' in str(kind) else 'number, or true or false'}"
-        )
+        kind = str(next(field.type for field in dataclasses.fields(SweepOptions) if field.name == name))
+        # Names of choices are a Literal, or an alias of one.
+        is_text = "str" in kind or "Literal" in kind
+        remedy = f"in a file it is a {'string' if is_text else 'number, or true or false'}"
+        require(isinstance(value, str if is_text else int | float), name, value, remedy)
     return dataclasses.replace(defaults, **given)
 
 

@@ -1,7 +1,7 @@
 """How a sweep's lanes are cut up: rungs of halving, programs that settings share, and units of work.
 
 A unit is a set of lanes of one program that one process trains side by side, and the least that is ever resumed. Which
-lanes it has depends on the sweep alone, never on how many processes there are.
+lanes it has is settled when the sweep begins; a lane's numbers do not depend on it.
 """
 
 import math

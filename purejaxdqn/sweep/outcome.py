@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from purejaxdqn.records import MEANS
 from purejaxdqn.sweep.layout import Layout
 from purejaxdqn.sweep_folder import CURVE_COLUMNS, as_columns
 from purejaxdqn.training import EVAL_STREAM, Chunk, Training
@@ -14,22 +15,14 @@ def rows_of(training: Training, chunk: Chunk, lanes: Sequence[int], layout: Layo
     m, count = chunk.metrics, len(chunk.running)
     with np.errstate(divide="ignore", invalid="ignore"):
         means = {
-            name: np.where(per > 0, np.asarray(total, np.float64) / np.asarray(per), np.nan)
-            for name, total, per in (
-                ("episode_return", m.return_sum, m.episodes),
-                ("episode_length", m.length_sum, m.episodes),
-                ("loss", m.loss_sum, m.updates),
-                ("q_value", m.q_sum, m.updates),
-                ("abs_td_error", m.td_sum, m.updates),
-                ("grad_norm", m.grad_norm_sum, m.updates),
-            )
+            name: np.where(getattr(m, per) > 0, np.asarray(getattr(m, total), np.float64) / getattr(m, per), np.nan)
+            for name, (total, per) in MEANS.items()
         }
     kept = chunk.running & (np.arange(count) < len(lanes))
-    settings = layout.setting_of
     all_lanes = np.array([*lanes, *[-1] * (count - len(lanes))])
     columns = {
         "lane": all_lanes,
-        "setting": [settings(lane).number for lane in all_lanes],
+        "setting": [layout.setting_of(lane).number for lane in all_lanes],
         "seed": training.settings.seeds,
         "env_steps": np.full(count, training.env_steps),
         "updates": np.full(count, training.updates),
@@ -56,16 +49,15 @@ def newest_scores(training: Training, lanes: Sequence[int], curves: Mapping[str,
     assert training.best is not None
     scores = np.array(training.best.score[: len(lanes)], float)
     evaluated = np.isfinite(curves["eval_return"])
-    for place, lane in enumerate(lanes):
-        mine = curves["eval_return"][evaluated & (curves["lane"] == lane)]
-        scores[place] = mine[-1] if len(mine) else scores[place]
+    # Lanes are in order; of several rows of one lane the last one stays.
+    scores[np.searchsorted(lanes, curves["lane"][evaluated])] = curves["eval_return"][evaluated]
     return np.where(training.endings.diverged[: len(lanes)], np.nan, scores)
 
 
 def best_place(scores: np.ndarray, settings: Sequence[int], setting: int) -> int:
     """Place of the best lane of a setting."""
-    mine = np.array(settings) == setting
-    return int(np.argmax(np.where(mine, np.nan_to_num(scores, nan=-np.inf), -np.inf) + np.where(mine, 0.0, -np.inf)))
+    places = np.flatnonzero(np.array(settings) == setting)
+    return int(places[np.argmax(np.nan_to_num(scores[places], nan=-np.inf))])
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -31,6 +31,7 @@ from purejaxdqn.sweep_folder import (
     as_columns,
     join_columns,
     read_columns,
+    scores_of,
     sort_columns,
     write_columns,
 )
@@ -38,8 +39,8 @@ from purejaxdqn.sweep_folder import (
 Columns = dict[str, np.ndarray]
 
 
-def merge(folder: Path, units: Sequence[Unit]) -> tuple[Columns, Columns]:
-    """Writes the whole sweep's tables from those of its units, and returns them: curves and lanes."""
+def merge(folder: Path, units: Sequence[Unit]) -> Columns:
+    """Writes the whole sweep's tables from those of its units, and returns that of its lanes."""
     paths = [folder / UNITS / unit.name for unit in units]
     curves = join_columns([read_columns(path / CURVES) for path in paths], CURVE_COLUMNS)
     curves = sort_columns(curves, "lane", "env_steps")
@@ -52,7 +53,7 @@ def merge(folder: Path, units: Sequence[Unit]) -> tuple[Columns, Columns]:
     lanes = as_columns(lanes, SWEEP_COLUMNS)
     write_columns(folder / CURVES, curves)
     write_columns(folder / LANES, lanes)
-    return curves, lanes
+    return lanes
 
 
 def areas(curves: Mapping[str, np.ndarray], lanes: np.ndarray) -> np.ndarray:
@@ -64,25 +65,11 @@ def areas(curves: Mapping[str, np.ndarray], lanes: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-RANKED_BY = {"last": "last_mean_return", "best": "best_mean_return", "area": "area"}
-
-
 def ranking(layout: Layout, lanes: Columns, rank_by: str, solved_at: float | None) -> list[dict[str, Any]]:
-    """Settings that went to the end, best first, and then those that were dropped, the latest first, then by area.
-
-    A lane that diverged counts as the lowest score of the sweep: leaving it out would flatter its setting.
-    """
-    column = RANKED_BY[rank_by]
-    known = lanes[column][np.isfinite(lanes[column])]
-    lowest = float(known.min()) if len(known) else 0.0
-    scores, dropped = [], []
-    for setting in layout.settings:
-        mine = lanes["setting"] == setting.number
-        found = lanes[column][mine].astype(float)
-        rung = int(lanes["dropped_at"][mine].max(initial=-1))
-        dropped.append(rung)
-        lost = lanes["diverged"][mine] & (rung < 0)
-        scores.append(np.where(lost, lowest, np.where(rung < 0, found, np.nan)))
+    """Settings that went to the end, best first, and then those that were dropped, the latest first, then by area."""
+    all_scores, of_settings = scores_of(lanes, rank_by), [lanes["setting"] == s.number for s in layout.settings]
+    scores = [all_scores[mine] for mine in of_settings]
+    dropped = [int(lanes["dropped_at"][mine].max(initial=-1)) for mine in of_settings]
     standing = rank(scores)
     order = list(zip(standing.order, standing.entries, strict=True))
     finished = [(number, entry) for number, entry in order if dropped[number] < 0]
@@ -91,7 +78,7 @@ def ranking(layout: Layout, lanes: Columns, rank_by: str, solved_at: float | Non
     trailing = sorted(gone, key=lambda pair: (-dropped[pair[0]], -centre[pair[0]]))
     entries = []
     for place, (number, entry) in enumerate([*finished, *trailing], start=1):
-        mine = lanes["setting"] == number
+        mine = of_settings[number]
         entries.append(
             {
                 "rank": place,

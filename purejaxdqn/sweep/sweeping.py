@@ -97,8 +97,7 @@ def from_file(data: Mapping[str, Any], folder: Path) -> tuple[Definition, Recipe
         recipe = Recipe(data["recipe"], "", {"env": data["env"]}, {}, data["solved_at"], data["recipe_run"])
         settings = []
         for entry in data["settings"]:
-            hypers = {k: float(v) if isinstance(v, str) else v for k, v in entry["hypers"].items()}
-            full = settings_from_json({**entry, "hypers": hypers})
+            full = settings_from_json(entry)
             settings.append(Setting(entry["setting"], entry["values"], full.config, full.hypers, full.algo))
         found = group_settings(settings).items()
         sizes = zip(found, data["lane_bytes"], data["unit_sizes"], strict=True)
@@ -175,7 +174,6 @@ class Sweep:
             for unit in self.processes.mine(units):
                 if not engine.is_done(unit):
                     engine.run(unit, units, previous)
-                    on_steps(0)
             self.wait_for(units, stop_requested)
             if is_finished(self.folder):
                 # The process that joins the units needed no more of this one, and has cleared them away.
@@ -195,10 +193,9 @@ class Sweep:
     def finish(self, command: str, report: bool) -> dict[str, Any]:
         """Joins what all units left, ranks, and writes everything that a sweep ends with."""
         units = [unit for rung in range(len(self.layout.rungs)) for unit in self.units(rung)]
-        curves, lanes = results.merge(self.folder, units)
+        lanes = results.merge(self.folder, units)
         rank_by = self.definition.options["rank_by"]
         entries = results.ranking(self.layout, lanes, rank_by, self.recipe.solved_at)
-        del curves
         steps = int(lanes["env_steps"].astype("int64").sum())
         told = {
             "env": self.definition.env,
