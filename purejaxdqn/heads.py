@@ -37,6 +37,11 @@ class Head(NamedTuple):
     outputs: Outputs
 
 
+def value_of(q: Array, action: Array) -> Array:
+    """Q(s, a) [] from the values of all actions [A], by a mask: an index costs a gather, and its gradient a scatter."""
+    return jnp.sum(jnp.where(jnp.arange(q.shape[0]) == action, q, 0.0))
+
+
 def scalar_loss(error: Array, h: Hypers, name: str) -> Array:
     """The configured loss of a TD error of any shape."""
     losses: dict[str, Callable[[], Array]] = {
@@ -61,7 +66,7 @@ def scalar(loss_name: str) -> Head:
         return r_t + discount_t * jnp.sum(policy * values)
 
     def loss(dist_tm1: Dist, a_tm1: Array, y: Array, h: Hypers) -> LossParts:
-        error = y - q_values(dist_tm1)[a_tm1]
+        error = y - value_of(q_values(dist_tm1), a_tm1)
         return LossParts(scalar_loss(error, h, loss_name), jnp.abs(error), jnp.abs(error))
 
     return Head(q_values=q_values, target=target, loss=loss, outputs=Outputs(1, (0.0,), "fixed"))
@@ -102,7 +107,7 @@ def categorical(support: Sequence[float]) -> Head:
         del h
         log_p = jax.nn.log_softmax(dist_tm1.x[a_tm1])
         cross_entropy = -jnp.sum(y * log_p)
-        error = jnp.sum(y * dist_tm1.support) - q_values(dist_tm1)[a_tm1]
+        error = jnp.sum(y * dist_tm1.support) - value_of(q_values(dist_tm1), a_tm1)
         # 0 log 0 is 0. A divergence of nearly nothing may round to below zero, which no priority may be.
         negative_entropy = jnp.sum(y * jnp.log(jnp.where(y > 0.0, y, 1.0)))
         divergence = jnp.maximum(cross_entropy + negative_entropy, 0.0)
@@ -140,7 +145,7 @@ def quantile_head(outputs: Outputs) -> Head:
     def loss(dist_tm1: Dist, a_tm1: Array, y: QuantileTarget, h: Hypers) -> LossParts:
         values, weight = y
         cost = quantile_huber(dist_tm1.x[a_tm1], dist_tm1.support, values, weight, h.huber_delta)
-        error = jnp.abs(jnp.sum(weight * values) - q_values(dist_tm1)[a_tm1])
+        error = jnp.abs(jnp.sum(weight * values) - value_of(q_values(dist_tm1), a_tm1))
         return LossParts(cost, error, error)
 
     return Head(q_values=q_values, target=target, loss=loss, outputs=outputs)

@@ -10,9 +10,9 @@ from jax import Array
 
 from purejaxdqn.backups import Backup
 from purejaxdqn.config import Config
-from purejaxdqn.heads import Head
+from purejaxdqn.heads import Head, value_of
 from purejaxdqn.networks import Network
-from purejaxdqn.optim import make_optimizer, periodic_update
+from purejaxdqn.optim import global_norm, make_optimizer, periodic_update
 from purejaxdqn.replay.contract import Replay
 from purejaxdqn.returns import lambda_returns
 from purejaxdqn.shards import make_shards
@@ -88,7 +88,7 @@ def make_descend(config: Config, network: Network, head: Head) -> DescendFn:
     def loss_fn(params: Any, examples: Examples, key: Array, h: Hypers) -> tuple[Array, Any]:
         dist_tm1 = network.apply(params, examples.obs_tm1, key, "online")
         parts = jax.vmap(head.loss, in_axes=(0, 0, 0, None))(dist_tm1, examples.a_tm1, examples.y, h)
-        q_taken = jnp.take_along_axis(head.q_values(dist_tm1), examples.a_tm1[:, None], axis=1)
+        q_taken = jax.vmap(value_of)(head.q_values(dist_tm1), examples.a_tm1)
         return reduce(examples.weight * parts.loss), (parts.priority, jnp.mean(parts.abs_td_error), jnp.mean(q_taken))
 
     def descend(learner: Learner, examples: Examples, key: Array, h: Hypers) -> tuple[Learner, Array, LearnMetrics]:
@@ -102,7 +102,7 @@ def make_descend(config: Config, network: Network, head: Head) -> DescendFn:
         if network.refresh is not None:
             params = network.refresh(params, examples.obs_tm1)
         learner = Learner(params, learner.target_params, opt_state, Counter(learner.updates.count + 1))
-        return learner, priority, LearnMetrics(loss, q, abs_td_error, optax.tree.norm(grads))
+        return learner, priority, LearnMetrics(loss, q, abs_td_error, global_norm(grads))
 
     return descend
 

@@ -17,6 +17,7 @@ TIERS = [
         "returns",
         "schedules",
         "draws",
+        "threefry",
         "shards",
         "devices",
         "stats",

@@ -14,7 +14,7 @@ from jax import Array
 
 from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, require
-from purejaxdqn.loops.device import KEY_IMPL, make_agent
+from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, lane_shapes, map_lane_leaves, tree_bytes
 from purejaxdqn.loops.spread import (
@@ -28,6 +28,7 @@ from purejaxdqn.loops.spread import (
     shard_axes,
     shardings,
 )
+from purejaxdqn.threefry import KEY_IMPL
 from purejaxdqn.types import EpisodeLog, Hypers, Metrics, State
 
 

@@ -18,10 +18,8 @@ from purejaxdqn.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.loops.evaluation import make_evaluate
 from purejaxdqn.shards import make_shards
+from purejaxdqn.threefry import KEY_IMPL
 from purejaxdqn.types import Counter, EpisodeLog, Episodes, Hypers, Learner, Metrics, Row, State, counter
-
-KEY_IMPL = "threefry2x32"
-"""The one generator of which a vmapped draw equals the solo draw."""
 
 
 class Agent(NamedTuple):

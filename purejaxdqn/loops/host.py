@@ -19,12 +19,12 @@ from purejaxdqn.build import Parts
 from purejaxdqn.config import Config
 from purejaxdqn.envs.contract import HostStep
 from purejaxdqn.learn import LearnMetrics, no_metrics
-from purejaxdqn.loops.device import KEY_IMPL
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.host_functions import Actor, HostState, make_host_functions, pack
 from purejaxdqn.loops.host_memory import DevicePhase, HostPhase
 from purejaxdqn.loops.host_spread import spread_functions
 from purejaxdqn.loops.spread import Spread
+from purejaxdqn.threefry import KEY_IMPL
 from purejaxdqn.types import Hypers, Metrics, Row, counter
 
 REFILL = 2**30

@@ -15,8 +15,9 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.envs.contract import HostStep
 from purejaxdqn.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.learn import LearnMetrics, init_learner
-from purejaxdqn.loops.device import KEY_IMPL, run_key_of
+from purejaxdqn.loops.device import run_key_of
 from purejaxdqn.shards import make_shards
+from purejaxdqn.threefry import KEY_IMPL
 from purejaxdqn.types import Counter, Hypers, Learner, Row, counter
 
 LEARNING = 2**31 - 1

@@ -16,7 +16,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from purejaxdqn.config import require
-from purejaxdqn.loops.device import KEY_IMPL, Agent
+from purejaxdqn.loops.device import Agent
+from purejaxdqn.threefry import KEY_IMPL
 from purejaxdqn.types import Hypers, Metrics, State, is_counter, lane_axes
 
 MEMORY_SHARE = 0.8

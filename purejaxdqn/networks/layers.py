@@ -33,6 +33,8 @@ INITIALIZERS: dict[str, Callable[[], Initializer]] = {
 
 STATISTICS = "batch_stats"
 """Collection of the running statistics of batch norm, next to `params`."""
+NARROW = 16
+"""Columns or inputs up to which a product is arranged in another way: a vector register of float32."""
 MOMENTUM = 0.99
 """Share of the old running statistics that one refresh keeps."""
 
@@ -74,12 +76,27 @@ def make_norm(config: Config, axis: int) -> Callable[[Array], Array]:
     return NORMS[config.norm](config, axis)
 
 
+def multiply(kernel: Array, columns: Array) -> Array:
+    """kernelᵀ columns, [outputs, B] of [inputs, outputs] and [inputs, B].
+
+    Where an array is narrow, it matters on a CPU which of the three is transposed, up to four times. A compiler that saw
+    the transpositions would put them back into the product.
+    """
+    barrier = jax.lax.optimization_barrier
+    if columns.shape[1] <= NARROW:
+        return barrier(columns.T @ kernel).T
+    if kernel.shape[0] <= NARROW:
+        # For the gradient, mostly: that of the kernel as it lies is the slow one.
+        return barrier(kernel.T) @ columns
+    return jax.lax.dot_general(kernel, columns, (((0,), (0,)), ((), ())))
+
+
 def affine(kernel: Array, bias: Array, x: Array) -> Array:
     """kernelᵀx + bias on features [F, B] or [F, B, N]."""
     # One matrix of columns: of a product with three axes the gradient took two and a half times as long on a CPU.
     columns = x.reshape(x.shape[0], -1)
-    y = jax.lax.dot_general(kernel, columns, (((0,), (0,)), ((), ()))) + bias[:, None]
-    return y.reshape(kernel.shape[1], *x.shape[1:])
+    y = multiply(kernel, columns)
+    return (y + bias[:, None]).reshape(kernel.shape[1], *x.shape[1:])
 
 
 class FeatureMajorDense(nn.Module):
