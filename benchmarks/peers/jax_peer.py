@@ -46,6 +46,37 @@ def mean_of_newest(returns: Any) -> float:
     return round(float(returns[:, -max(1, returns.shape[1] // 10) :].mean()), 2)
 
 
+def greedy_return(q_values: Callable[[Any, Any], Any], params: Any, seed: int, episodes: int = 20) -> float:
+    """Mean return of greedy CartPole episodes, of all seeds together, in the peer's own gymnax.
+
+    Args:
+      q_values: (params, obs [4]) -> [A].
+      params: of every seed, each leaf with a leading axis of seeds.
+      seed: of the episodes.
+      episodes: of each seed.
+    """
+    import gymnax
+
+    env, settings = gymnax.make("CartPole-v1")
+
+    def play(params: Any, key: Any) -> Any:
+        reset_key, key = jax.random.split(key)
+        obs, state = env.reset(reset_key, settings)
+
+        def step(carry: Any, key: Any) -> Any:
+            obs, state, total, alive = carry
+            # What follows differs between gymnax's versions.
+            obs, state, reward, done, *_ = env.step(key, state, jnp.argmax(q_values(params, obs)), settings)
+            return (obs, state, total + alive * reward, alive & jnp.logical_not(done)), None
+
+        start = (obs, state, jnp.float32(0), jnp.array(True))
+        return jax.lax.scan(step, start, jax.random.split(key, 500))[0][2]
+
+    keys = jax.random.split(jax.random.PRNGKey(seed), episodes)
+    returns = jax.jit(jax.vmap(lambda params: jax.vmap(lambda key: play(params, key))(keys)))(params)
+    return float(returns.mean())
+
+
 def load_peer(path: pathlib.Path) -> types.ModuleType:
     """Imports one file of a clone, with an empty `wandb` if there is none (it only reports)."""
     if importlib.util.find_spec("wandb") is None:

@@ -11,7 +11,7 @@ import pathlib
 import jax
 from omegaconf import OmegaConf
 
-from benchmarks.peers.jax_peer import compile_and_run, load_peer, mean_of_newest
+from benchmarks.peers.jax_peer import compile_and_run, greedy_return, load_peer, mean_of_newest
 from benchmarks.peers.outcome import clone_file, parser, say
 
 
@@ -27,7 +27,9 @@ def main() -> None:
     config = {**settings, **length, "TEST_DURING_TRAINING": False, "WANDB_MODE": "disabled"}
     peer = load_peer(clone_file(args.path, "purejaxql/pqn_gymnax.py"))
     ran = compile_and_run(peer.make_train(config), args.seed, args.seeds)
-    metrics = ran.out["metrics"]
+    metrics, state = ran.out["metrics"], ran.out["runner_state"][0]
+    network = peer.QNetwork(2, config["HIDDEN_SIZE"], config["NUM_LAYERS"], config["NORM_TYPE"], config["NORM_INPUT"])
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
     say(
         "purejaxql",
         seeds=args.seeds,
@@ -36,7 +38,7 @@ def main() -> None:
         updates=int(metrics["grad_steps"][:, -1].sum()),
         compile_seconds=ran.compile_seconds,
         returns_last_tenth=mean_of_newest(metrics["returned_episode_returns"]),
-        greedy_return=None,
+        greedy_return=greedy_return(lambda v, obs: network.apply(v, obs, train=False), variables, args.seed),
         device=jax.devices()[0].device_kind,
         packages=("jax", "jaxlib", "flax", "optax", "gymnax"),
     )

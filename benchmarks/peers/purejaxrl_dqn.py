@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.peers.jax_peer import compile_and_run, load_peer, mean_of_newest
+from benchmarks.peers.jax_peer import compile_and_run, greedy_return, load_peer, mean_of_newest
 from benchmarks.peers.outcome import clone_file, parser, say
 
 
@@ -62,7 +62,8 @@ def main() -> None:
     restore_removed_names()
     peer = load_peer(clone_file(args.path, "purejaxrl/dqn.py"))
     ran = compile_and_run(peer.make_train(peer_config("CartPole-v1", args.total_steps)), args.seed, args.seeds)
-    metrics = ran.out["metrics"]
+    metrics, network = ran.out["metrics"], peer.QNetwork(action_dim=2)
+    params = ran.out["runner_state"][0].params
     say(
         "purejaxrl",
         seeds=args.seeds,
@@ -71,7 +72,7 @@ def main() -> None:
         updates=int(metrics["updates"][:, -1].sum()),
         compile_seconds=ran.compile_seconds,
         returns_last_tenth=mean_of_newest(metrics["returns"]),
-        greedy_return=None,
+        greedy_return=greedy_return(network.apply, params, args.seed),
         device=jax.devices()[0].device_kind,
         packages=("jax", "jaxlib", "flax", "gymnax", "flashbax"),
     )

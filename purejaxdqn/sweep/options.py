@@ -31,7 +31,7 @@ class SweepOptions:
     """Successive halving: settings that trail are dropped on the way, so that steps go to those that lead."""
     halving_factor: int = 2
     """Of the settings at a rung one in so many goes on, and the next rung is so many times as far."""
-    halving_first: float = 0.125
+    halving_first: float = 0.175
     """Share of the run after which the first settings are dropped."""
     out: str | None = None
     """Folder of the sweep; by default a new one under sweeps/."""

@@ -1,0 +1,174 @@
+"""What was tried to make updates faster: each choice undone, or added, in turns with the library as it is.
+
+python -m benchmarks.tried
+
+CartPole-v1 at PureJaxRL's settings, one lane on one thread. An update is from batches that lie ready; an iteration is a
+step of ten environments and an update. XLA's flags are of a process: each has processes of its own, in turns as well.
+"""
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from benchmarks.common import last_json, run, write_result
+from benchmarks.learners import PLAIN, learners, make_update
+from benchmarks.peers.contests import CONTESTS
+from benchmarks.peers.ours_dqn import settings_of
+from benchmarks.timing import calibrated, loop_timer, medians, take_turns
+from purejaxdqn.devices import use_platform
+from purejaxdqn.loops.device import make_agent
+
+AS_IT_IS = "as it is"
+HALVES = "products in bfloat16"
+CONTEST = "purejaxrl"
+
+
+def optax_adam(epsilon: Array) -> optax.GradientTransformation:
+    """optax's own."""
+    return optax.scale_by_adam(eps=epsilon)
+
+
+def array_by_array(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """In place of `optax.flatten`."""
+    return inner
+
+
+def as_they_lie(kernel: Array, columns: Array) -> Array:
+    """kernelᵀ columns, however narrow."""
+    return jax.lax.dot_general(kernel, columns, (((0,), (0,)), ((), ())))
+
+
+def in_bfloat16(kernel: Array, columns: Array) -> Array:
+    """Products of bfloat16 summed in float32."""
+    half = (array.astype(jnp.bfloat16) for array in (kernel, columns))
+    return jax.lax.dot_general(*half, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def by_index(q: Array, action: Array) -> Array:
+    """Q(s, a) by a gather."""
+    return q[action]
+
+
+OPTAX = {"optim.scale_by_adam": optax_adam, "optim.clip": optax.clip_by_global_norm}
+BY_ARRAY = {**OPTAX, "optim.optax.flatten": array_by_array, "learn.global_norm": optax.tree.norm}
+BY_INDEX = {"heads.value_of": by_index, "learn.value_of": by_index}
+AS_THEY_LIE = {"networks.layers.multiply": as_they_lie}
+JAX_DRAWS = {"loops.device.KEY_IMPL": "threefry2x32"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    AS_IT_IS: {},
+    "optax's Adam and clipping, in one vector": OPTAX,
+    "optax's Adam and clipping, array by array": BY_ARRAY,
+    "narrow products as they lie": AS_THEY_LIE,
+    "action values by index, not by mask": BY_INDEX,
+    "JAX's own Threefry": JAX_DRAWS,
+    "all of these at once, as it was": {**BY_ARRAY, **AS_THEY_LIE, **BY_INDEX, **JAX_DRAWS},
+    HALVES: {"networks.layers.multiply": in_bfloat16},
+}
+FLAGS = (
+    "",
+    "--xla_cpu_prefer_vector_width=512",
+    "--xla_cpu_experimental_ynn_fusion_type=",
+    "--xla_cpu_experimental_ynn_fusion_type=dot,eltwise,reduce",
+    "--xla_cpu_enable_fast_math=true",
+    "--xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+)
+
+
+@contextlib.contextmanager
+def patched(replaced: dict[str, Any]) -> Iterator[None]:
+    """The library with functions of it replaced, for as long as a program is traced."""
+    with contextlib.ExitStack() as stack:
+        for name, value in replaced.items():
+            stack.enter_context(mock.patch(f"purejaxdqn.{name}", value))
+        yield
+
+
+def iteration_timer(seconds: float) -> Callable[[], float]:
+    """A contender: seconds of one iteration."""
+    config, hypers = settings_of(CONTESTS[CONTEST], 300_000)
+    agent = make_agent(config)
+    iterate = jax.jit(agent.iterate, donate_argnums=0)
+    held = [jax.jit(agent.init)(jax.random.key(0), hypers)]
+
+    def go_on(n: int) -> None:
+        held[0] = jax.block_until_ready(iterate(held[0], hypers, n)[0])
+
+    return calibrated(timed(go_on), seconds)
+
+
+def timed(work: Callable[[int], None]) -> Callable[[int], float]:
+    """(n) -> seconds of that much work."""
+
+    def measure(n: int) -> float:
+        begin = time.perf_counter()
+        work(n)
+        return time.perf_counter() - begin
+
+    return measure
+
+
+def make_timers(names: list[str], seconds: float) -> dict[str, Callable[[], float]]:
+    """Contenders: an update and an iteration of each variant."""
+    timers = {}
+    for name in names:
+        with patched(VARIANTS[name]):
+            timers[f"update: {name}"] = loop_timer(*make_update(*learners(True)[PLAIN]), seconds)
+            timers[f"iteration: {name}"] = iteration_timer(seconds)
+    return timers
+
+
+def by_part(found: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
+    """Microseconds of update and iteration, by variant."""
+    result: dict[str, dict[str, Any]] = {}
+    for key, seconds in found.items():
+        part, name = key.split(": ", 1)
+        micro = [round(value * 1e6, 2) for value in seconds]
+        result.setdefault(name, {})[part] = {"median": statistics.median(micro), "microseconds": micro}
+    return result
+
+
+def measure_flags(repetitions: int, seconds: float) -> dict[str, dict[str, Any]]:
+    """The library as it is, in processes with flags."""
+    command = [sys.executable, "-m", "benchmarks.tried", "--as-it-is", "--seconds", str(seconds), "--repetitions", "3"]
+    found: dict[str, list[float]] = {}
+    for _ in range(repetitions):
+        for flags in FLAGS:
+            for part, value in last_json(run(command, {"XLA_FLAGS": flags}).output).items():
+                found.setdefault(f"{part}: {flags}", []).append(value)
+    return by_part(found)
+
+
+def main() -> None:
+    """Measures, writes results/tried.json and prints a line for each variant."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--as-it-is", action="store_true", help="only that, and print it as JSON")
+    parser.add_argument("--seconds", type=float, default=0.1, help="of one timing (default: 0.1)")
+    parser.add_argument("--repetitions", type=int, default=11)
+    parser.add_argument("--flag-repetitions", type=int, default=3)
+    args = parser.parse_args()
+    use_platform("cpu", 1)
+    if args.as_it_is:
+        found = medians(take_turns(make_timers([AS_IT_IS], args.seconds), args.repetitions))
+        print(json.dumps({name.split(":")[0]: value for name, value in found.items()}))
+        return
+    variants = by_part(take_turns(make_timers(list(VARIANTS), args.seconds), args.repetitions))
+    flags = measure_flags(args.flag_repetitions, args.seconds)
+    for name, found in {**variants, **{name or "no flag": found for name, found in flags.items()}}.items():
+        print(f"{name}: update {found['update']['median']:.1f} µs, iteration {found['iteration']['median']:.1f} µs")
+    what = "microseconds of an update and of an iteration at PureJaxRL's settings, by what was tried"
+    write_result("tried", what, {"variants": variants, "flags": flags})
+
+
+if __name__ == "__main__":
+    main()
