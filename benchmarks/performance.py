@@ -88,8 +88,39 @@ def loops_table(section: str) -> str:
     return table(heads, rows, source(result, "loops", "../"))
 
 
-def peers_table(up: str = "../") -> str:
-    """Contests, speed beside returns; `up` leads from the page to the root."""
+def kernels_table() -> str:
+    """Where an iteration's time goes."""
+    result = read_result("kernels")
+    if result is None:
+        return missing("tried")
+    rows = [
+        [name, number(row["calls"], ".0f"), number(row["microseconds"])] for name, row in result["rows"].items() if row
+    ]
+    said = f"Untraced the iteration took {result['untraced_microseconds']:.1f} µs."
+    return table(["kernels", "calls", "µs, traced"], rows, said, "", source(result, "kernels", "../"))
+
+
+def tried_table() -> str:
+    """What was tried, with its effect."""
+    result = read_result("tried")
+    if result is None:
+        return missing("tried")
+    rows = []
+    for found, prefix in ((result["variants"], ""), (result["flags"], "`XLA_FLAGS` ")):
+        base = next(iter(found.values()))
+        for name, parts in found.items():
+            cells = []
+            for part in ("update", "iteration"):
+                median, reference = (row[part]["median"] for row in (parts, base))
+                cells += [number(median), "" if parts is base else f"{median / reference - 1.0:+.0%}"]
+            words = f"`{name}`" if prefix and name else name
+            rows.append([prefix + (words or "none set"), *cells])
+    heads = ["", "update, µs", "", "iteration, µs", ""]
+    return table(heads, rows, source(result, "tried", "../"))
+
+
+def peers_table() -> str:
+    """Contests, speed beside returns, and what each is."""
     result = read_result("peers")
     if result is None:
         return missing("peers")
@@ -107,9 +138,24 @@ def peers_table(up: str = "../") -> str:
         differs = f"; {found['differs']}" if found["differs"] else ""
         note = f"- {found['peer']}: {found['settings']}{differs}. Theirs ran on {other['layout']}."
         notes += [note] if note not in notes else []
-    picture = f"![How many times as fast as each peer]({'' if up else 'docs/'}images/{PICTURE})"
+    picture = f"![How many times as fast as each peer](images/{PICTURE})"
     said = f"Medians of {result['repetitions']}, interleaved; returns are ours / theirs after the same steps."
-    return table(heads, rows, said, "", *notes, "", picture, "", source(result, "peers", up))
+    return table(heads, rows, said, "", *notes, "", picture, "", source(result, "peers", "../"))
+
+
+def short_peers_table() -> str:
+    """Contests in a line each, for the README; nothing where none was measured."""
+    result = read_result("peers")
+    if result is None:
+        return ""
+    rows = []
+    for found in result["contests"].values():
+        mine, other = (number(side["steps_per_second"], ",.0f") for side in found["sides"].values())
+        rows.append([f"{found['peer']}, {counted(found['seeds'], 'seed')}", mine, other, f"**{found['ratio']:.1f} ×**"])
+    said = f"At each peer's settings, in turns, medians of {result['repetitions']}."
+    picture = f"![How many times as fast as each peer](docs/images/{PICTURE})"
+    heads = ["steps/s of the whole training loop", "ours", "theirs", "faster by"]
+    return table(heads, rows, said, "", picture, "", source(result, "peers"))
 
 
 def solved_table() -> str:
@@ -136,6 +182,7 @@ def solved_table() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {"bounds": bounds_table, "peers": peers_table, "solved": solved_table}
+TABLES |= {"kernels": kernels_table, "tried": tried_table}
 TABLES |= {f"parts-{name}": partial(parts_table, name) for name in ("environments", "acting", "replay", "learner")}
 TABLES |= {f"loops-{name}": partial(loops_table, name) for name in ("environments", "lanes", "algorithms")}
 

@@ -60,31 +60,6 @@ def learning_table() -> str:
     return "\n".join([*lines, "", *(f"{line}<br>" for line in sources)])
 
 
-def speed_table() -> str:
-    """Steps per second beside the peers: of all contests, or else of the two that were measured first."""
-    if load("peers") is not None:
-        return performance.peers_table("")
-    result = load("speed")
-    if result is None:
-        return ""
-    medians = result["median_steps_per_second"]
-    names = {"purejaxdqn": "purejaxdqn", "purejaxrl": "PureJaxRL `dqn.py`", "sb3": "Stable-Baselines3"}
-    lines = ["| | steps/s, all seeds together | purejaxdqn is faster by |", "|---|---|---|"]
-    for name, value in medians.items():
-        peer, what = name.split(", ")
-        ratio = next((r for pair, r in result["ratios"].items() if pair.endswith(f"/ {name}")), None)
-        lines.append(f"| {names[peer]}, {what} | {value:,.0f} | {'' if ratio is None else f'{ratio:.1f} ×'} |")
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{result['settings']}; median of {len(next(iter(result['repetitions'].values())))}, interleaved.",
-            "",
-            source(result, "speed"),
-        ]
-    )
-
-
 def robustness_table() -> str:
     """Memory and kills."""
     memory, kills = load("memory"), load("kill_resume")
@@ -184,7 +159,7 @@ def host_table() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "learning": learning_table,
-    "speed": speed_table,
+    "speed": performance.short_peers_table,
     "robustness": robustness_table,
     "replay": replay_table,
 }

@@ -68,6 +68,11 @@ def envpool(args: argparse.Namespace) -> list[Command]:
     return [["atari", *device, "--num-envs", "8", "--repetitions", "5"]]
 
 
+def tried(args: argparse.Namespace) -> list[Command]:
+    """Where the time goes, and what was tried to make it less; on the CPU."""
+    return [] if args.small else [["kernels"], ["tried"]]
+
+
 def memory(args: argparse.Namespace) -> list[Command]:
     """Whether memory grows with steps."""
     return [] if args.small else [["memory"], ["host_memory"]]
@@ -77,6 +82,7 @@ TOPICS: dict[str, Topic] = {
     "bounds": Topic("matrix rate and bandwidth", on_device("bounds"), "1"),
     "parts": Topic("stepping, acting, replay, one update, each beside its bound", on_device("parts"), "8"),
     "loops": Topic("the whole loop by environments, lanes and algorithm; compile time", on_device("loops"), "12"),
+    "tried": Topic("kernels of an iteration, and what was tried to make it faster", tried, "4"),
     "replay": Topic("replays by fan-out, and in the whole loop", replays, "10"),
     "peers": Topic("beside the peers", peers, "45"),
     "solved": Topic("seconds to a solved task", solved, "30"),

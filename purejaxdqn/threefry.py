@@ -1,10 +1,11 @@
 """The random generator of every run: JAX's Threefry-2x32 (Salmon et al. 2011), number for number, in one piece.
 
 On a CPU JAX's own is a loop of five steps for each draw, which costs more in calls than in arithmetic where draws are
-small, and which nothing can be fused with: with it a training iteration on CartPole took 3 to 4 % longer.
+small, and which nothing can be fused with (docs/performance.md has the difference).
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -41,6 +42,7 @@ def threefry(key: tuple[Array, Array], x: tuple[Array, Array]) -> tuple[Array, A
     return a, b
 
 
+@partial(jax.jit, static_argnums=1, inline=True)
 def count_up(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
     """The random words of counters 0, 1, 2 … in a shape of fewer than 2³² places."""
     count = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
@@ -58,6 +60,7 @@ def split(key: Array, shape: tuple[int, ...]) -> Array:
     return jnp.stack(count_up(key, shape), axis=-1)
 
 
+@partial(jax.jit, inline=True)
 def fold_in(key: Array, data: Any) -> Array:
     """A key uint32 [2] from one and a number, uint32 []."""
     return jnp.stack(threefry((key[0], key[1]), (jnp.uint32(0), jnp.asarray(data, jnp.uint32))))

@@ -18,6 +18,7 @@ TIERS = [
         "schedules",
         "draws",
         "threefry",
+        "deferred",
         "shards",
         "devices",
         "stats",

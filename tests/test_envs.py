@@ -1,5 +1,8 @@
 """Every environment of gymnax behind the library's contract: those with discrete actions run, others say why not."""
 
+import subprocess
+import sys
+
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -197,3 +200,13 @@ def test_environments_of_one_batch_differ():
     """Each environment has a reset and, in a random environment, a fate of its own."""
     row, _, _ = rollout(make_env("CartPole-v1"), num_envs=6, num_steps=1)
     assert len(np.unique(row.obs[0, :, 0])) == 6
+
+
+def test_pictures_of_gymnax_are_not_loaded_before_they_are_wanted():
+    """In a process of its own: importing the environments loads no seaborn, and what uses it still finds it."""
+    code = (
+        "import sys; from purejaxdqn.envs import gymnax; assert 'pandas' not in sys.modules, 'seaborn was loaded'\n"
+        "import matplotlib.pyplot, seaborn; matplotlib.use('Agg'); assert seaborn.color_palette('cubehelix', 3)\n"
+        "assert 'pandas' in sys.modules and matplotlib.pyplot.figure() is not None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

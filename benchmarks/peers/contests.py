@@ -41,6 +41,8 @@ _MLP = {"env": "CartPole-v1", "norm": "none", "backup": "max", "n_step": 1, "lea
 # CleanRL's, which PureJaxRL took over with ten environments in place of one.
 _CLEANRL = {**_MLP, "hidden": (120, 84), "batch_size": 128, "buffer_size": 10_000, "loss": "squared"}
 _CLEANRL_HYPERS = {"learning_rate": 2.5e-4, "target_period": 50, "epsilon_final": 0.05}
+# Peers on gymnax take the end of time for the end of the episode; so does ours beside them.
+_CUT = {"bootstrap_truncation": False}
 _ONE = {"num_envs": 1, "rollout_length": 10}
 
 CONTESTS: dict[str, Contest] = {
@@ -50,12 +52,13 @@ CONTESTS: dict[str, Contest] = {
         "purejaxrl_dqn",
         "CartPole-v1, MLP 120-84, 10 environments, an update of 128 for every 10 steps, replay 10,000",
         300_000,
-        {**_CLEANRL, "num_envs": 10, "learning_starts": 10_000},
+        {**_CLEANRL, **_CUT, "num_envs": 10, "learning_starts": 10_000},
         {**_CLEANRL_HYPERS, "epsilon_fraction": 250_000 / 300_000},
         seeds=(1, 16),
         bars={1: 2.0, 16: 4.0},
         clone="luchris429/purejaxrl",
-        differs="its own main vmaps a single seed, too, and so it is run",
+        differs="its own main vmaps a single seed, too, and so it is run; all its seeds begin with the same parameters "
+        "and draw the same numbers, since `make_train` goes on with a constant key, so its returns are of one seed",
     ),
     "rejax": Contest(
         "rejax's DQN",
@@ -65,6 +68,7 @@ CONTESTS: dict[str, Contest] = {
         32_768,
         {
             **_MLP,
+            **_CUT,
             "num_envs": 1,
             "hidden": (64, 64),
             "activation": "silu",
@@ -85,6 +89,7 @@ CONTESTS: dict[str, Contest] = {
         "CartPole-v1, its settings: PQN, MLP 256-256 with layer norm, 32 environments × 64 steps, 4 × 16 minibatches",
         500_000,
         {
+            **_CUT,
             "env": "CartPole-v1",
             "learner": "rollout",
             "num_envs": 32,

@@ -5,16 +5,22 @@ import difflib
 import inspect
 from typing import Any
 
-import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces
 from jax import Array
 
 from purejaxdqn.config import EnvSpec, SettingError, require
+from purejaxdqn.deferred import defer_import
 from purejaxdqn.envs.contract import Env
 from purejaxdqn.types import Row
+
+# gymnax imports them for pictures of its own, which nothing here draws: two thirds of the time that it takes.
+defer_import("seaborn")
+defer_import("matplotlib.pyplot")
+
+import gymnax  # noqa: E402
+from gymnax.environments import spaces  # noqa: E402
 
 
 def env_names() -> list[str]:

@@ -79,7 +79,7 @@ def make_norm(config: Config, axis: int) -> Callable[[Array], Array]:
 def multiply(kernel: Array, columns: Array) -> Array:
     """kernelᵀ columns, [outputs, B] of [inputs, outputs] and [inputs, B].
 
-    Where an array is narrow, it matters on a CPU which of the three is transposed, up to four times. A compiler that saw
+    Where an array is narrow, it matters on a CPU which of them is transposed, up to four times. A compiler that saw
     the transpositions would put them back into the product.
     """
     barrier = jax.lax.optimization_barrier
