@@ -34,11 +34,6 @@ HALVES = "products in bfloat16"
 CONTEST = "purejaxrl"
 
 
-def optax_adam(epsilon: Array) -> optax.GradientTransformation:
-    """optax's own."""
-    return optax.scale_by_adam(eps=epsilon)
-
-
 def array_by_array(inner: optax.GradientTransformation) -> optax.GradientTransformation:
     """In place of `optax.flatten`."""
     return inner
@@ -60,15 +55,13 @@ def by_index(q: Array, action: Array) -> Array:
     return q[action]
 
 
-OPTAX = {"optim.scale_by_adam": optax_adam, "optim.clip": optax.clip_by_global_norm}
-BY_ARRAY = {**OPTAX, "optim.optax.flatten": array_by_array, "learn.global_norm": optax.tree.norm}
+BY_ARRAY = {"optim.optax.flatten": array_by_array, "learn.global_norm": optax.tree.norm}
 BY_INDEX = {"heads.value_of": by_index, "learn.value_of": by_index}
 AS_THEY_LIE = {"networks.layers.multiply": as_they_lie}
 JAX_DRAWS = {"loops.device.KEY_IMPL": "threefry2x32"}
 VARIANTS: dict[str, dict[str, Any]] = {
     AS_IT_IS: {},
-    "optax's Adam and clipping, in one vector": OPTAX,
-    "optax's Adam and clipping, array by array": BY_ARRAY,
+    "clipping and Adam array by array": BY_ARRAY,
     "narrow products as they lie": AS_THEY_LIE,
     "action values by index, not by mask": BY_INDEX,
     "JAX's own Threefry": JAX_DRAWS,

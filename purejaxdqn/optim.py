@@ -28,7 +28,7 @@ def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientT
       updates: gradient updates already made, int [].
     """
     scale_by = {
-        "adam": lambda: scale_by_adam(h.adam_epsilon),
+        "adam": lambda: optax.scale_by_adam(eps=h.adam_epsilon),
         # Rectified Adam (Liu et al. 2020), which PQN's authors use.
         "radam": lambda: optax.scale_by_radam(eps=h.adam_epsilon),
         # Centred, decay .95 and ε inside the root: Mnih et al. 2015's RMSProp as DQN Zoo writes it.
@@ -39,48 +39,15 @@ def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientT
         "constant": lambda: h.learning_rate,
         "linear": lambda: linear_schedule(updates, h.learning_rate, h.learning_rate_final, float(config.num_updates)),
     }[config.learning_rate_schedule]()
-    in_one = optax.chain(clip(h.max_grad_norm), scale_by(), optax.scale_by_learning_rate(learning_rate))
-    return optax.chain(optax.flatten(in_one), scale_proposal(h.fraction_lr_scale))
+    in_one_vector = optax.flatten(
+        optax.chain(optax.clip_by_global_norm(h.max_grad_norm), scale_by(), optax.scale_by_learning_rate(learning_rate))
+    )
+    return optax.chain(in_one_vector, scale_proposal(h.fraction_lr_scale))
 
 
 def global_norm(grads: Any) -> Array:
-    """The norm of all gradients together, [], summed as `clip` sums it: a compiler then computes it once for both."""
+    """The norm of all gradients together, [], of one vector as the clipping's: a compiler computes it once for both."""
     return optax.tree.norm(ravel_pytree(grads)[0])
-
-
-def clip(max_norm: float | Array) -> optax.GradientTransformation:
-    """Scales a gradient down to a largest norm (Pascanu et al. 2013), by one factor instead of two divisions each.
-
-    Args:
-      max_norm: above 0, [].
-    """
-
-    def clipped(grads: Array, params: Any) -> Array:
-        del params
-        return grads * jnp.minimum(1.0, max_norm / optax.tree.norm(grads))
-
-    return optax.stateless(clipped)
-
-
-def scale_by_adam(epsilon: float | Array, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
-    """Adam (Kingma & Ba 2015) with the corrections of its bias on the step size and ε instead of on every moment.
-
-    That is the order of computation which the end of the paper's section 2 recommends; its state is optax's.
-
-    Args:
-      epsilon: added to the root of the corrected second moment, [].
-      b1, b2: decay rates of the moments.
-    """
-
-    def update(grads: Array, state: Any, params: Any = None) -> tuple[Array, Any]:
-        del params
-        count = optax.safe_increment(state.count)
-        mu, nu = b1 * state.mu + (1.0 - b1) * grads, b2 * state.nu + (1.0 - b2) * jnp.square(grads)
-        root = jnp.sqrt(1.0 - b2**count)
-        step = root / (1.0 - b1**count)
-        return step * mu / (jnp.sqrt(nu) + epsilon * root), optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
-
-    return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
 def scale_proposal(scale: float | Array) -> optax.GradientTransformation:

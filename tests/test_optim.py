@@ -103,7 +103,7 @@ def test_clipping_is_by_the_global_norm(limit, factor):
 
 
 def test_zero_gradient_without_clipping_is_no_nan():
-    """A limit of inf over a norm of zero is a factor of one."""
+    """A limit of inf times a norm of zero is nowhere looked at."""
     config = Config(optimizer="adam", learning_rate_schedule="constant")
     optimizer = make_optimizer(config, Hypers(max_grad_norm=float("inf")).as_arrays(), jnp.int32(0))
     changes, _ = optimizer.update(jax.tree.map(jnp.zeros_like, PARAMS), optimizer.init(PARAMS), PARAMS)
