@@ -79,7 +79,7 @@ def main() -> None:
     agent = make_agent(config)
     iterate = jax.jit(agent.iterate, donate_argnums=0)
     state = jax.jit(agent.init)(jax.random.key(0), hypers)
-    program = iterate.lower(state, hypers, 10).compile().as_text()
+    program = iterate.lower(state, hypers, 10).compile().as_text() or ""
     untraced = []
     for _ in range(12):
         begin = time.perf_counter()

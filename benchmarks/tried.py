@@ -46,8 +46,8 @@ def as_they_lie(kernel: Array, columns: Array) -> Array:
 
 def in_bfloat16(kernel: Array, columns: Array) -> Array:
     """Products of bfloat16 summed in float32."""
-    half = (array.astype(jnp.bfloat16) for array in (kernel, columns))
-    return jax.lax.dot_general(*half, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    kernel, columns = kernel.astype(jnp.bfloat16), columns.astype(jnp.bfloat16)
+    return jax.lax.dot_general(kernel, columns, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 def by_index(q: Array, action: Array) -> Array:
@@ -152,8 +152,8 @@ def main() -> None:
     args = parser.parse_args()
     use_platform("cpu", 1)
     if args.as_it_is:
-        found = medians(take_turns(make_timers([AS_IT_IS], args.seconds), args.repetitions))
-        print(json.dumps({name.split(":")[0]: value for name, value in found.items()}))
+        median = medians(take_turns(make_timers([AS_IT_IS], args.seconds), args.repetitions))
+        print(json.dumps({name.split(":")[0]: value for name, value in median.items()}))
         return
     variants = by_part(take_turns(make_timers(list(VARIANTS), args.seconds), args.repetitions))
     flags = measure_flags(args.flag_repetitions, args.seconds)
