@@ -68,57 +68,82 @@ def zero_metrics(log_size: int = 0) -> Metrics:
     )
 
 
-def write_log(log: EpisodeLog, before: Array, done: Array, ended: EpisodeLog) -> EpisodeLog:
-    """Adds the episodes that a vector step ended.
+class Followed(NamedTuple):
+    """How episodes stood after a vector step, before those that ended in it began anew; each [E], or [T, E]."""
 
-    Args:
-      log: of K entries.
-      before: episodes that ended in the chunk before this step, int32 [].
-      done: bool [E].
-      ended: what would be written of each environment, [E].
-    """
-    # Beyond the last entry is nowhere, and so is what did not end.
-    place = jnp.where(done, before + jnp.cumsum(done) - 1, log.episode_length.shape[0])
-    return jax.tree.map(lambda held, new: held.at[place].set(new, mode="drop"), log, ended)
+    valid: Array
+    done: Array
+    episode_return: Array
+    learning_return: Array
+    episode_length: Array
 
 
-def follow_episodes(
-    episodes: Episodes, row: Row, learnt: Row, metrics: Metrics, vector_steps: Array
-) -> tuple[Episodes, Metrics]:
-    """Adds one vector step to the running returns, and the episodes that it ended to the metrics.
+def follow_episodes(episodes: Episodes, row: Row, learnt: Row) -> tuple[Episodes, Followed]:
+    """Adds one vector step to the running returns, all but the count of those that ended.
 
     Args:
       episodes: before the step.
       row: as the environment gave it.
       learnt: the same as the learner is told it.
-      metrics: of the chunk so far.
-      vector_steps: of the run, this one included.
     """
     valid = row.valid
-    done = jnp.logical_and(valid, jnp.logical_or(row.terminated, row.truncated))
-    episode_return = episodes.episode_return + jnp.where(valid, row.reward, 0.0)
-    episode_length = episodes.episode_length + valid
-    learning_return = episodes.learning_return + jnp.where(valid, learnt.reward, 0.0)
-    log = metrics.log
-    if log:
-        ended = EpisodeLog(episode_return, learning_return, episode_length, jnp.broadcast_to(vector_steps, done.shape))
-        log = write_log(log, metrics.episodes, done, ended)
-    metrics = dataclasses.replace(
-        metrics,
-        episodes=metrics.episodes + jnp.sum(done),
-        return_sum=metrics.return_sum + jnp.sum(jnp.where(done, episode_return, 0.0)),
-        return_max=jnp.maximum(metrics.return_max, jnp.max(jnp.where(done, episode_return, -jnp.inf))),
-        length_sum=metrics.length_sum + jnp.sum(jnp.where(done, episode_length, 0)),
-        env_steps=metrics.env_steps + jnp.sum(valid),
-        log=log,
+    followed = Followed(
+        valid=valid,
+        done=jnp.logical_and(valid, jnp.logical_or(row.terminated, row.truncated)),
+        episode_return=episodes.episode_return + jnp.where(valid, row.reward, 0.0),
+        learning_return=episodes.learning_return + jnp.where(valid, learnt.reward, 0.0),
+        episode_length=episodes.episode_length + valid,
     )
     running = Episodes(
-        episode_return=jnp.where(done, 0.0, episode_return),
-        episode_length=jnp.where(done, 0, episode_length),
-        learning_return=jnp.where(done, 0.0, learning_return),
-        ended=episodes.ended + jnp.sum(done),
+        episode_return=jnp.where(followed.done, 0.0, followed.episode_return),
+        episode_length=jnp.where(followed.done, 0, followed.episode_length),
+        learning_return=jnp.where(followed.done, 0.0, followed.learning_return),
+        ended=episodes.ended,
     )
-    return running, metrics
+    return running, followed
+
+
+def count_ended(episodes: Episodes, followed: Followed) -> Episodes:
+    """Counts the episodes that ended."""
+    return dataclasses.replace(episodes, ended=episodes.ended + jnp.sum(followed.done))
+
+
+def add_episodes(metrics: Metrics, followed: Followed, vector_steps: Array) -> Metrics:
+    """Adds the episodes that ended in a rollout to the metrics, once for all of its steps.
+
+    Args:
+      metrics: of the chunk so far.
+      followed: of the rollout, [T, E].
+      vector_steps: of the run, each step included, int32 [T].
+    """
+    done, log = followed.done, metrics.log
+    if log:
+        when = jnp.broadcast_to(vector_steps[:, None], done.shape)
+        ended = EpisodeLog(followed.episode_return, followed.learning_return, followed.episode_length, when)
+        log = write_log(log, metrics.episodes, done.ravel(), jax.tree.map(jnp.ravel, ended))
+    return dataclasses.replace(
+        metrics,
+        episodes=metrics.episodes + jnp.sum(done),
+        return_sum=metrics.return_sum + jnp.sum(jnp.where(done, followed.episode_return, 0.0)),
+        return_max=jnp.maximum(metrics.return_max, jnp.max(jnp.where(done, followed.episode_return, -jnp.inf))),
+        length_sum=metrics.length_sum + jnp.sum(jnp.where(done, followed.episode_length, 0)),
+        env_steps=metrics.env_steps + jnp.sum(followed.valid),
+        log=log,
+    )
+
+
+def write_log(log: EpisodeLog, before: Array, done: Array, ended: EpisodeLog) -> EpisodeLog:
+    """Adds the episodes that a rollout ended.
+
+    Args:
+      log: of K entries.
+      before: episodes that ended in the chunk before it, int32 [].
+      done: bool [N], in the order in which they are to be written.
+      ended: what would be written, [N].
+    """
+    # Beyond the last entry is nowhere, and so is what did not end.
+    place = jnp.where(done, before + jnp.cumsum(done) - 1, log.episode_length.shape[0])
+    return jax.tree.map(lambda held, new: held.at[place].set(new, mode="drop"), log, ended)
 
 
 def start_from(learner: Learner, params: Any) -> Learner:
@@ -140,14 +165,14 @@ def add_learning(metrics: Metrics, learned: LearnMetrics, updates: int) -> Metri
     )
 
 
-def make_act(config: Config, parts: Parts) -> Callable[..., tuple[Array, Array]]:
-    """(params, env state, keys [2], hypers, vector steps so far) -> actions int32 [E], ε []: how a run explores."""
+def make_act(config: Config, parts: Parts) -> Callable[..., Array]:
+    """(params, env state, keys [2], hypers, vector steps so far) -> actions int32 [E]: how a run explores."""
 
-    def act(params: Any, env: Any, keys: Array, h: Hypers, vector_steps: Array) -> tuple[Array, Array]:
+    def act(params: Any, env: Any, keys: Array, h: Hypers, vector_steps: Array) -> Array:
         network_key, action_key = keys
         epsilon = epsilon_at(config, h, vector_steps * config.num_envs)
         q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key, "act"))
-        return epsilon_greedy(action_key, q_values, epsilon), epsilon
+        return epsilon_greedy(action_key, q_values, epsilon)
 
     return act
 
@@ -186,7 +211,7 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
             return jax.random.randint(key, (config.shard_envs,), 0, parts.env.spec.num_actions)
 
         def by_policy(env: Any, key: Array, index: Array) -> Array:
-            return act(learner.params, env, jax.random.split(key), h, index)[0]
+            return act(learner.params, env, jax.random.split(key), h, index)
 
         choose = {"random": at_random, "policy": by_policy}[config.prefill]
 
@@ -196,7 +221,7 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
             action = choose(env, action_key, index)
             env, _, row = parts.env.step(step_key, env, action)
             learnt = parts.view(row)
-            episodes, _ = follow_episodes(episodes, row, learnt, zero_metrics(), index + 1)
+            episodes = count_ended(*follow_episodes(episodes, row, learnt))
             return env, parts.replay.add(memory, jax.tree.map(lambda leaf: leaf[None], learnt)), episodes
 
         carry = (env, parts.replay.init(one_env), idle)
@@ -221,27 +246,34 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
     act, shards = make_act(config, parts), make_shards(config.data_parallel)
 
     def act_and_step(
-        carry: tuple[Any, Episodes, Metrics, Array], keys: Array, params: Any, h: Hypers
-    ) -> tuple[tuple[Any, Episodes, Metrics, Array], Row]:
-        env, episodes, metrics, vector_steps = carry
-        action, epsilon = act(params, env, keys[:2], h, vector_steps)
+        carry: tuple[Any, Episodes], step: tuple[Array, Array], params: Any, h: Hypers
+    ) -> tuple[tuple[Any, Episodes], tuple[Row, Followed]]:
+        env, episodes = carry
+        keys, vector_steps = step
+        action = act(params, env, keys[:2], h, vector_steps)
         env, _, row = parts.env.step(keys[2], env, action)
         learnt = parts.view(row)
-        episodes, metrics = follow_episodes(episodes, row, learnt, metrics, vector_steps + 1)
-        return (env, episodes, dataclasses.replace(metrics, epsilon=epsilon), vector_steps + 1), learnt
+        # What a step adds to the metrics waits for the end of the rollout: it would be a dozen small sums a step.
+        episodes, followed = follow_episodes(episodes, row, learnt)
+        return (env, episodes), (learnt, followed)
 
     def iteration(state: State, metrics: Metrics, h: Hypers) -> tuple[State, Metrics]:
         # Keys are a function of the run's key and its clock, so a restored run draws what an undisturbed one would.
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data, impl=KEY_IMPL), state.vector_steps.count)
+        before = state.vector_steps.count
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data, impl=KEY_IMPL), before)
         keys = jax.random.split(key, 1 + 3 * config.rollout_length)
         learn_key, rollout_keys = keys[0], keys[1:].reshape(config.rollout_length, 3)
-        (env, episodes, metrics, vector_steps), rows = jax.lax.scan(
-            lambda carry, step_keys: act_and_step(carry, step_keys, state.learner.params, h),
-            (state.env, state.episodes, metrics, state.vector_steps.count),
-            shards.own_keys(rollout_keys),
+        steps = before + jnp.arange(config.rollout_length)
+        (env, episodes), (rows, followed) = jax.lax.scan(
+            lambda carry, step: act_and_step(carry, step, state.learner.params, h),
+            (state.env, state.episodes),
+            (shards.own_keys(rollout_keys), steps),
         )
+        metrics = add_episodes(metrics, followed, steps + 1)
+        metrics = dataclasses.replace(metrics, epsilon=epsilon_at(config, h, steps[-1] * config.num_envs))
         learner, memory, learned = parts.learn(state.learner, state.memory, rows, learn_key, h)
-        new = State(Counter(vector_steps), learner, memory, env, episodes, state.key_data)
+        clock = Counter(before + config.rollout_length)
+        new = State(clock, learner, memory, env, count_ended(episodes, followed), state.key_data)
         return new, add_learning(metrics, learned, config.updates_per_iteration)
 
     def iterate(state: State, hypers: Hypers, n: int | Array) -> tuple[State, Metrics]:
