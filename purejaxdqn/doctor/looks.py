@@ -95,7 +95,7 @@ def make_look_rollout(config: Config, parts: Parts) -> LookRollout:
     def look(env: Any, params: Any, vector_steps: Array, key: Array, h: Hypers) -> Fed:
         def act_and_step(env: Any, key: Array) -> tuple[Any, Row]:
             keys = jax.random.split(key, 3)
-            action, _ = act(params, env, keys[:2], h, vector_steps)
+            action = act(params, env, keys[:2], h, vector_steps)
             env, _, row = parts.env.step(keys[2], env, action)
             return env, parts.view(row)
 
