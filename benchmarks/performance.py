@@ -139,7 +139,7 @@ def peers_table() -> str:
         note = f"- {found['peer']}: {found['settings']}{differs}. Theirs ran on {other['layout']}."
         notes += [note] if note not in notes else []
     picture = f"![How many times as fast as each peer](images/{PICTURE})"
-    said = f"Medians of {result['repetitions']}, interleaved; returns are ours / theirs after the same steps."
+    said = "Medians of runs that took turns, three at least; returns are ours / theirs after the same steps."
     return table(heads, rows, said, "", *notes, "", picture, "", source(result, "peers", "../"))
 
 
@@ -152,7 +152,7 @@ def short_peers_table() -> str:
     for found in result["contests"].values():
         mine, other = (number(side["steps_per_second"], ",.0f") for side in found["sides"].values())
         rows.append([f"{found['peer']}, {counted(found['seeds'], 'seed')}", mine, other, f"**{found['ratio']:.1f} ×**"])
-    said = f"At each peer's settings, in turns, medians of {result['repetitions']}."
+    said = "At each peer's settings; medians of runs that took turns, three at least."
     picture = f"![How many times as fast as each peer](docs/images/{PICTURE})"
     heads = ["steps/s of the whole training loop", "ours", "theirs", "faster by"]
     return table(heads, rows, said, "", picture, "", source(result, "peers"))
