@@ -58,7 +58,7 @@ def by_index(q: Array, action: Array) -> Array:
 BY_ARRAY = {"optim.optax.flatten": array_by_array, "learn.global_norm": optax.tree.norm}
 BY_INDEX = {"heads.value_of": by_index, "learn.value_of": by_index}
 AS_THEY_LIE = {"networks.layers.multiply": as_they_lie}
-JAX_DRAWS = {"loops.device.KEY_IMPL": "threefry2x32"}
+JAX_DRAWS = {"loops.device.FUSED_IMPL": "threefry2x32"}
 VARIANTS: dict[str, dict[str, Any]] = {
     AS_IT_IS: {},
     "clipping and Adam array by array": BY_ARRAY,

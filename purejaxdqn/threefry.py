@@ -1,7 +1,8 @@
-"""The random generator of every run: JAX's Threefry-2x32 (Salmon et al. 2011), number for number, in one piece.
+"""The random generator of every run, Threefry-2x32 (Salmon et al. 2011): JAX's own, and the same in one piece.
 
 On a CPU JAX's own is a loop of five steps for each draw, which costs more in calls than in arithmetic where draws are
-small, and which nothing can be fused with (docs/performance.md has the difference).
+small, and which nothing can be fused with (docs/performance.md has the difference). In one piece it takes longer to
+compile: it is for the training loop; what runs once, or seldom, draws the same numbers with JAX's own.
 """
 
 import math
@@ -14,8 +15,8 @@ import numpy as np
 from jax import Array
 from jax.extend.random import define_prng_impl
 
-NAME = "threefry2x32"
-"""JAX's own."""
+KEY_IMPL = "threefry2x32"
+"""JAX's own, and the one generator there of which a vmapped draw equals the solo draw."""
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = np.uint32(0x1BD11BDA)
 WORDS = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32}
@@ -52,7 +53,7 @@ def count_up(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
 
 def make_seed(seed: Array) -> Array:
     """The key uint32 [2] of a whole number."""
-    return jax.random.key_data(jax.random.key(seed, impl=NAME))
+    return jax.random.key_data(jax.random.key(seed, impl=KEY_IMPL))
 
 
 def split(key: Array, shape: tuple[int, ...]) -> Array:
@@ -72,13 +73,13 @@ def random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
     return (first ^ second).astype(WORDS[bit_width])
 
 
-KEY_IMPL = define_prng_impl(
+FUSED_IMPL = define_prng_impl(
     key_shape=(2,),
     seed=make_seed,
     split=split,
     random_bits=random_bits,
     fold_in=fold_in,
-    name=f"unrolled_{NAME}",
+    name=f"fused_{KEY_IMPL}",
     tag="ufry",
 )
-"""For `jax.random.key(seed, impl=KEY_IMPL)`. A vmapped draw equals the solo draw."""
+"""The same numbers in one piece, for `jax.random.wrap_key_data(words, impl=FUSED_IMPL)`."""

@@ -18,7 +18,7 @@ from purejaxdqn.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.loops.evaluation import make_evaluate
 from purejaxdqn.shards import make_shards
-from purejaxdqn.threefry import KEY_IMPL
+from purejaxdqn.threefry import FUSED_IMPL, KEY_IMPL
 from purejaxdqn.types import Counter, EpisodeLog, Episodes, Hypers, Learner, Metrics, Row, State, counter
 
 
@@ -260,7 +260,7 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
     def iteration(state: State, metrics: Metrics, h: Hypers) -> tuple[State, Metrics]:
         # Keys are a function of the run's key and its clock, so a restored run draws what an undisturbed one would.
         before = state.vector_steps.count
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data, impl=KEY_IMPL), before)
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data, impl=FUSED_IMPL), before)
         keys = jax.random.split(key, 1 + 3 * config.rollout_length)
         learn_key, rollout_keys = keys[0], keys[1:].reshape(config.rollout_length, 3)
         steps = before + jnp.arange(config.rollout_length)

@@ -17,7 +17,7 @@ from purejaxdqn.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.loops.device import run_key_of
 from purejaxdqn.shards import make_shards
-from purejaxdqn.threefry import KEY_IMPL
+from purejaxdqn.threefry import FUSED_IMPL
 from purejaxdqn.types import Counter, Hypers, Learner, Row, counter
 
 LEARNING = 2**31 - 1
@@ -127,7 +127,7 @@ def greet(spec: EnvSpec, obs: Array, packed: Array) -> Array:
 
 def learn_key(key_data: Array) -> Array:
     """The key of a run's learning phases."""
-    return jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=KEY_IMPL), LEARNING)
+    return jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=FUSED_IMPL), LEARNING)
 
 
 def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
@@ -170,7 +170,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
     def act(
         params: Any, obs: Array, key_data: Array, h: Hypers, vector_steps: Array, draw: Array, group: Array
     ) -> Array:
-        key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=KEY_IMPL), draw)
+        key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=FUSED_IMPL), draw)
         network_key, action_key = jax.random.split(shards.own_keys(jax.random.fold_in(key, group)))
         epsilon = epsilon_at(config, h, vector_steps * config.num_envs)
         if config.prefill == "random":
