@@ -26,6 +26,7 @@ from benchmarks.learners import PLAIN, learners, make_update
 from benchmarks.peers.contests import CONTESTS
 from benchmarks.peers.ours_dqn import settings_of
 from benchmarks.timing import calibrated, loop_timer, medians, take_turns
+from purejaxdqn.config import Config
 from purejaxdqn.devices import use_platform
 from purejaxdqn.loops.device import make_agent
 
@@ -37,6 +38,12 @@ CONTEST = "purejaxrl"
 def array_by_array(inner: optax.GradientTransformation) -> optax.GradientTransformation:
     """In place of `optax.flatten`."""
     return inner
+
+
+def norm_by_array(config: Config, grads: Any) -> Array:
+    """The gradients' norm."""
+    del config
+    return jnp.asarray(optax.tree.norm(grads))
 
 
 def as_they_lie(kernel: Array, columns: Array) -> Array:
@@ -55,7 +62,7 @@ def by_index(q: Array, action: Array) -> Array:
     return q[action]
 
 
-BY_ARRAY = {"optim.optax.flatten": array_by_array, "learn.global_norm": optax.tree.norm}
+BY_ARRAY = {"optim.optax.flatten": array_by_array, "learn.global_norm": norm_by_array}
 BY_INDEX = {"heads.value_of": by_index, "learn.value_of": by_index}
 AS_THEY_LIE = {"networks.layers.multiply": as_they_lie}
 JAX_DRAWS = {"loops.device.FUSED_IMPL": "threefry2x32"}

@@ -102,7 +102,7 @@ def make_descend(config: Config, network: Network, head: Head) -> DescendFn:
         if network.refresh is not None:
             params = network.refresh(params, examples.obs_tm1)
         learner = Learner(params, learner.target_params, opt_state, Counter(learner.updates.count + 1))
-        return learner, priority, LearnMetrics(loss, q, abs_td_error, global_norm(grads))
+        return learner, priority, LearnMetrics(loss, q, abs_td_error, global_norm(config, grads))
 
     return descend
 
