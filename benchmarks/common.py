@@ -78,6 +78,12 @@ def read_result(name: str) -> dict[str, Any] | None:
     return dict(json.loads(path.read_text())) if path.exists() else None
 
 
+def without_folders(word: str) -> str:
+    """A word of a command line with no more of an absolute path, as such or behind NAME=, than its last part."""
+    name, equals, path = word.rpartition("=")
+    return f"{name}{equals}{Path(path).name}" if Path(path).is_absolute() else word
+
+
 def write_result(name: str, what: str, data: dict[str, Any], command: str | None = None) -> Path:
     """Writes benchmarks/results/NAME.json with everything that a reader needs to judge it.
 
@@ -88,7 +94,7 @@ def write_result(name: str, what: str, data: dict[str, Any], command: str | None
       command: what was typed, where that is not this process's own command line.
     """
     RESULTS.mkdir(exist_ok=True)
-    arguments = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    arguments = [without_folders(word) for word in sys.argv[1:]]
     module = sys.modules["__main__"].__spec__
     program = f"python -m {module.name}" if module else Path(sys.argv[0]).name
     result = {

@@ -27,7 +27,7 @@ from purejaxdqn.devices import use_platform
 from purejaxdqn.loops.device import make_agent
 
 LARGE = 4.0
-"""Microseconds from which a kernel is listed by itself."""
+"""Microseconds of a call from which a product is counted among the large ones."""
 PRODUCT = re.compile(r"= \S+ dot\(")
 # Loops and calls contain other kernels; what is named otherwise is no kernel.
 KERNEL = re.compile(r"(?!while|call)[a-z_\-]+(\.\d+)?")

@@ -93,9 +93,7 @@ def kernels_table() -> str:
     result = read_result("kernels")
     if result is None:
         return missing("tried")
-    rows = [
-        [name, number(row["calls"], ".0f"), number(row["microseconds"])] for name, row in result["rows"].items() if row
-    ]
+    rows = [[name, number(row["calls"], ".0f"), number(row["microseconds"])] for name, row in result["rows"].items()]
     said = f"Untraced the iteration took {result['untraced_microseconds']:.1f} µs."
     return table(["kernels", "calls", "µs, traced"], rows, said, "", source(result, "kernels", "../"))
 

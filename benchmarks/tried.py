@@ -101,21 +101,12 @@ def iteration_timer(seconds: float) -> Callable[[], float]:
     iterate = jax.jit(agent.iterate, donate_argnums=0)
     held = [jax.jit(agent.init)(jax.random.key(0), hypers)]
 
-    def go_on(n: int) -> None:
-        held[0] = jax.block_until_ready(iterate(held[0], hypers, n)[0])
-
-    return calibrated(timed(go_on), seconds)
-
-
-def timed(work: Callable[[int], None]) -> Callable[[int], float]:
-    """(n) -> seconds of that much work."""
-
-    def measure(n: int) -> float:
+    def run_on(n: int) -> float:
         begin = time.perf_counter()
-        work(n)
+        held[0] = jax.block_until_ready(iterate(held[0], hypers, n)[0])
         return time.perf_counter() - begin
 
-    return measure
+    return calibrated(run_on, seconds)
 
 
 def make_timers(names: list[str], seconds: float) -> dict[str, Callable[[], float]]:

@@ -42,15 +42,22 @@ def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientT
     inner = optax.chain(
         optax.clip_by_global_norm(h.max_grad_norm), scale_by(), optax.scale_by_learning_rate(learning_rate)
     )
-    # A bias before a batch norm has no gradient but rounding errors, of which Adam makes whole steps. In one vector
-    # they differed between two programs, and a lane was not its solo run to the last bit: there, array by array.
-    joined = inner if config.norm == "batch" else optax.flatten(inner)
+    joined = optax.flatten(inner) if in_one_vector(config) else inner
     return optax.chain(joined, scale_proposal(h.fraction_lr_scale))
+
+
+def in_one_vector(config: Config) -> bool:
+    """Whether the optimiser works on all parameters in one vector, or array by array, as with batch norm.
+
+    A bias before a batch norm has no gradient but rounding errors, of which Adam makes whole steps. In one vector they
+    differed between two programs, and a lane was not its solo run to the last bit.
+    """
+    return config.norm != "batch"
 
 
 def global_norm(config: Config, grads: Any) -> Array:
     """The norm of all gradients together, [], summed as for the clipping: a compiler then computes it once for both."""
-    return optax.tree.norm(grads if config.norm == "batch" else ravel_pytree(grads)[0])
+    return optax.tree.norm(ravel_pytree(grads)[0] if in_one_vector(config) else grads)
 
 
 def scale_proposal(scale: float | Array) -> optax.GradientTransformation:

@@ -101,6 +101,12 @@ def test_a_bound_is_the_larger_of_two_times():
     assert found.least_seconds({}, 4096, 1024) == (2e-6, "bytes")
 
 
+def test_results_name_no_folder_of_a_machine():
+    words = ["--peers", "/home/me/peers", "--clone", "purejaxrl=/home/me/src/purejaxrl", "--only", "sbx", "a=b/c"]
+    kept = ["--peers", "peers", "--clone", "purejaxrl=purejaxrl", "--only", "sbx", "a=b/c"]
+    assert [common.without_folders(word) for word in words] == kept
+
+
 def test_every_contender_runs_once_before_any_runs_again():
     order = []
     found = take_turns({"a": lambda: order.append("a") or 1.0, "b": lambda: order.append("b") or 2.0}, 3)
