@@ -3,13 +3,16 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from purejaxdqn.config import one_line
+
+if TYPE_CHECKING:
+    # Where it is used it is imported on use: it takes half as long as JAX, and a run needs it at its first checkpoint.
+    import orbax.checkpoint as ocp
 
 STATE, POLICY, PROGRESS = "state", "policy", "progress"
 
@@ -57,18 +60,22 @@ def from_flat(flat: dict[str, np.ndarray], like: Any) -> Any:
     return jax.tree_util.tree_map_with_path(leaf, like)
 
 
-def open_manager(folder: Path, create: bool = False) -> ocp.CheckpointManager:
+def open_manager(folder: Path, create: bool = False) -> "ocp.CheckpointManager":
     """orbax's manager of a folder of checkpoints, which keeps the newest whole one."""
+    import orbax.checkpoint as ocp
+
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False, create=create)
     return ocp.CheckpointManager(folder.absolute(), options=options, item_names=(STATE, POLICY, PROGRESS))
 
 
-def save_checkpoint(manager: ocp.CheckpointManager, checkpoint: Checkpoint) -> None:
+def save_checkpoint(manager: "ocp.CheckpointManager", checkpoint: Checkpoint) -> None:
     """Writes a checkpoint beside and commits it by rename; only then is the older one removed.
 
     Raises:
       OSError: where it cannot be written; what was begun is removed and the older checkpoint stays.
     """
+    import orbax.checkpoint as ocp
+
     items = ocp.args.Composite(
         **{
             STATE: ocp.args.PyTreeSave(checkpoint.state),
@@ -108,6 +115,8 @@ def load_checkpoint(folder: Path, with_state: bool = True) -> Checkpoint:
     Raises:
       DamagedCheckpoint: where there is none, or it cannot be read.
     """
+    import orbax.checkpoint as ocp
+
     step = latest_step(folder)
     if step is None:
         raise DamagedCheckpoint("there is no whole checkpoint")

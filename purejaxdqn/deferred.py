@@ -7,28 +7,40 @@ import types
 from typing import Any
 
 
+class StandIn(types.ModuleType):
+    """A module that is not loaded yet; whatever is asked of it loads it."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(load(self.__name__), attribute)
+
+
+def load(name: str) -> types.ModuleType:
+    """The module itself, loaded in its stand-in's place, its packages first."""
+    parent, _, child = name.rpartition(".")
+    package = load(parent) if parent else None
+    if isinstance(sys.modules.get(name), StandIn):
+        del sys.modules[name]
+    module = importlib.import_module(name)
+    if package is not None:
+        # Where the package was loaded just now it has no word of a module that was loaded before it.
+        setattr(package, child, module)
+    return module
+
+
 def defer_import(name: str) -> None:
     """Has every later `import NAME` give a stand-in, which loads the module at its first use; one that is loaded stays.
 
     `importlib.util.LazyLoader` would load it in the import statement itself, which looks at the module's `__spec__`.
 
     Args:
-      name: of a module; the packages around it are imported.
+      name: of a module; the packages around it are imported, but those that are deferred.
     """
     spec = None if name in sys.modules else importlib.util.find_spec(name)
     if spec is None:
         return
-    stand_in = types.ModuleType(name)
-
-    def load(attribute: str) -> Any:
-        if sys.modules.get(name) is stand_in:
-            del sys.modules[name]
-        return getattr(importlib.import_module(name), attribute)
-
+    stand_in = StandIn(name)
     found = {"__spec__": spec, "__file__": spec.origin, "__path__": spec.submodule_search_locations}
     stand_in.__dict__.update({key: value for key, value in found.items() if value is not None})
-    # Python asks a module's own function for what the module does not have (PEP 562).
-    stand_in.__dict__["__getattr__"] = load
     sys.modules[name] = stand_in
     parent, _, child = name.rpartition(".")
     if parent:

@@ -58,7 +58,8 @@ class Settings:
     log_every: int
     eval_every: int
     eval_episodes: int
-    checkpoint_every: int
+    checkpoint_every: int | None
+    """Environment steps; None for a tenth of the run, and at most every two minutes."""
     recipe: str
     algo: str | None
     eval_epsilon: float = 0.0

@@ -33,7 +33,11 @@ from purejaxdqn.records import (
     note_scores,
     write_events,
 )
+from purejaxdqn.stopwatch import Stopwatch
 from purejaxdqn.training import Chunk, Training, crosses, open_lanes
+
+SAVED_AT_MOST_EVERY = 120.0
+"""Seconds between checkpoints of a run that has not been told when to make them."""
 
 
 class Diverged(Exception):
@@ -78,6 +82,7 @@ class Run(Training):
         """
         super().__init__(settings, *open_lanes(settings, settings.seeds))
         self.folder = folder
+        self.watch = Stopwatch(SAVED_AT_MOST_EVERY)
         self.lanes.check()
 
     @property
@@ -140,7 +145,7 @@ class Run(Training):
                 if chunk.due.any():
                     on_evaluation()
                 stop = stop_requested()
-                if self.finished or stop or crosses(chunk.before, self.env_steps, settings.checkpoint_every):
+                if self.finished or stop or self.save_is_due(chunk.before):
                     self.save()
                 if stop and not self.finished:
                     raise Interrupted(self.env_steps)
@@ -197,6 +202,14 @@ class Run(Training):
             epsilon=rows[0]["epsilon"],
             eval_return=mean_of(rows, "eval_return"),
         )
+
+    def save_is_due(self, before: int) -> bool:
+        """Whether a checkpoint is to be made after a chunk that began at an environment step."""
+        every = self.settings.checkpoint_every
+        if every is not None:
+            return crosses(before, self.env_steps, every)
+        # A tenth of a short run is soon trained again, and of a long one it is as much as anybody wants to lose.
+        return crosses(before, self.env_steps, max(1, self.settings.config.total_steps // 10)) and self.watch.due()
 
     def save(self) -> None:
         """Saves everything that going on needs."""

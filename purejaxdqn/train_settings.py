@@ -60,7 +60,8 @@ class RunOptions:
     eval_every_episodes: int | None = None
     """Episodes of training between evaluations, in place of --eval-every; looked at after every --log-every steps."""
     checkpoint_every: int | None = None
-    """Environment steps (per seed) between checkpoints; by default a tenth of the run. The end is always saved."""
+    """Environment steps (per seed) between checkpoints; by default a tenth of the run, at most every two minutes. The
+    end is always saved."""
     checkpoint_replay: bool = False
     """Whether checkpoints of a run on EnvPool hold the replay too (7 GB a million frames); its games always start anew.
     Runs on the device always keep all of it."""
@@ -193,7 +194,7 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
         log_every=options.log_every or max(1, config.total_steps // 100),
         eval_every=options.eval_every or max(1, config.total_steps // 10, recipe.run.get("eval_every", 1)),
         eval_episodes=options.eval_episodes,
-        checkpoint_every=options.checkpoint_every or max(1, config.total_steps // 10),
+        checkpoint_every=options.checkpoint_every,
         recipe=recipe.name,
         algo=algo or recipe.algo,
         eval_epsilon=options.eval_epsilon,

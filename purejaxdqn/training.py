@@ -140,7 +140,9 @@ class Training:
         """Makes fresh states, and compiles."""
         begin = time.perf_counter()
         given = None if self.initial_params is None else self.lanes.put(self.initial_params)
-        self.state = self.lanes.init(self.lanes.put(self.keys), self.hypers, given)
+        keys = self.lanes.put(self.keys)
+        self.lanes.compile(keys, self.hypers, given)
+        self.state = self.lanes.init(keys, self.hypers, given)
         self.compile(begin)
         params = ckpt.to_flat(self.lanes.get(self.state.learner.params))
         count = len(self.settings.seeds)

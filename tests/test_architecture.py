@@ -19,6 +19,8 @@ TIERS = [
         "draws",
         "threefry",
         "deferred",
+        "garbage",
+        "stopwatch",
         "shards",
         "devices",
         "stats",
@@ -36,7 +38,8 @@ TIERS = [
     {"training"},
     {"runner", "train_settings"},
     {"display", "doctor", "report"},
-    {"train", "evaluate", "scores", "sweep"},
+    {"train_run", "evaluate", "scores", "sweep"},
+    {"train"},
 ]
 
 

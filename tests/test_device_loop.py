@@ -487,6 +487,33 @@ def test_lanes_compile_once(agent, count_compilations):
     assert count_compilations() == compiled
 
 
+@pytest.mark.parametrize("with_params", [False, True])
+def test_lanes_compiled_ahead_compile_nothing_on_use(agent, count_compilations, with_params):
+    """Three programs at once, the very ones that are called: JAX must find them, or each would be compiled twice."""
+    plan, h = make_plan(agent, 2), stack_hypers(LANE_HYPERS[:2])
+
+    def everything(lanes):
+        keys, hypers = lanes.put(seed_keys([0, 1])), lanes.put(h)
+        given = lanes.put(params) if with_params else None
+        before = count_compilations()
+        lanes.compile(keys, hypers, given)
+        compiled = count_compilations() - before
+        state, metrics = lanes.iterate(lanes.init(keys, hypers, given), hypers, 2)
+        out = jax.block_until_ready(lanes.evaluate(state.learner.params, keys, 0.1))
+        return compiled, count_compilations() - before - compiled, lanes.get((state, metrics, out))
+
+    params = jax.tree.map(
+        lambda leaf: np.full((2, *leaf.shape), 0.1, leaf.dtype),
+        jax.eval_shape(agent.init, KEY, Hypers()).learner.params,
+    )
+    lazy = make_lanes(agent, plan, eval_episodes=2)
+    # The small programs around them, such as the one that makes a number an array, are compiled by the first.
+    _, _, expected = everything(lazy._replace(compile=lambda *given: None))
+    ahead, on_use, found = everything(make_lanes(agent, plan, eval_episodes=2))
+    assert (ahead, on_use) == (3, 0)
+    assert_same_bits(found, expected)
+
+
 # ---------------------------------------------------------------- make_train and evaluate
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from purejaxdqn import checkpoint as ckpt
+from purejaxdqn import runner
 from purejaxdqn.config import Config
 from purejaxdqn.display import Lines, Silent, closing_table, steps_text
 from purejaxdqn.folder import CHECKPOINTS, Settings
@@ -130,6 +131,21 @@ def test_a_crash_after_a_checkpoint_loses_nothing_but_time(finished, tiny_config
     train(again)
     assert (folder / "metrics.csv").read_text() == (finished.folder / "metrics.csv").read_text()
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize(("least_seconds", "expected"), [(0.0, 11), (3600.0, 1)])
+def test_checkpoints_nobody_asked_for_are_tenths_of_a_run_but_not_close_together(
+    tiny_config, tmp_path, monkeypatch, least_seconds, expected
+):
+    """604 steps, 40 of them prefill: tenths are crossed at 60, 120, ..., 600, and the end is saved in any case."""
+    monkeypatch.setattr(runner, "SAVED_AT_MOST_EVERY", least_seconds)
+    run = Run(make_settings(tiny_config, checkpoint_every=None, log_every=20), tmp_path)
+    run.start()
+    saves = []
+    monkeypatch.setattr(run, "save", lambda: saves.append(run.env_steps))
+    train(run)
+    assert len(saves) == expected and saves[-1] == run.env_steps
+    assert [step // 60 for step in saves[:-1]] == list(range(1, expected))
 
 
 def test_without_a_checkpoint_a_resumed_run_begins_again(finished, tiny_config, tmp_path):

@@ -5,6 +5,7 @@ On a GPU or TPU the lanes of a device are vmapped. Either way lane i is the solo
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -170,6 +171,11 @@ def iterate_blocks(agent: Agent, plan: Plan, state: State, hypers: Hypers, n: Ar
     return with_counters(lanes, last_counters(counters)), metrics
 
 
+def present(*given: Any) -> tuple[Any, ...]:
+    """What was given, without None."""
+    return tuple(one for one in given if one is not None)
+
+
 class Lanes(NamedTuple):
     """An agent's functions over lanes, jitted. Every array but a counter has a leading axis of lanes, with padding."""
 
@@ -195,6 +201,8 @@ class Lanes(NamedTuple):
     """Mean return of the newest episodes of training, where a run is scored by it."""
     watch: Callable[[Any], np.ndarray | None] = lambda state: None
     """state -> the very stack that the network is fed, as a picture uint8 [H, W, 3], where there is one."""
+    compile: Callable[..., None] = lambda *given: None
+    """(what `init` is to be given) -> None; compiles all that training needs, which is otherwise compiled on use."""
     check: Callable[[], None] = lambda: None
     """Raises `SettingError` where there is no room for training."""
     close: Callable[[], None] = lambda: None
@@ -267,9 +275,29 @@ def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100, eval_max_step
     )
     jitted_evaluate = jax.jit(evaluate)
     jitted_init = jax.jit(init, out_shardings=state_shardings)
+
+    def compile_all(keys: Array, hypers: Hypers, params: Any = None) -> None:
+        # An accelerator's compiler times kernels on the device, where others must not run meanwhile.
+        if plan.platform != "cpu":
+            return
+        given = present(keys, hypers, params)
+        start = jax.eval_shape(jitted_init, *given)
+        learnt = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=shard), start.learner.params
+        )
+        calls = [(jitted_init, given), (jitted, (start, hypers, jnp.zeros((), jnp.int32)))]
+        if eval_episodes > 0:
+            calls.append((jitted_evaluate, (learnt, keys, jnp.float32(0.0))))
+        # The next function is traced while XLA, which leaves Python alone, compiles the one before or reads it from
+        # the cache on disk. JAX finds them when they are called.
+        with ThreadPoolExecutor(len(calls)) as pool:
+            begun = [pool.submit(function.lower(*arguments).compile) for function, arguments in calls]
+        for compiled in begun:
+            compiled.result()
+
     return Lanes(
         plan=plan,
-        init=lambda keys, hypers, params=None: jitted_init(*(x for x in (keys, hypers, params) if x is not None)),
+        init=lambda keys, hypers, params=None: jitted_init(*present(keys, hypers, params)),
         iterate=lambda lanes, hypers, n: jitted(lanes, hypers, jnp.asarray(n, jnp.int32)),
         evaluate=lambda params, keys, epsilon: jitted_evaluate(params, keys, jnp.float32(epsilon)),
         put=put,
@@ -277,4 +305,5 @@ def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100, eval_max_step
         saved=get,
         like=lane_shapes(state, plan.num_lanes),
         restored=lambda tree, hypers: put(tree),
+        compile=compile_all,
     )

@@ -1,7 +1,6 @@
 """Trains the units of a sweep, one after another, and leaves of each what the whole needs."""
 
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from purejaxdqn.folder import Settings
 from purejaxdqn.loops.device import Agent, make_agent
 from purejaxdqn.loops.lanes import Lanes, make_lanes, make_plan
 from purejaxdqn.recipes import Recipe
+from purejaxdqn.stopwatch import Stopwatch
 from purejaxdqn.sweep import saved
 from purejaxdqn.sweep.definition import Definition, settings_of
 from purejaxdqn.sweep.gather import gather
@@ -44,20 +44,6 @@ UNIT_COLUMNS = LANE_COLUMNS | {"score": "float32"}
 
 class Interrupted(Exception):
     """A sweep that was asked to stop and has saved its unit."""
-
-
-class Stopwatch:
-    """When a unit was last saved."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.last = seconds, time.monotonic()
-
-    def due(self) -> bool:
-        """Whether it is time to save; if so the next time is counted from now."""
-        if time.monotonic() - self.last < self.seconds:
-            return False
-        self.last = time.monotonic()
-        return True
 
 
 def filled_up(lanes: Sequence[int], width: int) -> list[int]:

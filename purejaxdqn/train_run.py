@@ -1,0 +1,199 @@
+"""What `python -m purejaxdqn.train` does: parses, trains, reports."""
+
+import datetime
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from purejaxdqn import cli
+from purejaxdqn.checkpoint import DamagedCheckpoint
+from purejaxdqn.config import SettingError, require
+from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
+from purejaxdqn.folder import (
+    CONFIG,
+    CURVE,
+    EPISODE_CURVE,
+    EPISODES,
+    GIF,
+    METRICS,
+    MP4,
+    Settings,
+    new_folder,
+    write_config,
+)
+from purejaxdqn.recipes import solved_at
+from purejaxdqn.train_settings import (
+    COMMAND,
+    RunOptions,
+    new_settings,
+    number_of_seeds,
+    number_of_shards,
+    resumed_settings,
+    steps_on_host,
+)
+
+
+def run_command(args: list[str], started: Callable[[], None]) -> int:
+    """Runs the command line.
+
+    Args:
+      args: the words after the command.
+      started: called when everything is compiled, or restored, and training begins.
+
+    Returns:
+      The exit code.
+    """
+    return cli.guarded(COMMAND, lambda: train(args, started))
+
+
+def train(args: list[str], started: Callable[[], None]) -> int:
+    """Parses, trains and reports."""
+    device = cli.peek(args, "--device") or "auto"
+    # An unknown device is refused by the parser, which knows the choices.
+    platform = device if device in PLATFORMS else "auto"
+    use_platform(platform, number_of_seeds(args), steps_on_host(args), number_of_shards(args))
+    # Likewise before the parse: JAX settles at its first compilation whether there is a cache.
+    if not {"--no-compilation-cache", "--no_compilation_cache"} & set(args):
+        use_compilation_cache()
+    resume = cli.peek(args, "--resume")
+    cli.check_device(device)
+    settings, options = resumed_settings(args, Path(resume)) if resume is not None else new_settings(args)
+    if options.wandb:
+        require_wandb()
+    in_shards = settings.config.data_parallel > 1
+    require(not (options.doctor and in_shards), "doctor", True, "it examines no run with --data-parallel: leave it out")
+    from purejaxdqn.runner import Run
+
+    folder = Path(resume) if resume is not None else Path(options.out or "")
+    run = Run(settings, folder)
+    if resume is None:
+        # What cannot be begun with is refused before there is a folder.
+        _ = run.initial_params
+        run.folder = new_folder(options.out, "runs", settings.config.env, CONFIG, "run")
+    command = " ".join(["python -m purejaxdqn.train", *map(shlex.quote, args)])
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    try:
+        write_config(run.folder, settings, run.parts.env.spec, command, created)
+        return drive(run, options, command, resume is not None, started)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise cli.UsageError(
+            f"--out {run.folder}: it cannot be written ({reason}); make room or choose another folder, then go on with "
+            f"--resume {run.folder}"
+        ) from error
+
+
+def require_wandb() -> None:
+    """Raises `UsageError` where the package is missing."""
+    try:
+        import wandb  # noqa: F401
+    except ImportError as error:
+        raise cli.UsageError("--wandb: the package is missing; install purejaxdqn[wandb]") from error
+
+
+def wandb_logger(settings: Settings, folder: Path) -> Callable[[list[dict[str, Any]]], None]:
+    """Logs each seed's numbers to Weights & Biases."""
+    import wandb
+
+    from purejaxdqn.folder import settings_to_json
+
+    handle = wandb.init(project="purejaxdqn", name=folder.name, dir=str(folder), config=settings_to_json(settings))
+
+    def log(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            numbers = {f"seed_{row['seed']}/{k}": v for k, v in row.items() if v is not None and k != "seed"}
+            handle.log(numbers, step=row["env_steps"])
+
+    return log
+
+
+def drive(run: Any, options: RunOptions, command: str, resume: bool, started: Callable[[], None]) -> int:
+    """Trains, handles Ctrl-C, and leaves summary, curve and animation."""
+    from purejaxdqn.display import make_display
+    from purejaxdqn.runner import Diverged, Interrupted
+
+    display = make_display(options.quiet)
+    asked, give_back = cli.count_interrupts()
+    try:
+        if resume:
+            run.restore()
+        else:
+            run.start()
+        started()
+        log = wandb_logger(run.settings, run.folder) if options.wandb else lambda rows: None
+        watch = None
+        if options.doctor:
+            from purejaxdqn.doctor.checkup import Watch
+
+            watch = Watch(run, print if not options.quiet else lambda line: None)
+        run.train(display, lambda: bool(asked), log, watch or (lambda: None))
+    except Interrupted:
+        display.close()
+        steps = f"{run.env_steps:,} environment steps"
+        print(f"saved at {steps}; go on with: python -m purejaxdqn.train --resume {run.folder}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        display.close()
+        print(f"stopped; its newest checkpoint is in {run.folder}", file=sys.stderr)
+        return 130
+    except DamagedCheckpoint as error:
+        raise SettingError("resume", str(run.folder), f"{error}; begin a new run") from error
+    except Diverged as error:
+        raise cli.UsageError(f"--learning-rate {run.settings.hypers.learning_rate}: {error}; {kept(run)}") from error
+    finally:
+        display.close()
+        give_back()
+    finish(run, options, command)
+    if watch is not None and not options.quiet:
+        print(watch.closing())
+    run.lanes.close()
+    return 0
+
+
+def kept(run: Any) -> str:
+    """What a diverged run leaves behind."""
+    from purejaxdqn.checkpoint import latest_step
+    from purejaxdqn.folder import CHECKPOINTS
+
+    step = latest_step(run.folder / CHECKPOINTS)
+    where = "no checkpoint was made yet" if step is None else f"the checkpoint of step {run.steps_at(step):,} is kept"
+    return f"{where}; try a smaller learning rate, a longer --target-period or --max-grad-norm 1"
+
+
+def finish(run: Any, options: RunOptions, command: str) -> None:
+    """Evaluates, draws and prints what came of a finished run."""
+    import jax
+    import numpy as np
+
+    from purejaxdqn.checkpoint import from_flat
+    from purejaxdqn.display import closing_table, speed_line
+    from purejaxdqn.plots import episode_curve, learning_curve
+    from purejaxdqn.recording import write_gif, write_mp4
+
+    summary = run.summarize(command)
+    env = run.settings.config.env
+    bar = solved_at(run.settings.recipe, env)
+    learning_curve(run.folder / METRICS, run.folder / CURVE, env_id=env, solved_at=bar)
+    pictures = [CURVE]
+    if run.settings.config.log_episodes and run.endings.episodes.any():
+        pictures.append(EPISODE_CURVE)
+        episode_curve(run.folder / EPISODES, run.folder / EPISODE_CURVE, env_id=env, solved_at=bar)
+    scores = [entry["best_mean_return"] for entry in summary["evaluation"]]
+    lane = int(np.argmax([-np.inf if score is None else score for score in scores]))
+    params = jax.tree.map(lambda leaf: leaf[lane], from_flat(run.best.params, run.params_like()))
+    on_host = run.settings.config.loop == "host"
+    picture, write = (MP4, write_mp4) if on_host else (GIF, write_gif)
+    write(run.parts, params, jax.random.key(run.settings.seeds[lane]), run.folder / picture, options.eval_epsilon)
+    if options.quiet:
+        return
+    console = Console()
+    console.print(closing_table(summary, bar))
+    if on_host and not run.settings.keep_replay:
+        print("the replay is not in the checkpoint: a run that goes on fills a new one first (--checkpoint-replay)")
+    print(speed_line(summary))
+    print(f"run folder: {run.folder} ({', '.join(pictures)}, {picture}, {METRICS}, TensorBoard events, checkpoints)")
+    print(f"next: python -m purejaxdqn.evaluate {run.folder} --episodes {10 if on_host else 100}")
