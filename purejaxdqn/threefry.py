@@ -2,7 +2,8 @@
 
 On a CPU JAX's own is a loop of five steps for each draw, which costs more in calls than in arithmetic where draws are
 small, and which nothing can be fused with (docs/performance.md has the difference). In one piece it takes longer to
-compile: it is for the training loop; what runs once, or seldom, draws the same numbers with JAX's own.
+compile: it is for the training loop; what runs once, or seldom, draws the same numbers with JAX's own, and so does a
+layer with noise, whose draws are many.
 """
 
 import math
@@ -58,13 +59,22 @@ def make_seed(seed: Array) -> Array:
 
 def split(key: Array, shape: tuple[int, ...]) -> Array:
     """Keys uint32 [*shape, 2] from one [2]."""
-    return jnp.stack(count_up(key, shape), axis=-1)
+    return made_once(jnp.stack(count_up(key, shape), axis=-1))
+
+
+def made_once(key: Array) -> Array:
+    """The same key.
+
+    XLA would make it anew within everything that draws from it, and the key that it came from too: with keys four deep
+    in layers with noise an iteration took twice as long, and its compilation ten times as long.
+    """
+    return jax.lax.optimization_barrier(key)
 
 
 @partial(jax.jit, inline=True)
 def fold_in(key: Array, data: Any) -> Array:
     """A key uint32 [2] from one and a number, uint32 []."""
-    return jnp.stack(threefry((key[0], key[1]), (jnp.uint32(0), jnp.asarray(data, jnp.uint32))))
+    return made_once(jnp.stack(threefry((key[0], key[1]), (jnp.uint32(0), jnp.asarray(data, jnp.uint32)))))
 
 
 def random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
@@ -83,3 +93,9 @@ FUSED_IMPL = define_prng_impl(
     tag="ufry",
 )
 """The same numbers in one piece, for `jax.random.wrap_key_data(words, impl=FUSED_IMPL)`."""
+
+
+def in_a_loop(key: Array) -> Array:
+    """The same key for JAX's own generator, which many draws at once are made faster with; others are left alone."""
+    fused = jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and jax.random.key_impl(key) == FUSED_IMPL
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl=KEY_IMPL) if fused else key

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from purejaxdqn.threefry import FUSED_IMPL, KEY_IMPL
+from purejaxdqn.threefry import FUSED_IMPL, KEY_IMPL, in_a_loop
 
 DRAWS = {
     "bits": lambda key: jax.random.bits(key, (3, 5)),
@@ -44,3 +44,34 @@ def test_a_vmapped_draw_is_the_solo_draw(seeds):
     together = jax.jit(jax.vmap(draw))(jnp.array(seeds, jnp.int32))
     alone = [jax.jit(draw)(jnp.int32(seed)) for seed in seeds]
     jax.tree.map(lambda lanes, *solo: np.testing.assert_array_equal(lanes, np.stack(solo)), together, *alone)
+
+
+def test_each_key_is_made_once():
+    """XLA would compute keys anew in everything that draws from them, and their keys in those, and so on.
+
+    Threefry has 20 rounds with an exclusive or each, 2 for its third key word, and a draw has 1 to join its words. Four
+    keys, six beneath them and a draw from each are sixteen calls; with keys remade they would be thirty-six and more.
+    """
+
+    def draws(words):
+        key = jax.random.wrap_key_data(words, impl=FUSED_IMPL)
+        for place in range(2):
+            key = jax.random.fold_in(key, place)
+            key = jax.random.split(key)[1]
+        return [jax.random.bits(jax.random.fold_in(key, place), (64,)) for place in range(6)]
+
+    program = jax.jit(draws).lower(jnp.zeros(2, jnp.uint32)).compile().as_text()
+    calls = 4 + 6 + 6
+    assert 20 * calls <= program.count(" xor(") <= 25 * calls
+
+
+@pytest.mark.parametrize("impl", [FUSED_IMPL, KEY_IMPL, "rbg"])
+def test_a_key_for_many_draws_draws_the_same(impl):
+    key = jax.random.key(5, impl=KEY_IMPL if impl is FUSED_IMPL else impl)
+    if impl is FUSED_IMPL:
+        key = jax.random.wrap_key_data(jax.random.key_data(key), impl=impl)
+    found = in_a_loop(key)
+    assert str(jax.random.key_impl(found)) == (KEY_IMPL if impl is FUSED_IMPL else impl)
+    np.testing.assert_array_equal(jax.random.bits(found, (9,)), jax.random.bits(key, (9,)))
+    raw = jnp.zeros(2, jnp.uint32)
+    assert in_a_loop(raw) is raw

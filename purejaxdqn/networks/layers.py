@@ -11,6 +11,7 @@ from jax import Array
 
 from purejaxdqn.config import Config
 from purejaxdqn.shards import make_shards
+from purejaxdqn.threefry import in_a_loop
 from purejaxdqn.types import Role
 
 Initializer = Callable[..., Any]
@@ -119,8 +120,9 @@ class FeatureMajorDense(nn.Module):
 
 def scaled_noise(key: Array, shape: tuple[int, ...]) -> Array:
     """f(ε) of standard normal ε, with f(x) = sign(x) √|x| (Fortunato et al. 2018, section 3.1)."""
-    noise = jax.random.normal(key, shape)
-    return jnp.sign(noise) * jnp.sqrt(jnp.abs(noise))
+    noise = jax.random.normal(in_a_loop(key), shape)
+    # Made once, and not anew in each of the products that it scales.
+    return jax.lax.optimization_barrier(jnp.sign(noise) * jnp.sqrt(jnp.abs(noise)))
 
 
 def symmetric_uniform(bound: float) -> Initializer:
