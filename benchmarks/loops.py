@@ -4,8 +4,8 @@ python -m benchmarks.loops [--only lanes] [--device cpu]
 
 CartPole-v1's recipe with one thing changed at a time. Each is a process of its own, which compiles anew, times
 iterations in turns with the matrix products that they hold, and says which share of the loop's time these alone would
-take. Where
-lanes are vmapped (an accelerator) the products are taken at the rate of 512³.
+take. Where lanes are vmapped (an accelerator) the products are taken at the rate of 512³. Sections that are not
+measured stay in the result file as they were.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.common import counted, last_json, run, write_result
+from benchmarks.common import commit, counted, last_json, read_result, run, write_result
 from purejaxdqn.algorithms import ALGORITHMS
 from purejaxdqn.devices import PLATFORMS, use_platform
 
@@ -105,13 +105,13 @@ def main() -> None:
         print(json.dumps(measure(device=args.device, seconds=args.seconds, repetitions=args.repetitions, **args.one)))
         return
     size = ["--seconds", str(args.seconds), "--repetitions", str(args.repetitions), "--device", args.device]
-    sections: dict[str, dict[str, Any]] = {}
+    sections: dict[str, dict[str, Any]] = (read_result(args.name) or {}).get("sections", {})
     for section in args.only:
         sections[section] = {}
         for name, setting in settings(section, args.small, args.device == "gpu").items():
             command = [sys.executable, "-m", "benchmarks.loops", "--one", json.dumps(setting), *size]
             found = last_json(run(command).output)
-            sections[section][name] = found | {"setting": setting}
+            sections[section][name] = found | {"setting": setting, "commit": commit()}
             print(
                 f"{name}: {found['steps_per_second']:,} steps/s, {found['updates_per_second']:,} updates/s, products "
                 f"alone {found['fraction_of_bound']:.0%} of the time, compiled in {found['compile_seconds']:.1f} s",
