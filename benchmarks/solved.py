@@ -7,7 +7,8 @@ MountainCar every 10,000. Ours is `python -m purejaxdqn.train` with its default 
 the row of metrics.csv that has the evaluation, evaluations included; theirs are tuned for the task (see
 peers/sb3_solved.py), and their evaluations' time is taken off. Each repetition has another seed and begins with an
 empty compilation cache: the first run of a program fills it (cold), the second finds it (warm), SBX's too. A seed that
-does not get there counts with its whole run. Flags that are not below are given to `purejaxdqn.train`.
+does not get there counts with its whole run. A task that is not measured stays in the result file as it was. Flags that
+are not below are given to `purejaxdqn.train`.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import last_json, run, write_result
+from benchmarks.common import commit, last_json, read_result, run, write_result
 from benchmarks.peers.environments import interpreter
 from benchmarks.speed import LAYOUTS, ROOT
 from benchmarks.timing import take_turns
@@ -143,7 +144,7 @@ def main() -> None:
     parser.add_argument("--peer-layout", choices=list(LAYOUTS), default="one thread")
     parser.add_argument("--name", default="solved", help="result file (default: solved)")
     args, extra = parser.parse_known_args()
-    tasks: dict[str, Any] = {}
+    tasks: dict[str, Any] = (read_result(args.name) or {}).get("tasks", {})
     for env in args.env:
         runners: dict[str, Runner] = {"purejaxdqn": partial(train, env, extra)}
         for name, library in LIBRARIES.items():
@@ -154,11 +155,14 @@ def main() -> None:
             runners[name] = partial(train_peer, python, library, env, args.peer_layout)
         tasks[env] = {
             "bar": default_recipe(env).solved_at,
+            "commit": commit(),
+            "repetitions": args.repetitions,
+            "extra_flags": extra,
             **summary(measure(runners, args.repetitions, args.first_seed)),
         }
         print(f"{env}: {tasks[env]['times_as_long_as_ours_warm']} times as long as ours, warm")
         what = "seconds from the command to a policy that solves the task"
-        write_result(args.name, what, {"repetitions": args.repetitions, "extra_flags": extra, "tasks": tasks})
+        write_result(args.name, what, {"tasks": tasks})
 
 
 if __name__ == "__main__":
