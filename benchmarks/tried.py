@@ -77,7 +77,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 FLAGS = (
     "",
-    "--xla_cpu_prefer_vector_width=512",
+    "--xla_cpu_prefer_vector_width=256",
     "--xla_cpu_experimental_ynn_fusion_type=",
     "--xla_cpu_experimental_ynn_fusion_type=dot,eltwise,reduce",
     "--xla_cpu_enable_fast_math=true",

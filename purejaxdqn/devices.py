@@ -31,12 +31,25 @@ def use_platform(device: str, lanes: int | None = None, on_host: bool = False, s
             return
     # XLA's own name for the size of its pool of threads.
     os.environ.setdefault("NPROC", str(cores + on_host))
-    if "xla_cpu_multi_thread_eigen" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    wanted = {"xla_cpu_multi_thread_eigen": "false", **({"xla_cpu_prefer_vector_width": "512"} if is_wide() else {})}
+    added = [f"--{name}={value}" for name, value in wanted.items() if name not in flags]
+    os.environ["XLA_FLAGS"] = " ".join([flags, *added]).strip()
     if device != "auto":
         # The CPU beside it, for a replay in the host's memory.
         names = {"cpu": "cpu", "gpu": "cuda,cpu", "tpu": "tpu,cpu"}
         jax.config.update("jax_platforms", names[device])
+
+
+def is_wide(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor has vectors of 512 bits and does not lower its clock for them: AMD's, as far as we know.
+
+    XLA takes 256 by itself. With 512 updates took 2 to 4 % less time, and those with many exponentials 10 to 25 %.
+    """
+    try:
+        described = cpuinfo.read_text()
+    except OSError:
+        return False
+    return "AuthenticAMD" in described and " avx512f " in described
 
 
 def num_cores() -> int:
@@ -50,7 +63,8 @@ def use_compilation_cache() -> Path:
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = root / "purejaxdqn" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # The small ones too: a start has dozens of them, whose compilation adds up to half a second.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return folder
 
 

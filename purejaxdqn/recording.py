@@ -54,19 +54,27 @@ def make_decide(parts: Parts, epsilon: float) -> Callable[..., tuple[jax.Array, 
 
 def play_on_device(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> Iterator[Moment]:
     """One episode of an environment that steps on the device."""
-    step, decide = jax.jit(parts.env.step), make_decide(parts, epsilon)
+    decide = make_decide(parts, epsilon)
+
+    # One call a step: an episode has hundreds of them, and what is called is small.
+    @jax.jit
+    def advance(params: Any, env: Any, key: jax.Array, index: int) -> tuple[Any, Any]:
+        action_key, step_key = jax.random.split(jax.random.fold_in(key, index))
+        obs = parts.env.observe(env)
+        q_values, action = decide(params, obs, action_key)
+        after, _, row = parts.env.step(step_key, env, action)
+        shown = (parts.env.picture_state(env), obs, q_values, action, row)
+        return after, jax.tree.map(lambda leaf: leaf[0], shown)
+
     env, _ = jax.jit(parts.env.reset, static_argnums=1)(key, 1)
     env_params = jax.device_get(parts.env.params)
     done, index = False, 0
     while not done:
-        action_key, step_key = jax.random.split(jax.random.fold_in(key, index))
-        q_values, action = decide(params, parts.env.observe(env), action_key)
-        state, obs = jax.device_get((parts.env.picture_state(env), parts.env.observe(env)))
-        state = jax.tree.map(lambda leaf: leaf[0], state)
-        picture = render_frame(parts.env.spec.env_id, state, obs[0], env_params)
-        env, _, row = step(step_key, env, action)
-        yield Moment(picture, np.asarray(q_values)[0], int(action[0]), float(row.reward[0]))
-        done, index = bool(row.terminated[0]) or bool(row.truncated[0]), index + 1
+        env, shown = advance(params, env, key, index)
+        state, obs, q_values, action, row = jax.device_get(shown)
+        picture = render_frame(parts.env.spec.env_id, state, obs, env_params)
+        yield Moment(picture, q_values, int(action), float(row.reward))
+        done, index = bool(row.terminated) or bool(row.truncated), index + 1
 
 
 def play_on_host(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> Iterator[Moment]:

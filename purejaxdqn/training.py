@@ -5,12 +5,11 @@ What is written of it is for `runner` and `sweep` to say.
 """
 
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from purejaxdqn import checkpoint as ckpt
@@ -23,6 +22,7 @@ from purejaxdqn.loops.data_parallel import make_data_lanes
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, make_plan, repeat_hypers, seed_keys
+from purejaxdqn.programs import compiler_of
 from purejaxdqn.recipes import family
 from purejaxdqn.records import MARKS, error_of_mean, finite_scores
 from purejaxdqn.threefry import KEY_IMPL
@@ -68,7 +68,8 @@ def open_lanes(settings: Settings, seeds: tuple[int, ...]) -> tuple[Parts, Lanes
     if settings.config.data_parallel > 1:
         return make_data_lanes(settings.config, seeds, settings.eval_episodes, settings.eval_max_steps)
     agent = make_agent(settings.config)
-    lanes = make_lanes(agent, make_plan(agent, len(seeds)), settings.eval_episodes, settings.eval_max_steps)
+    plan, compiler = make_plan(agent, len(seeds)), compiler_of(settings.config)
+    lanes = make_lanes(agent, plan, settings.eval_episodes, settings.eval_max_steps, compiler)
     return agent.parts, lanes
 
 
@@ -236,14 +237,10 @@ class Training:
             found = self.lanes.training_return()
             return None if found is None else np.array([[found]])
 
-        def eval_key(words: jax.Array, moment: jax.Array) -> jax.Array:
-            key = jax.random.fold_in(jax.random.wrap_key_data(words, impl=KEY_IMPL), stream)
-            return jax.random.key_data(jax.random.fold_in(key, moment))
-
         # A lane that ended by itself is judged on episodes that do not depend on how long the others went on.
         early = np.array([cause not in (None, STEPS) for cause in self.endings.ended_by])
         moments = np.where(early, self.endings.env_steps, self.iterations)
-        keys = np.asarray(jax.vmap(eval_key)(jnp.asarray(self.keys), jnp.asarray(moments)))
+        keys = np.asarray(eval_keys(self.keys, moments.astype(np.uint32), np.uint32(stream)))
         played = self.lanes.evaluate(params, self.lanes.put(keys), self.settings.eval_epsilon)
         return np.asarray(self.lanes.get(played.returns), np.float64)
 
@@ -306,6 +303,14 @@ class Training:
         if not self.endings.running.all():
             self.kept = saved.policy["last"]
         self.compile(begin)
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(0, 0, None))
+def eval_keys(words: jax.Array, moment: jax.Array, stream: jax.Array) -> jax.Array:
+    """Keys of evaluations, uint32 [L, 2], from those of seeds and uint32 [L] and [], each folded in."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(words, impl=KEY_IMPL), stream)
+    return jax.random.key_data(jax.random.fold_in(key, moment))
 
 
 def crosses(before: int, after: int, period: int) -> bool:

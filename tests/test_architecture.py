@@ -34,7 +34,7 @@ TIERS = [
     {"learn"},
     {"build"},
     {"loops", "checkpoint", "folder", "recipes"},
-    {"recording", "records", "kept", "policy", "recipe_files", "sweep_folder"},
+    {"recording", "records", "kept", "policy", "programs", "recipe_files", "sweep_folder"},
     {"training"},
     {"runner", "train_settings"},
     {"display", "doctor", "report"},

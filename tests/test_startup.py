@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from purejaxdqn.deferred import StandIn, defer_import
+from purejaxdqn.devices import is_wide
 from purejaxdqn.garbage import collect_later
 from purejaxdqn.stopwatch import Stopwatch
 
@@ -62,6 +63,37 @@ def test_what_is_loaded_or_missing_is_left_alone():
     defer_import("no_module_of_this_name")
     assert sys.modules["gc"] is gc and "no_module_of_this_name" not in sys.modules
     assert not isinstance(gc, StandIn)
+
+
+@pytest.mark.parametrize(
+    ("described", "wide"),
+    [
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512f avx512dq\n", True),
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2\n", False),
+        # Several of Intel's lower their clock.
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx2 avx512f avx512dq\n", False),
+        (None, False),
+    ],
+)
+def test_a_processor_with_wide_vectors_is_known(tmp_path, described, wide):
+    cpuinfo = tmp_path / "cpuinfo"
+    if described is not None:
+        cpuinfo.write_text(described)
+    assert is_wide(cpuinfo) is wide
+
+
+def test_flags_of_xla_are_added_to_the_users_and_never_contradict_them():
+    program = """
+    import os
+    from purejaxdqn import devices
+    devices.is_wide = lambda: True
+    for given in ("", "--xla_cpu_prefer_vector_width=128 --xla_cpu_multi_thread_eigen=true"):
+        os.environ["XLA_FLAGS"] = given
+        devices.use_platform("cpu", 1)
+        print(os.environ["XLA_FLAGS"].replace(" ", ","))
+    """
+    added = "--xla_cpu_multi_thread_eigen=false,--xla_cpu_prefer_vector_width=512"
+    assert python(program) == [added, "--xla_cpu_prefer_vector_width=128,--xla_cpu_multi_thread_eigen=true"]
 
 
 @pytest.mark.slow

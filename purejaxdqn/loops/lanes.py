@@ -4,7 +4,7 @@ On a CPU vmapping over lanes ruins the cache, so each core is a device of its ow
 On a GPU or TPU the lanes of a device are vmapped. Either way lane i is the solo run with that seed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -171,6 +171,36 @@ def iterate_blocks(agent: Agent, plan: Plan, state: State, hypers: Hypers, n: Ar
     return with_counters(lanes, last_counters(counters)), metrics
 
 
+class Call(NamedTuple):
+    """A function that is going to be called."""
+
+    function: Any
+    """Jitted."""
+    arguments: Callable[[], tuple[Any, ...]]
+    """() -> what it is to be called with: arrays, or their shapes and shardings. It may take tracing."""
+    what: str
+    """What the function is made from, beside the settings of the run."""
+
+
+Compiler = Callable[[Sequence[Call], Sequence[jax.Device]], list[Any]]
+"""(calls, devices on which they are) -> the functions, compiled for just such arguments."""
+
+
+def compile_calls(
+    calls: Sequence[Call],
+    devices: Sequence[jax.Device],
+    compile: Callable[[Call, jax.stages.Lowered], Any] = lambda call, lowered: lowered.compile(),
+) -> list[Any]:
+    """Compiles functions; a `Compiler`.
+
+    The next function is traced while XLA, which leaves Python alone, compiles the one before or reads it from JAX's
+    cache on disk.
+    """
+    with ThreadPoolExecutor() as pool:
+        begun = [pool.submit(compile, call, call.function.lower(*call.arguments())) for call in calls]
+    return [compiled.result() for compiled in begun]
+
+
 def present(*given: Any) -> tuple[Any, ...]:
     """What was given, without None."""
     return tuple(one for one in given if one is not None)
@@ -209,7 +239,13 @@ class Lanes(NamedTuple):
     """Ends what the lanes keep open."""
 
 
-def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100, eval_max_steps: int | None = None) -> Lanes:
+def make_lanes(
+    agent: Agent,
+    plan: Plan,
+    eval_episodes: int = 100,
+    eval_max_steps: int | None = None,
+    compiler: Compiler = compile_calls,
+) -> Lanes:
     """An agent's functions over the lanes of a plan.
 
     Args:
@@ -217,6 +253,7 @@ def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100, eval_max_step
       plan: from `make_plan`.
       eval_episodes: episodes of each evaluation of each lane.
       eval_max_steps: steps after which an episode of an evaluation counts as it stands.
+      compiler: by which `compile` compiles.
     """
     mesh = Mesh(np.array(jax.local_devices()[: plan.num_devices]), ("lanes",))
     state = jax.eval_shape(agent.init, jax.random.key(0), Hypers())
@@ -276,30 +313,45 @@ def make_lanes(agent: Agent, plan: Plan, eval_episodes: int = 100, eval_max_step
     jitted_evaluate = jax.jit(evaluate)
     jitted_init = jax.jit(init, out_shardings=state_shardings)
 
+    functions: dict[str, Callable[..., Any]] = {"iterate": jitted, "evaluate": jitted_evaluate}
+
     def compile_all(keys: Array, hypers: Hypers, params: Any = None) -> None:
-        # An accelerator's compiler times kernels on the device, where others must not run meanwhile.
-        if plan.platform != "cpu":
-            return
         given = present(keys, hypers, params)
-        start = jax.eval_shape(jitted_init, *given)
-        learnt = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=shard), start.learner.params
+        name = f"init of {len(given)}"
+        # An accelerator's compiler times kernels on the device, where others must not run meanwhile.
+        if plan.platform != "cpu" or name in functions:
+            return
+
+        def made() -> State:
+            return jax.eval_shape(jitted_init, *given)
+
+        def learnt() -> Any:
+            return jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=shard), made().learner.params
+            )
+
+        lanes = f"{plan} {jax.tree.map(jax.typeof, given)}"
+        calls = (
+            Call(jitted_init, lambda: given, f"init {lanes}"),
+            Call(jitted, lambda: (made(), hypers, jnp.zeros((), jnp.int32)), f"iterate {lanes}"),
+            Call(
+                jitted_evaluate,
+                lambda: (learnt(), keys, jnp.float32(0.0)),
+                f"evaluate {lanes} {eval_episodes} {eval_max_steps}",
+            ),
         )
-        calls = [(jitted_init, given), (jitted, (start, hypers, jnp.zeros((), jnp.int32)))]
-        if eval_episodes > 0:
-            calls.append((jitted_evaluate, (learnt, keys, jnp.float32(0.0))))
-        # The next function is traced while XLA, which leaves Python alone, compiles the one before or reads it from
-        # the cache on disk. JAX finds them when they are called.
-        with ThreadPoolExecutor(len(calls)) as pool:
-            begun = [pool.submit(function.lower(*arguments).compile) for function, arguments in calls]
-        for compiled in begun:
-            compiled.result()
+        compiled = compiler(calls, list(mesh.devices.flat))
+        functions.update(zip((name, "iterate", "evaluate"), compiled, strict=True))
+
+    def start(keys: Array, hypers: Hypers, params: Any = None) -> State:
+        given = present(keys, hypers, params)
+        return functions.get(f"init of {len(given)}", jitted_init)(*given)
 
     return Lanes(
         plan=plan,
-        init=lambda keys, hypers, params=None: jitted_init(*present(keys, hypers, params)),
-        iterate=lambda lanes, hypers, n: jitted(lanes, hypers, jnp.asarray(n, jnp.int32)),
-        evaluate=lambda params, keys, epsilon: jitted_evaluate(params, keys, jnp.float32(epsilon)),
+        init=start,
+        iterate=lambda lanes, hypers, n: functions["iterate"](lanes, hypers, jnp.asarray(n, jnp.int32)),
+        evaluate=lambda params, keys, epsilon: functions["evaluate"](params, keys, jnp.float32(epsilon)),
         put=put,
         get=get,
         saved=get,

@@ -12,6 +12,7 @@ from purejaxdqn.config import SettingError
 from purejaxdqn.folder import Settings
 from purejaxdqn.loops.device import Agent, make_agent
 from purejaxdqn.loops.lanes import Lanes, make_lanes, make_plan
+from purejaxdqn.programs import compiler_of
 from purejaxdqn.recipes import Recipe
 from purejaxdqn.stopwatch import Stopwatch
 from purejaxdqn.sweep import saved
@@ -99,8 +100,8 @@ class Engine:
         agent = self.agents[group.number]
         if (group.number, width) not in self.programs:
             self.compilations += 1
-            plan = make_plan(agent, width, self.block(width))
-            lanes = make_lanes(agent, plan, settings.eval_episodes, settings.eval_max_steps)
+            plan, compiler = make_plan(agent, width, self.block(width)), compiler_of(group.config)
+            lanes = make_lanes(agent, plan, settings.eval_episodes, settings.eval_max_steps, compiler)
             self.programs[group.number, width] = lanes
         return settings, agent.parts, self.programs[group.number, width]
 

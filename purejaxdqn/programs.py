@@ -1,0 +1,166 @@
+"""Compiled programs kept whole on disk, so that a command that was given before traces nothing.
+
+JAX's own cache finds a program by what was traced and lowered, and of a short run on a CPU that takes longer than the
+training. Here a program is found by what it is made from: settings, loaded source files, JAX's configuration and the
+machine. Where a source file has changed it is traced, and found by what came of that, which is often the same.
+
+Only commands of this package keep programs: of what a program of the user's own registers, no file may tell.
+"""
+
+import hashlib
+import os
+import pickle
+import platform
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental.serialize_executable import deserialize_and_load, serialize
+
+from purejaxdqn.config import Config
+from purejaxdqn.folder import write_atomically
+from purejaxdqn.loops.lanes import Call, Compiler, compile_calls
+
+KEPT = 256
+"""Names of programs that stay, those used last. A program has two and about 1 MB."""
+SUFFIX = ".program"
+VARIABLES = ("XLA_FLAGS", "NPROC")
+"""Variables of the environment that XLA reads when it starts."""
+COMPILED = "/jax/compilation_cache/cache_misses"
+"""What JAX says when it has compiled a program and put it into its own cache."""
+
+
+def compiler_of(config: Config) -> Compiler:
+    """What compiles a run's functions: it keeps them where JAX keeps its own, but only in a command of this package."""
+    cache = jax.config.values["jax_compilation_cache_dir"]
+    if cache is None or not in_own_command():
+        return compile_calls
+    return make_compiler(Path(cache).parent / "programs", repr(config))
+
+
+def in_own_command() -> bool:
+    """Whether this process is a command of this package."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name.startswith("purejaxdqn.")
+
+
+def make_compiler(folder: Path, settings: str) -> Compiler:
+    """What compiles functions, or finds them as an earlier process compiled them.
+
+    Args:
+      folder: of the files; where it cannot be written nothing is kept.
+      settings: what the functions are made from beyond their calls and the files of modules.
+    """
+
+    def compile_or_find(calls: Sequence[Call], devices: Sequence[jax.Device]) -> list[Any]:
+        machine = surroundings()
+        made_from = digest(machine, settings, *sources())
+        paths = {call.what: folder / f"{digest(made_from, call.what)}{SUFFIX}" for call in calls}
+        with ThreadPoolExecutor() as pool:
+            found = dict(zip(paths, pool.map(lambda path: load(path, devices), paths.values()), strict=True))
+
+        def compile_or_link(call: Call, lowered: jax.stages.Lowered) -> Any:
+            name = digest(machine, lowered.as_text(), f"{lowered.in_tree} {lowered.out_tree}")
+            path = folder / f"{name}{SUFFIX}"
+            program = load(path, devices) or compile_and_save(lowered, path)
+            link(path, paths[call.what])
+            return program
+
+        missing = [call for call in calls if found[call.what] is None]
+        made = compile_calls(missing, devices, compile_or_link)
+        found |= {call.what: program for call, program in zip(missing, made, strict=True)}
+        return [found[call.what] for call in calls]
+
+    return compile_or_find
+
+
+def digest(*parts: str) -> str:
+    """A name for all of these, hexadecimal."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def surroundings() -> str:
+    """What every program of this process is compiled for."""
+    parts = [jax.__version__, sys.version, processor()]
+    parts += [f"{name}={value!r}" for name, value in sorted(jax.config.values.items())]
+    parts += [f"{name}={os.environ.get(name)}" for name in VARIABLES]
+    parts += [repr(device) for device in jax.devices()]
+    return digest(*parts)
+
+
+def processor() -> str:
+    """What machine code for this processor may contain."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def sources() -> Iterator[str]:
+    """File, size and time of change of every module that is loaded."""
+    names = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    for name in sorted(filter(None, names)):
+        if os.path.exists(name):
+            status = os.stat(name)
+            yield f"{name} {status.st_size} {status.st_mtime_ns}"
+
+
+def load(path: Path, devices: Sequence[jax.Device]) -> Callable[..., Any] | None:
+    """A program from a file; None where there is none that can be read."""
+    try:
+        code, in_tree, out_tree = pickle.loads(path.read_bytes())
+        program = deserialize_and_load(code, in_tree, out_tree, execution_devices=devices)
+        os.utime(path)
+    except Exception:
+        # Whatever is wrong with the file, the program can be made anew.
+        return None
+    return program
+
+
+def compile_and_save(lowered: jax.stages.Lowered, path: Path) -> Any:
+    """Compiles a function, and keeps it in a file where JAX compiled it just now.
+
+    What JAX reads from its own cache cannot be kept: XLA would write such a program without its machine code.
+    """
+    here, told = threading.get_ident(), []
+
+    def listen(event: str, **_: Any) -> None:
+        if event == COMPILED and threading.get_ident() == here:
+            told.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        program = lowered.compile()
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
+    if told:
+        save(path, program)
+    return program
+
+
+def save(path: Path, program: Any) -> None:
+    """Keeps a program in a file, and removes files that were not used for longest."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, pickle.dumps(serialize(program)))
+        files = sorted(path.parent.glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime)
+        for old in files[:-KEPT]:
+            old.unlink(missing_ok=True)
+    except (OSError, NotImplementedError, ValueError):
+        # No room, or nothing that JAX can write: the next start takes longer, and that is all.
+        return
+
+
+def link(path: Path, name: Path) -> None:
+    """Gives a file, if it is there, another name."""
+    try:
+        name.unlink(missing_ok=True)
+        os.link(path, name)
+    except OSError:
+        # There is none, or no other names are possible here.
+        return
