@@ -31,7 +31,7 @@ from purejaxdqn.devices import use_platform
 from purejaxdqn.loops.device import make_agent
 
 AS_IT_IS = "as it is"
-HALVES = "products in bfloat16"
+HALVES = "wide products in bfloat16"
 CONTEST = "purejaxrl"
 
 
@@ -51,10 +51,36 @@ def as_they_lie(kernel: Array, columns: Array) -> Array:
     return jax.lax.dot_general(kernel, columns, (((0,), (0,)), ((), ())))
 
 
-def in_bfloat16(kernel: Array, columns: Array) -> Array:
-    """Products of bfloat16 summed in float32."""
-    kernel, columns = kernel.astype(jnp.bfloat16), columns.astype(jnp.bfloat16)
-    return jax.lax.dot_general(kernel, columns, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+def halve(x: Array) -> Array:
+    """As bfloat16."""
+    return x.astype(jnp.bfloat16)
+
+
+def multiply_halves(a: Array, b: Array, turned: bool = False) -> Array:
+    """a b or a bᵀ of bfloat16 numbers, summed in float32."""
+    dimensions = (((1,), (1 if turned else 0,)), ((), ()))
+    return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
+
+
+@jax.custom_vjp
+def wide_in_bfloat16(kernel: Array, columns: Array) -> Array:
+    """kernelᵀ columns. XLA has a fast product only of arrays that lie so: a transposition alone would not do."""
+    turned = jax.lax.optimization_barrier(halve(kernel).T.reshape(-1)).reshape(kernel.T.shape)
+    return multiply_halves(turned, halve(columns))
+
+
+def wide_forward(kernel: Array, columns: Array) -> tuple[Array, tuple[Array, Array]]:
+    """The product, and what its gradients need."""
+    return wide_in_bfloat16(kernel, columns), (kernel, columns)
+
+
+def wide_backward(factors: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """Gradients, in bfloat16 too."""
+    kernel, columns, gradient = map(halve, (*factors, gradient))
+    return multiply_halves(columns, gradient, turned=True), multiply_halves(kernel, gradient)
+
+
+wide_in_bfloat16.defvjp(wide_forward, wide_backward)
 
 
 def by_index(q: Array, action: Array) -> Array:
@@ -64,7 +90,7 @@ def by_index(q: Array, action: Array) -> Array:
 
 BY_ARRAY = {"optim.optax.flatten": array_by_array, "learn.global_norm": norm_by_array}
 BY_INDEX = {"heads.value_of": by_index, "learn.value_of": by_index}
-AS_THEY_LIE = {"networks.layers.multiply": as_they_lie}
+AS_THEY_LIE = {"networks.layers.multiply_columns": as_they_lie}
 JAX_DRAWS = {"loops.device.FUSED_IMPL": "threefry2x32"}
 VARIANTS: dict[str, dict[str, Any]] = {
     AS_IT_IS: {},
@@ -73,11 +99,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "action values by index, not by mask": BY_INDEX,
     "JAX's own Threefry": JAX_DRAWS,
     "all of these at once, as it was": {**BY_ARRAY, **AS_THEY_LIE, **BY_INDEX, **JAX_DRAWS},
-    HALVES: {"networks.layers.multiply": in_bfloat16},
+    HALVES: {"networks.products.multiply_wide": wide_in_bfloat16},
 }
 FLAGS = (
     "",
     "--xla_cpu_prefer_vector_width=256",
+    "--xla_cpu_prefer_vector_width=512",
     "--xla_cpu_experimental_ynn_fusion_type=",
     "--xla_cpu_experimental_ynn_fusion_type=dot,eltwise,reduce",
     "--xla_cpu_enable_fast_math=true",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config
+from purejaxdqn.networks.products import multiply_columns, multiply_rows
 from purejaxdqn.shards import make_shards
 from purejaxdqn.threefry import in_a_loop
 from purejaxdqn.types import Role
@@ -34,8 +35,6 @@ INITIALIZERS: dict[str, Callable[[], Initializer]] = {
 
 STATISTICS = "batch_stats"
 """Collection of the running statistics of batch norm, next to `params`."""
-NARROW = 16
-"""Columns or inputs up to which a product is arranged in another way: a vector register of float32."""
 MOMENTUM = 0.99
 """Share of the old running statistics that one refresh keeps."""
 
@@ -77,26 +76,11 @@ def make_norm(config: Config, axis: int) -> Callable[[Array], Array]:
     return NORMS[config.norm](config, axis)
 
 
-def multiply(kernel: Array, columns: Array) -> Array:
-    """kernelᵀ columns, [outputs, B] of [inputs, outputs] and [inputs, B].
-
-    Where an array is narrow, it matters on a CPU which of them is transposed, up to four times. A compiler that saw
-    the transpositions would put them back into the product.
-    """
-    barrier = jax.lax.optimization_barrier
-    if columns.shape[1] <= NARROW:
-        return barrier(columns.T @ kernel).T
-    if kernel.shape[0] <= NARROW:
-        # For the gradient, mostly: that of the kernel as it lies is the slow one.
-        return barrier(kernel.T) @ columns
-    return jax.lax.dot_general(kernel, columns, (((0,), (0,)), ((), ())))
-
-
 def affine(kernel: Array, bias: Array, x: Array) -> Array:
     """kernelᵀx + bias on features [F, B] or [F, B, N]."""
     # One matrix of columns: of a product with three axes the gradient took two and a half times as long on a CPU.
     columns = x.reshape(x.shape[0], -1)
-    y = multiply(kernel, columns)
+    y = multiply_columns(kernel, columns)
     return (y + bias[:, None]).reshape(kernel.shape[1], *x.shape[1:])
 
 
@@ -216,8 +200,10 @@ class Conv(nn.Module):
         assert size % stride == 0, f"a kernel of {size} is no multiple of its stride, {stride}"
         kernel = self.param("kernel", INITIALIZERS[self.initializer](), (size, size, channels, self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        inputs = size * size * channels
         patches = patches_of(x, size, stride)
-        return patches @ kernel.reshape(size * size * channels, self.width) + bias.reshape(1, 1, 1, -1)
+        y = multiply_rows(patches.reshape(-1, inputs), kernel.reshape(inputs, self.width))
+        return y.reshape(*patches.shape[:3], self.width) + bias.reshape(1, 1, 1, -1)
 
 
 def patches_of(x: Array, size: int, stride: int) -> Array:

@@ -1,0 +1,78 @@
+"""The networks' matrix products: of feature-major columns, and of a convolution's rows, with gradients of their own.
+
+On a CPU, XLA's product takes up to three times as long where the axis summed over is the first of both arrays as where
+it is the last of one. A compiler that sees a transposition puts it back into the product: hence the barriers. What
+automatic differentiation would make of such a product is a slow one in turn: hence the gradients.
+"""
+
+import jax
+from jax import Array
+from jax.lax import optimization_barrier
+
+NARROW = 16
+"""Columns or inputs up to which a product is a narrow one: a vector register of float32."""
+LARGE = 2**14
+"""Numbers of a kernel from which it is worth being laid out anew for a product."""
+HUGE = 2**20
+"""Numbers of a kernel from which the columns are turned instead, and the result: there are fewer of them."""
+
+
+def turn_result(product: Array) -> Array:
+    """productᵀ, which the product does not become."""
+    return optimization_barrier(product).T
+
+
+@jax.custom_vjp
+def multiply_wide(kernel: Array, columns: Array) -> Array:
+    """kernelᵀ columns, [outputs, B], where neither is narrow."""
+    if kernel.size < LARGE:
+        return jax.lax.dot_general(kernel, columns, (((0,), (0,)), ((), ())))
+    if kernel.size < HUGE:
+        return optimization_barrier(kernel.T) @ columns
+    return turn_result(columns.T @ kernel)
+
+
+def wide_forward(kernel: Array, columns: Array) -> tuple[Array, tuple[Array, Array]]:
+    """The product, and what its gradients need."""
+    return multiply_wide(kernel, columns), (kernel, columns)
+
+
+def wide_backward(factors: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """Gradients of kernel and columns, from that of the product."""
+    kernel, columns = factors
+    of_columns = kernel @ gradient
+    # What reads it may turn it: a torso has rows.
+    return columns @ gradient.T, optimization_barrier(of_columns) if kernel.size >= LARGE else of_columns
+
+
+multiply_wide.defvjp(wide_forward, wide_backward)
+
+
+def multiply_columns(kernel: Array, columns: Array) -> Array:
+    """kernelᵀ columns, [outputs, B] of [inputs, outputs] and [inputs, B]."""
+    if columns.shape[1] <= NARROW:
+        return turn_result(columns.T @ kernel)
+    if kernel.shape[0] <= NARROW:
+        # For the gradient, mostly: that of the kernel as it lies is the slow one.
+        return optimization_barrier(kernel.T) @ columns
+    return multiply_wide(kernel, columns)
+
+
+@jax.custom_vjp
+def multiply_rows(rows: Array, kernel: Array) -> Array:
+    """rows kernel, [R, outputs] of [R, inputs] and [inputs, outputs]."""
+    return rows @ kernel
+
+
+def rows_forward(rows: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    """The product, and what its gradients need."""
+    return rows @ kernel, (rows, kernel)
+
+
+def rows_backward(factors: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """Gradients of rows and kernel, from that of the product. There are fewer outputs than inputs to turn."""
+    rows, kernel = factors
+    return gradient @ kernel.T, turn_result(gradient.T @ rows)
+
+
+multiply_rows.defvjp(rows_forward, rows_backward)
