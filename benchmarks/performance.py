@@ -141,6 +141,22 @@ def peers_table() -> str:
     return table(heads, rows, said, "", *notes, "", picture, "", source(result, "peers", "../"))
 
 
+def returns_table() -> str:
+    """Returns beside PureJaxRL's, over seeds that differ on both sides."""
+    result = read_result("peer-returns")
+    if result is None:
+        return missing("peers")
+    rows = []
+    for name, found in result["sides"].items():
+        interval = " to ".join(number(end) for end in found["mean_interval_95"])
+        reached = sum(score >= 475.0 for score in found["scores"])
+        cells = [f"{number(found['mean'])} ({interval})", number(found["iqm"]), f"{reached} of {result['seeds']}"]
+        rows.append([{"purejaxrl": "PureJaxRL `dqn.py`"}.get(name, name), *cells])
+    heads = ["CartPole-v1, last parameters, greedy", "mean over seeds (95 %)", "IQM", "seeds at 475"]
+    said = f"The means differ by {result['difference']:+.1f}, {abs(result['z']):.1f} standard errors."
+    return table(heads, rows, said, "", source(result, "peer-returns", "../"))
+
+
 def short_peers_table() -> str:
     """Contests in a line each, for the README; nothing where none was measured."""
     result = read_result("peers")
@@ -180,6 +196,7 @@ def solved_table() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {"bounds": bounds_table, "peers": peers_table, "solved": solved_table}
+TABLES |= {"peer-returns": returns_table}
 TABLES |= {"kernels": kernels_table, "tried": tried_table}
 TABLES |= {f"parts-{name}": partial(parts_table, name) for name in ("environments", "acting", "replay", "learner")}
 TABLES |= {f"loops-{name}": partial(loops_table, name) for name in ("environments", "lanes", "algorithms")}

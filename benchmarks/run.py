@@ -49,7 +49,11 @@ def peers(args: argparse.Namespace) -> list[Command]:
     if args.peers is None:
         return []
     size = ["--total-steps", "12000", "--repetitions", "1", "--name", "peers-small"] if args.small else []
-    return [["speed", "--peers", args.peers, "--device", args.device, "--clone", *args.clone, *size]]
+    speed = ["speed", "--peers", args.peers, "--device", args.device, "--clone", *args.clone, *size]
+    clones = dict(word.split("=", 1) for word in args.clone)
+    if args.small or "purejaxrl" not in clones:
+        return [speed]
+    return [speed, ["peer_returns", "--peers", args.peers, "--clone", clones["purejaxrl"]]]
 
 
 def solved(args: argparse.Namespace) -> list[Command]:
@@ -84,7 +88,7 @@ TOPICS: dict[str, Topic] = {
     "loops": Topic("the whole loop by environments, lanes and algorithm; compile time", on_device("loops"), "12"),
     "tried": Topic("kernels of an iteration, and what was tried to make it faster", tried, "4"),
     "replay": Topic("replays by fan-out, and in the whole loop", replays, "10"),
-    "peers": Topic("beside the peers", peers, "45"),
+    "peers": Topic("beside the peers", peers, "55"),
     "solved": Topic("seconds to a solved task", solved, "30"),
     "envpool": Topic("Atari on EnvPool", envpool, "3"),
     "memory": Topic("memory by length of run", memory, "5"),

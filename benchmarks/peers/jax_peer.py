@@ -46,8 +46,8 @@ def mean_of_newest(returns: Any) -> float:
     return round(float(returns[:, -max(1, returns.shape[1] // 10) :].mean()), 2)
 
 
-def greedy_return(q_values: Callable[[Any, Any], Any], params: Any, seed: int, episodes: int = 20) -> float:
-    """Mean return of greedy CartPole episodes, of all seeds together, in the peer's own gymnax.
+def greedy_returns(q_values: Callable[[Any, Any], Any], params: Any, seed: int, episodes: int = 20) -> list[float]:
+    """Mean return of each seed's greedy CartPole episodes, in the peer's own gymnax.
 
     Args:
       q_values: (params, obs [4]) -> [A].
@@ -74,7 +74,7 @@ def greedy_return(q_values: Callable[[Any, Any], Any], params: Any, seed: int, e
 
     keys = jax.random.split(jax.random.PRNGKey(seed), episodes)
     returns = jax.jit(jax.vmap(lambda params: jax.vmap(lambda key: play(params, key))(keys)))(params)
-    return float(returns.mean())
+    return [round(float(mean), 2) for mean in returns.mean(axis=1)]
 
 
 def load_peer(path: pathlib.Path) -> types.ModuleType:

@@ -4,6 +4,7 @@ python -m benchmarks.peers.ours_dqn --contest purejaxrl --seeds 16
 """
 
 import time
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +25,8 @@ class Timed(NamedTuple):
     learning: float
     returns: float | None
     """Mean return of training's episodes in the last tenth."""
-    greedy: float | None
-    """Mean return of the last parameters over all seeds."""
+    greedy: list[float]
+    """Mean return of every seed's last parameters; empty where they were not played."""
     plan: str
 
 
@@ -64,10 +65,11 @@ def train_on_device(config: Any, hypers: Any, seeds: list[int]) -> Timed:
     state, metrics = lanes.iterate(state, stacked, last_tenth)
     jax.block_until_ready(state)
     done = time.perf_counter()
-    greedy = np.mean(lanes.get(lanes.evaluate(state.learner.params, keys, 0.0)).returns)
+    played = np.asarray(lanes.get(lanes.evaluate(state.learner.params, keys, 0.0)).returns)
+    greedy = [round(float(mean), 2) for mean in played.mean(axis=1)]
     returns = mean_return(lanes.get(metrics))
     plan = lanes.plan.describe()
-    return Timed(compiled - begin, filled - compiled, done - filled, returns, float(greedy), plan)
+    return Timed(compiled - begin, filled - compiled, done - filled, returns, greedy, plan)
 
 
 def train_on_host(config: Any, hypers: Any, seeds: list[int]) -> Timed:
@@ -92,7 +94,7 @@ def train_on_host(config: Any, hypers: Any, seeds: list[int]) -> Timed:
     done = time.perf_counter()
     lanes.close()
     plan = lanes.plan.describe()
-    return Timed(compiled - filled, filled - begin, done - compiled, mean_return(lanes.get(metrics)), None, plan)
+    return Timed(compiled - filled, filled - begin, done - compiled, mean_return(lanes.get(metrics)), [], plan)
 
 
 def main() -> None:
@@ -119,7 +121,8 @@ def main() -> None:
         updates=args.seeds * config.num_updates,
         compile_seconds=timed.compiling,
         returns_last_tenth=timed.returns,
-        greedy_return=timed.greedy,
+        greedy_return=fmean(timed.greedy) if timed.greedy else None,
+        greedy_returns=timed.greedy,
         device=jax.devices()[0].device_kind,
         packages=list(versions())[1:],
         plan=timed.plan,

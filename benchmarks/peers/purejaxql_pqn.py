@@ -7,11 +7,12 @@ would take as long as much of the training. Compilation is timed apart from the 
 """
 
 import pathlib
+from statistics import fmean
 
 import jax
 from omegaconf import OmegaConf
 
-from benchmarks.peers.jax_peer import compile_and_run, greedy_return, load_peer, mean_of_newest
+from benchmarks.peers.jax_peer import compile_and_run, greedy_returns, load_peer, mean_of_newest
 from benchmarks.peers.outcome import clone_file, parser, say
 
 
@@ -38,7 +39,7 @@ def main() -> None:
         updates=int(metrics["grad_steps"][:, -1].sum()),
         compile_seconds=ran.compile_seconds,
         returns_last_tenth=mean_of_newest(metrics["returned_episode_returns"]),
-        greedy_return=greedy_return(lambda v, obs: network.apply(v, obs, train=False), variables, args.seed),
+        greedy_return=fmean(greedy_returns(lambda v, obs: network.apply(v, obs, train=False), variables, args.seed)),
         device=jax.devices()[0].device_kind,
         packages=("jax", "jaxlib", "flax", "optax", "gymnax"),
     )

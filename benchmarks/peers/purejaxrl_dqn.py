@@ -8,11 +8,14 @@ timed apart from the run.
 """
 
 import pathlib
+from collections.abc import Callable
+from statistics import fmean
 from typing import Any
+from unittest import mock
 
 import jax
 
-from benchmarks.peers.jax_peer import compile_and_run, greedy_return, load_peer, mean_of_newest
+from benchmarks.peers.jax_peer import compile_and_run, greedy_returns, load_peer, mean_of_newest
 from benchmarks.peers.outcome import clone_file, parser, say
 
 
@@ -54,16 +57,29 @@ def peer_config(env: str, total_steps: int) -> dict[str, Any]:
     }
 
 
+def with_own_keys(train: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Its training function, going on with the key that it is given: as it is, it goes on with that of seed 0."""
+
+    def own(key: Any) -> Any:
+        with mock.patch.object(jax.random, "PRNGKey", lambda seed: key):
+            return train(key)
+
+    return own
+
+
 def main() -> None:
     """Reads the command line, measures and prints one JSON line."""
     flags = parser(__doc__, 300_000)
     flags.add_argument("--path", type=pathlib.Path, metavar="CLONE", help="a clone of PureJaxRL")
+    flags.add_argument("--own-keys", action="store_true", help="each seed goes on with its own key, not with seed 0's")
     args = flags.parse_args()
     restore_removed_names()
     peer = load_peer(clone_file(args.path, "purejaxrl/dqn.py"))
-    ran = compile_and_run(peer.make_train(peer_config("CartPole-v1", args.total_steps)), args.seed, args.seeds)
+    train = peer.make_train(peer_config("CartPole-v1", args.total_steps))
+    ran = compile_and_run(with_own_keys(train) if args.own_keys else train, args.seed, args.seeds)
     metrics, network = ran.out["metrics"], peer.QNetwork(action_dim=2)
     params = ran.out["runner_state"][0].params
+    greedy = greedy_returns(network.apply, params, args.seed)
     say(
         "purejaxrl",
         seeds=args.seeds,
@@ -72,7 +88,8 @@ def main() -> None:
         updates=int(metrics["updates"][:, -1].sum()),
         compile_seconds=ran.compile_seconds,
         returns_last_tenth=mean_of_newest(metrics["returns"]),
-        greedy_return=greedy_return(network.apply, params, args.seed),
+        greedy_return=fmean(greedy),
+        greedy_returns=greedy,
         device=jax.devices()[0].device_kind,
         packages=("jax", "jaxlib", "flax", "gymnax", "flashbax"),
     )
