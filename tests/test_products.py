@@ -61,10 +61,12 @@ def test_the_shapes_have_every_arrangement():
     assert SHAPES["just large"][0] * SHAPES["just large"][1] == LARGE
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("kind", MULTIPLY)
-def test_products_and_gradients_are_exact(kind, shape):
-    """Of whole numbers: each is numpy's to the bit, in a program and out of one."""
+def test_products_and_gradients_are_exact(kind, shape, backend, monkeypatch):
+    """Of whole numbers: each is numpy's to the bit, in a program and out of one, arranged as for either device."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     factors = operands(kind, shape)
     for compute in (with_gradients(kind), jax.jit(with_gradients(kind))):
         for found, expected in zip(compute(*factors), by_numpy(kind, *factors), strict=True):
@@ -92,3 +94,15 @@ def test_only_wide_products_have_gradients_written_out():
     }
     written = {name for name, text in jaxpr.items() if products.multiply_wide.__name__ in text}
     assert written == set(SHAPES) - {"one", "few columns", "few inputs"}
+
+
+@pytest.mark.parametrize("kind", MULTIPLY)
+def test_only_a_cpu_has_arrays_laid_out_anew(kind, monkeypatch):
+    """Elsewhere each would be a kernel of its own."""
+
+    def barriers(shape):
+        return str(jax.make_jaxpr(with_gradients(kind))(*operands(kind, SHAPES[shape]))).count("optimization_barrier")
+
+    assert barriers("large, more columns") > 0
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert [barriers(shape) for shape in SHAPES] == [0] * len(SHAPES)

@@ -2,7 +2,8 @@
 
 On a CPU, XLA's product takes up to three times as long where the axis summed over is the first of both arrays as where
 it is the last of one. A compiler that sees a transposition puts it back into the product: hence the barriers. What
-automatic differentiation would make of such a product is a slow one in turn: hence the gradients.
+automatic differentiation would make of such a product is a slow one in turn: hence the gradients. Products of other
+devices take their factors as they lie, and nothing is laid out anew for them.
 """
 
 import jax
@@ -17,9 +18,15 @@ HUGE = 2**20
 """Numbers of a kernel from which the columns are turned instead, and the result: there are fewer of them."""
 
 
+def laid_out(array: Array) -> Array:
+    """The array, which a CPU has to write to memory as it stands here."""
+    # Elsewhere it would be one more kernel to launch, and with many lanes as many bytes again as the product reads.
+    return optimization_barrier(array) if jax.default_backend() == "cpu" else array
+
+
 def turn_result(product: Array) -> Array:
     """productᵀ, which the product does not become."""
-    return optimization_barrier(product).T
+    return laid_out(product).T
 
 
 @jax.custom_vjp
@@ -28,7 +35,7 @@ def multiply_wide(kernel: Array, columns: Array) -> Array:
     if kernel.size < LARGE:
         return jax.lax.dot_general(kernel, columns, (((0,), (0,)), ((), ())))
     if kernel.size < HUGE:
-        return optimization_barrier(kernel.T) @ columns
+        return laid_out(kernel.T) @ columns
     return turn_result(columns.T @ kernel)
 
 
@@ -42,7 +49,7 @@ def wide_backward(factors: tuple[Array, Array], gradient: Array) -> tuple[Array,
     kernel, columns = factors
     of_columns = kernel @ gradient
     # What reads it may turn it: a torso has rows.
-    return columns @ gradient.T, optimization_barrier(of_columns) if kernel.size >= LARGE else of_columns
+    return columns @ gradient.T, laid_out(of_columns) if kernel.size >= LARGE else of_columns
 
 
 multiply_wide.defvjp(wide_forward, wide_backward)
@@ -54,7 +61,7 @@ def multiply_columns(kernel: Array, columns: Array) -> Array:
         return turn_result(columns.T @ kernel)
     if kernel.shape[0] <= NARROW:
         # For the gradient, mostly: that of the kernel as it lies is the slow one.
-        return optimization_barrier(kernel.T) @ columns
+        return laid_out(kernel.T) @ columns
     return multiply_wide(kernel, columns)
 
 
