@@ -220,6 +220,9 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
             action_key, step_key = jax.random.split(jax.random.fold_in(fill_key, index))
             action = choose(env, action_key, index)
             env, _, row = parts.env.step(step_key, env, action)
+            # Written as it was computed. XLA may fuse the environment into the writing, where it rounds otherwise than
+            # in a program of more lanes, and a lane would not be its solo run to the last bit.
+            row = jax.lax.optimization_barrier(row)
             learnt = parts.view(row)
             episodes = count_ended(*follow_episodes(episodes, row, learnt))
             return env, parts.replay.add(memory, jax.tree.map(lambda leaf: leaf[None], learnt)), episodes
