@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--device", choices=PLATFORMS, default="auto")
     parser.add_argument("--small", action="store_true", help="a few small settings, to try the script")
-    parser.add_argument("--seconds", type=float, default=0.3, help="of one timing, in turns of lanes (default: 0.3)")
+    parser.add_argument("--seconds", type=float, default=0.3, help="of one timing of a lane (default: 0.3)")
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--name", default="loops", help="result file (default: loops)")
     parser.add_argument("--one", type=json.loads, metavar="JSON", help="one setting, in this process")

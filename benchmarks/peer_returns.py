@@ -17,7 +17,7 @@ from benchmarks.common import last_json, run, write_result
 from benchmarks.learning import summarize
 from benchmarks.peers.contests import CONTESTS
 from benchmarks.peers.environments import interpreter
-from benchmarks.speed import ROOT
+from benchmarks.speed import LAYOUTS, ROOT
 from purejaxdqn.stats import bootstrap_interval, mean, standard_error
 
 CONTEST = "purejaxrl"
@@ -44,7 +44,7 @@ def main() -> None:
     ours = [sys.executable, "-m", "benchmarks.peers.ours_dqn", "--contest", CONTEST, *flags]
     python = str(interpreter(args.peers, contest.environment))
     theirs = [python, "-m", f"benchmarks.peers.{contest.module}", "--path", args.clone, "--own-keys", *flags]
-    one_thread = {"NPROC": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "PYTHONPATH": str(ROOT)}
+    one_thread = {**LAYOUTS["one thread"], "PYTHONPATH": str(ROOT)}
     sides = {
         "purejaxdqn": judge(last_json(run(ours).output)),
         CONTEST: judge(last_json(run(theirs, one_thread).output)),

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.common import counted, read_result
 from benchmarks.pages import BLUE, ORANGE, source, tidy
+from benchmarks.peers.contests import CONTESTS
 from benchmarks.run import TOPICS
 from purejaxdqn.plots import save_png
 
@@ -152,7 +153,7 @@ def returns_table() -> str:
         interval = " to ".join(number(end) for end in found["mean_interval_95"])
         reached = sum(score >= 475.0 for score in found["scores"])
         cells = [f"{number(found['mean'])} ({interval})", number(found["iqm"]), f"{reached} of {result['seeds']}"]
-        rows.append([{"purejaxrl": "PureJaxRL `dqn.py`"}.get(name, name), *cells])
+        rows.append([CONTESTS[name].words if name in CONTESTS else name, *cells])
     heads = ["CartPole-v1, last parameters, greedy", "mean over seeds (95 %)", "IQM", "seeds at 475"]
     said = f"The means differ by {result['difference']:+.1f}, {abs(result['z']):.1f} standard errors."
     return table(heads, rows, said, "", source(result, "peer-returns", "../"))
