@@ -14,7 +14,7 @@ import statistics
 import time
 from typing import Any
 
-from purejaxdqn.devices import PLATFORMS, use_platform
+from purejaxdqn.machine.devices import PLATFORMS, use_platform
 
 WHAT = (
     "environment steps per second of EnvPool, of acting, of learning and of the whole loop, by number of environments"

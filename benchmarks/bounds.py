@@ -21,7 +21,7 @@ from jax.extend import core
 
 from benchmarks.common import write_result
 from benchmarks.timing import loop_timer, medians, take_turns
-from purejaxdqn.devices import PLATFORMS, use_platform
+from purejaxdqn.machine.devices import PLATFORMS, use_platform
 
 Shape = tuple[int, int, int]
 """(m, k, n) of a product [m, k] × [k, n]."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.common import commit, read_result, write_result
-from purejaxdqn.devices import use_platform
+from purejaxdqn.machine.devices import use_platform
 from purejaxdqn.stats import bootstrap_interval, mean
 
 WHAT = (

@@ -9,7 +9,7 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from purejaxdqn.devices import use_platform
+from purejaxdqn.machine.devices import use_platform
 
 use_platform("auto", 1, on_host=True)
 

@@ -16,9 +16,9 @@ import numpy as np
 from benchmarks.common import write_result
 from benchmarks.scripted import REWARD, make_catch
 from purejaxdqn.build import Parts, build_learner, build_model
-from purejaxdqn.devices import num_cores
 from purejaxdqn.loops.host import HostLoop
 from purejaxdqn.loops.lanes import tree_bytes
+from purejaxdqn.machine.devices import num_cores
 from purejaxdqn.recipes import RECIPES, make_settings
 
 WHAT = (

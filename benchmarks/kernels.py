@@ -23,8 +23,8 @@ import numpy as np
 from benchmarks.common import write_result
 from benchmarks.peers.contests import CONTESTS
 from benchmarks.peers.ours_dqn import settings_of
-from purejaxdqn.devices import use_platform
 from purejaxdqn.loops.device import make_agent
+from purejaxdqn.machine.devices import use_platform
 
 LARGE = 4.0
 """Microseconds of a call from which a product is counted among the large ones."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.common import commit, counted, last_json, read_result, run, write_result
 from purejaxdqn.algorithms import ALGORITHMS
-from purejaxdqn.devices import PLATFORMS, use_platform
+from purejaxdqn.machine.devices import PLATFORMS, use_platform
 
 ONE_LANE = {"algo": "dqn", "lanes": 1, "num_envs": 10, "updates_per_rollout": 1}
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from benchmarks.common import write_result
-from purejaxdqn.devices import use_platform
+from purejaxdqn.machine.devices import use_platform
 
 WHAT = "every combination of head, backup, network and replay: 2,000 steps of Catch-bsuite, 3 lanes that differ in all"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.common import counted
 from benchmarks.timing import medians, take_turns
-from purejaxdqn.devices import use_platform
+from purejaxdqn.machine.devices import use_platform
 
 # Updates per second of the library over those of the baseline, by lanes: four fifths of the medians of six calls, 1.21
 # and 1.16, which lay between 1.19 and 1.22 and between 1.12 and 1.31.

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.common import write_result
 from benchmarks.timing import medians, take_turns
-from purejaxdqn.devices import use_platform
+from purejaxdqn.machine.devices import use_platform
 
 SEEDS, CAPACITY = 16, 100_000
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from purejaxdqn.devices import PLATFORMS
+from purejaxdqn.machine.devices import PLATFORMS
 
 Command = list[str]
 """A module of this package, and its flags."""

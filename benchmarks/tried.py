@@ -27,8 +27,8 @@ from benchmarks.peers.contests import CONTESTS
 from benchmarks.peers.ours_dqn import settings_of
 from benchmarks.timing import calibrated, loop_timer, medians, take_turns
 from purejaxdqn.config import Config
-from purejaxdqn.devices import use_platform
 from purejaxdqn.loops.device import make_agent
+from purejaxdqn.machine.devices import use_platform
 
 AS_IT_IS = "as it is"
 HALVES = "wide products in bfloat16"

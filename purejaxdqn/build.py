@@ -10,6 +10,7 @@ from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, loop_of,
 from purejaxdqn.envs.contract import Env, HostEnv
 from purejaxdqn.heads import Head, categorical, implicit_quantile, proposed_quantile, quantile, scalar
 from purejaxdqn.learn import LearnFn, make_replay_learn, make_rollout_learn
+from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import Network, make_network
 from purejaxdqn.replay.contract import Replay, Store
 from purejaxdqn.replay.drawn import drawn_replay
@@ -19,7 +20,6 @@ from purejaxdqn.replay.transitions import transition_store
 from purejaxdqn.replay.uniform import uniform
 from purejaxdqn.schedules import BY_STEP
 from purejaxdqn.shaping import View, as_given, make_cartpole_distance, make_view
-from purejaxdqn.shards import make_shards
 
 
 class Choice(NamedTuple):

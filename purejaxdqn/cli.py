@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 from purejaxdqn.config import SettingError, flag_name, require
-from purejaxdqn.devices import use_compilation_cache, use_platform
+from purejaxdqn.machine.devices import use_compilation_cache, use_platform
 
 
 class UsageError(Exception):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config
-from purejaxdqn.draws import index_from_bits, uniform_from_bits
+from purejaxdqn.machine.random_bits import index_from_bits, uniform_from_bits
 from purejaxdqn.schedules import BY_STEP, SCHEDULES
 from purejaxdqn.types import Hypers
 

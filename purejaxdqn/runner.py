@@ -25,6 +25,7 @@ from purejaxdqn.folder import (
     write_atomically,
     write_table,
 )
+from purejaxdqn.machine.stopwatch import Stopwatch
 from purejaxdqn.records import (
     describe_returns,
     episode_rows,
@@ -33,7 +34,6 @@ from purejaxdqn.records import (
     note_scores,
     write_events,
 )
-from purejaxdqn.stopwatch import Stopwatch
 from purejaxdqn.training import Chunk, Training, crosses, open_lanes
 
 SAVED_AT_MOST_EVERY = 120.0

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from purejaxdqn.garbage import collect_later
+from purejaxdqn.machine.garbage_collection import collect_later
 
 
 def main(argv: Sequence[str] | None = None) -> int:

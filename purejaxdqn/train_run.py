@@ -12,7 +12,6 @@ from rich.console import Console
 from purejaxdqn import cli
 from purejaxdqn.checkpoint import DamagedCheckpoint
 from purejaxdqn.config import SettingError, require
-from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.folder import (
     CONFIG,
     CURVE,
@@ -25,6 +24,7 @@ from purejaxdqn.folder import (
     new_folder,
     write_config,
 )
+from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.recipes import solved_at
 from purejaxdqn.train_settings import (
     COMMAND,

@@ -22,10 +22,10 @@ from purejaxdqn.loops.data_parallel import make_data_lanes
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, make_plan, repeat_hypers, seed_keys
+from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.programs import compiler_of
 from purejaxdqn.recipes import family
 from purejaxdqn.records import MARKS, error_of_mean, finite_scores
-from purejaxdqn.threefry import KEY_IMPL
 from purejaxdqn.types import Hypers, Metrics
 
 EVAL_STREAM, FINAL_STREAM = 1, 2

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from purejaxdqn.devices import use_platform
+from purejaxdqn.machine.devices import use_platform
 
 use_platform(os.environ.get("PUREJAXDQN_TEST_DEVICE", "cpu"))
 

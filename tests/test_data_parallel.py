@@ -30,9 +30,9 @@ from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import repeat_hypers, seed_keys
 from purejaxdqn.loops.spread import make_spread, on_first_device, over_shards, shard_axes
+from purejaxdqn.machine.shards import WHOLE, make_shards
 from purejaxdqn.replay.contract import Replay
 from purejaxdqn.replay.sum_tree import set_leaves
-from purejaxdqn.shards import WHOLE, make_shards
 from purejaxdqn.sweep import command as sweep
 from purejaxdqn.types import EpisodeLog, Hypers, Row, Transition, is_counter
 
@@ -384,7 +384,7 @@ def test_a_run_in_one_piece_has_no_collectives(tiny_config):
 def test_eight_devices():
     """Eight shards on eight simulated devices equal the same ones on a single device, for both kinds of learner."""
     code = """
-        from purejaxdqn.devices import use_platform
+        from purejaxdqn.machine.devices import use_platform
         use_platform("cpu", 1, shards=8)
         import jax, numpy as np
         assert len(jax.devices()) == 8

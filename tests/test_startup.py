@@ -7,10 +7,10 @@ import textwrap
 
 import pytest
 
-from purejaxdqn.deferred import StandIn, defer_import
-from purejaxdqn.devices import is_wide
-from purejaxdqn.garbage import collect_later
-from purejaxdqn.stopwatch import Stopwatch
+from purejaxdqn.machine.devices import is_wide
+from purejaxdqn.machine.garbage_collection import collect_later
+from purejaxdqn.machine.lazy_imports import StandIn, defer_import
+from purejaxdqn.machine.stopwatch import Stopwatch
 
 
 def python(source, *path):
@@ -51,7 +51,7 @@ def package(tmp_path):
 )
 def test_a_deferred_module_is_loaded_when_it_is_used_and_once(package, use, printed):
     program = f"""
-    from purejaxdqn.deferred import StandIn, defer_import
+    from purejaxdqn.machine.lazy_imports import StandIn, defer_import
     defer_import("parent"); defer_import("parent.child")
     {use}
     """
@@ -85,7 +85,7 @@ def test_a_processor_with_wide_vectors_is_known(tmp_path, described, wide):
 def test_flags_of_xla_are_added_to_the_users_and_never_contradict_them():
     program = """
     import os
-    from purejaxdqn import devices
+    from purejaxdqn.machine import devices
     devices.is_wide = lambda: True
     for given in ("", "--xla_cpu_prefer_vector_width=128 --xla_cpu_multi_thread_eigen=true"):
         os.environ["XLA_FLAGS"] = given

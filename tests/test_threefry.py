@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from purejaxdqn.threefry import FUSED_IMPL, KEY_IMPL, in_a_loop
+from purejaxdqn.machine.threefry import FUSED_IMPL, KEY_IMPL, in_a_loop
 
 DRAWS = {
     "bits": lambda key: jax.random.bits(key, (3, 5)),

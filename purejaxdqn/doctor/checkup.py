@@ -20,7 +20,7 @@ from purejaxdqn.doctor.probes import make_probe
 from purejaxdqn.doctor.vitals import Vitals, vitals_of
 from purejaxdqn.folder import METRICS, Settings, finite, read_table, write_atomically
 from purejaxdqn.loops.lanes import map_lane_leaves
-from purejaxdqn.threefry import KEY_IMPL
+from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.types import Hypers
 
 REPORT = "doctor.json"

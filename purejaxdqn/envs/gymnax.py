@@ -11,8 +11,8 @@ import numpy as np
 from jax import Array
 
 from purejaxdqn.config import EnvSpec, SettingError, require
-from purejaxdqn.deferred import defer_import
 from purejaxdqn.envs.contract import Env
+from purejaxdqn.machine.lazy_imports import defer_import
 from purejaxdqn.types import Row
 
 # gymnax imports them for pictures of its own, which nothing here draws: three quarters of the time that it takes.

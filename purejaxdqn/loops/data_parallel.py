@@ -28,7 +28,7 @@ from purejaxdqn.loops.spread import (
     shard_axes,
     shardings,
 )
-from purejaxdqn.threefry import KEY_IMPL
+from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.types import EpisodeLog, Hypers, Metrics, State
 
 

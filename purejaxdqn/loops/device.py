@@ -17,8 +17,8 @@ from purejaxdqn.config import Config, EnvSpec, require
 from purejaxdqn.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.loops.evaluation import make_evaluate
-from purejaxdqn.shards import make_shards
-from purejaxdqn.threefry import FUSED_IMPL, KEY_IMPL
+from purejaxdqn.machine.shards import make_shards
+from purejaxdqn.machine.threefry import FUSED_IMPL, KEY_IMPL
 from purejaxdqn.types import Counter, EpisodeLog, Episodes, Hypers, Learner, Metrics, Row, State, counter
 
 

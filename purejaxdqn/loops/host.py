@@ -24,7 +24,7 @@ from purejaxdqn.loops.host_functions import Actor, HostState, make_host_function
 from purejaxdqn.loops.host_memory import DevicePhase, HostPhase
 from purejaxdqn.loops.host_spread import spread_functions
 from purejaxdqn.loops.spread import Spread
-from purejaxdqn.threefry import KEY_IMPL
+from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.types import Hypers, Metrics, Row, counter
 
 REFILL = 2**30

@@ -16,8 +16,8 @@ from purejaxdqn.envs.contract import HostStep
 from purejaxdqn.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.loops.device import run_key_of
-from purejaxdqn.shards import make_shards
-from purejaxdqn.threefry import FUSED_IMPL
+from purejaxdqn.machine.shards import make_shards
+from purejaxdqn.machine.threefry import FUSED_IMPL
 from purejaxdqn.types import Counter, Hypers, Learner, Row, counter
 
 LEARNING = 2**31 - 1

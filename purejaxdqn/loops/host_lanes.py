@@ -7,7 +7,6 @@ import numpy as np
 
 from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, require
-from purejaxdqn.devices import available_bytes, host_bytes
 from purejaxdqn.envs.contract import check_groups
 from purejaxdqn.loops.device import start_from
 from purejaxdqn.loops.evaluation import Evaluation
@@ -15,6 +14,7 @@ from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import HostState
 from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, map_lane_leaves, tree_bytes
 from purejaxdqn.loops.spread import Spread, bytes_of_device, make_spread, on_first_device, shardings
+from purejaxdqn.machine.devices import available_bytes, host_bytes
 from purejaxdqn.types import Hypers
 
 

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from purejaxdqn.config import require
 from purejaxdqn.loops.device import Agent
-from purejaxdqn.threefry import KEY_IMPL
+from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.types import Hypers, Metrics, State, is_counter, lane_axes
 
 MEMORY_SHARE = 0.8

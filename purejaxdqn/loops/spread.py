@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from purejaxdqn.shards import AXES, DEVICES, SHARDS
+from purejaxdqn.machine.shards import AXES, DEVICES, SHARDS
 from purejaxdqn.types import lane_axes
 
 SHARED = ("learner", "key_data")

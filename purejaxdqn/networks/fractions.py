@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config
+from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks.layers import INITIALIZERS, FeatureMajorDense
-from purejaxdqn.shards import make_shards
 from purejaxdqn.types import PROPOSAL, Role
 
 

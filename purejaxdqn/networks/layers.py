@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config
+from purejaxdqn.machine.shards import make_shards
+from purejaxdqn.machine.threefry import in_a_loop
 from purejaxdqn.networks.products import multiply_columns, multiply_rows
-from purejaxdqn.shards import make_shards
-from purejaxdqn.threefry import in_a_loop
 from purejaxdqn.types import Role
 
 Initializer = Callable[..., Any]

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from purejaxdqn.draws import uniform_from_bits
+from purejaxdqn.machine.random_bits import uniform_from_bits
+from purejaxdqn.machine.shards import WHOLE, Shards
 from purejaxdqn.replay import sum_tree
 from purejaxdqn.replay.contract import Replay, Store
-from purejaxdqn.shards import WHOLE, Shards
 from purejaxdqn.types import Hypers, Row, Transition
 
 SMALLEST_LEAF, LARGEST_LEAF = 2.0**-100, 2.0**90

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from purejaxdqn.draws import index_from_bits
+from purejaxdqn.machine.random_bits import index_from_bits
 from purejaxdqn.types import Counter, counter
 
 

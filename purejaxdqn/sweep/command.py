@@ -9,8 +9,8 @@ from typing import Any
 from purejaxdqn import cli
 from purejaxdqn.checkpoint import DamagedCheckpoint
 from purejaxdqn.config import SettingError, require
-from purejaxdqn.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.folder import new_folder
+from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.recipes import Recipe
 from purejaxdqn.sweep.definition import Definition, check_same, make_all, to_json
 from purejaxdqn.sweep.flags import COMMAND, early_options, read_flags, spell_out

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from purejaxdqn.config import Config, require
-from purejaxdqn.devices import available_bytes
 from purejaxdqn.loops.lanes import MEMORY_SHARE
+from purejaxdqn.machine.devices import available_bytes
 from purejaxdqn.stats import iqm
 from purejaxdqn.sweep.definition import Definition, Setting
 
