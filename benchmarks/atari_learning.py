@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.common import write_result
 from benchmarks.learning import curve
-from purejaxdqn.atari_scores import human_normalized
+from purejaxdqn.statistics.atari_scores import human_normalized
 
 WHAT = "evaluations of one training run of an Atari game, by environment steps and minutes"
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.common import commit, read_result, write_result
 from purejaxdqn.machine.devices import use_platform
-from purejaxdqn.stats import bootstrap_interval, mean
+from purejaxdqn.statistics.intervals import bootstrap_interval, mean
 
 WHAT = (
     "a plain DQN with one thing changed: greedy returns of every seed during training, and its effect beside the base"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.common import run, write_result
-from purejaxdqn.stats import bootstrap_interval, iqm
+from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 
 WHAT = "default recipe, every seed on 100 fresh greedy episodes"
 

@@ -18,7 +18,7 @@ from benchmarks.learning import summarize
 from benchmarks.peers.contests import CONTESTS
 from benchmarks.peers.environments import interpreter
 from benchmarks.speed import LAYOUTS, ROOT
-from purejaxdqn.stats import bootstrap_interval, mean, standard_error
+from purejaxdqn.statistics.intervals import bootstrap_interval, mean, standard_error
 
 CONTEST = "purejaxrl"
 

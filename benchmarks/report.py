@@ -21,7 +21,7 @@ from benchmarks.pages import source, tidy
 from purejaxdqn.folder import write_atomically
 from purejaxdqn.plots import save_png, step_label
 from purejaxdqn.recipes import default_recipe
-from purejaxdqn.stats import bootstrap_interval, iqm
+from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 
 ROOT = Path(__file__).parents[1]
 README, IMAGES = ROOT / "README.md", ROOT / "docs" / "images"

@@ -16,10 +16,10 @@ import numpy as np
 
 from benchmarks.common import commit, read_result, write_result
 from benchmarks.learning import evaluate, run_train
-from purejaxdqn.comparison import wilson
 from purejaxdqn.folder import versions
 from purejaxdqn.plots import read_episodes, trailing_mean
-from purejaxdqn.stats import bootstrap_interval, iqm
+from purejaxdqn.statistics.comparison import wilson
+from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 
 WHAT = "tutorials' recipes over many seeds: the share that reaches each headline, with a 95 % Wilson interval"
 POINTS = 100

@@ -88,7 +88,7 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     from purejaxdqn.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
     from purejaxdqn.loops.lanes import lane_shapes, seed_keys
     from purejaxdqn.recording import write_gif, write_mp4
-    from purejaxdqn.stats import standard_error
+    from purejaxdqn.statistics.intervals import standard_error
     from purejaxdqn.training import open_lanes
 
     chosen = tuple(settings.seeds[index] for index in indices)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from purejaxdqn.stats import bootstrap_interval, fill_missing, iqm, mean
+from purejaxdqn.statistics.intervals import bootstrap_interval, fill_missing, iqm, mean
 
 _EVALUATION = "#1f5fa8"
 _TRAINING = "#d9822b"

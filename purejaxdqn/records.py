@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from purejaxdqn.atari_scores import human_normalized
 from purejaxdqn.folder import SCORES, Settings, write_atomically
 from purejaxdqn.recipes import protocol_of
-from purejaxdqn.stats import standard_error
+from purejaxdqn.statistics.atari_scores import human_normalized
+from purejaxdqn.statistics.intervals import standard_error
 from purejaxdqn.types import Metrics
 
 MARKS = tuple(int(millions * 1e6) for millions in (10, 40, 50, 100, 200))

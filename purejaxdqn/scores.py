@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from purejaxdqn import cli
-from purejaxdqn.atari_scores import SCORES as HUMAN
-from purejaxdqn.atari_scores import Aggregate, aggregate
 from purejaxdqn.config import SettingError, one_line, require
 from purejaxdqn.folder import SCORES
+from purejaxdqn.statistics.atari_scores import SCORES as HUMAN
+from purejaxdqn.statistics.atari_scores import Aggregate, aggregate
 
 COMMAND = "purejaxdqn-scores"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from purejaxdqn.config import Config
-from purejaxdqn.stats import bootstrap_interval, iqm
+from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 from purejaxdqn.sweep_folder import (
     CURVE_COLUMNS,
     CURVES,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from purejaxdqn import scores
-from purejaxdqn.atari_scores import SCORES, aggregate, human_normalized
+from purejaxdqn.statistics.atari_scores import SCORES, aggregate, human_normalized
 
 
 def test_random_is_zero_and_human_is_one():

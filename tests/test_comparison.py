@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats as scipy_stats
 
-from purejaxdqn import comparison, stats
-from purejaxdqn.comparison import (
+from purejaxdqn.statistics import comparison
+from purejaxdqn.statistics import intervals as stats
+from purejaxdqn.statistics.comparison import (
     aggregate_iqm,
     aggregate_mean,
     aggregate_median,

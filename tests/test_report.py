@@ -17,7 +17,7 @@ from purejaxdqn import train
 from purejaxdqn.doctor.findings import CHECKS, Finding
 from purejaxdqn.report import command
 from purejaxdqn.report.page import write_report
-from purejaxdqn.stats import bootstrap_interval, iqm
+from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 
 pytest.importorskip("plotly")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from purejaxdqn.stats import bootstrap_interval, fill_missing, iqm, mean, standard_error
+from purejaxdqn.statistics.intervals import bootstrap_interval, fill_missing, iqm, mean, standard_error
 
 NAN = float("nan")
 
@@ -81,7 +81,7 @@ def test_interval_shapes_seeds_and_blocks(monkeypatch: pytest.MonkeyPatch) -> No
     assert np.all(whole[0] < whole[1])
     np.testing.assert_allclose(bootstrap_interval(curves[:, 4], iqm, repetitions=50), (whole[0][4], whole[1][4]))
     assert not np.array_equal(bootstrap_interval(curves, iqm, repetitions=50, seed=1)[0], whole[0])
-    monkeypatch.setattr("purejaxdqn.stats._BLOCK_ELEMENTS", 6 * 50 * 4)
+    monkeypatch.setattr("purejaxdqn.statistics.intervals._BLOCK_ELEMENTS", 6 * 50 * 4)
     np.testing.assert_array_equal(bootstrap_interval(curves, iqm, repetitions=50), whole)
 
 

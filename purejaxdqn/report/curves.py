@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from purejaxdqn.comparison import Estimate
 from purejaxdqn.plots import read_episodes, trailing_mean
 from purejaxdqn.report.charts import (
     COLOURS,
@@ -32,6 +31,7 @@ from purejaxdqn.report.numbers import (
     seed_points,
     survivors,
 )
+from purejaxdqn.statistics.comparison import Estimate
 
 SHOWN = 8
 """Settings whose curves are shown at first."""

@@ -6,10 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from purejaxdqn.comparison import Estimate, performance_profile, sample_efficiency
 from purejaxdqn.plots import tidy
 from purejaxdqn.report.contents import Setting
-from purejaxdqn.stats import bootstrap_interval, iqm
+from purejaxdqn.statistics.comparison import Estimate, performance_profile, sample_efficiency
+from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 
 MOST_POINTS = 200
 """Of one curve: more are not seen at a page's width."""

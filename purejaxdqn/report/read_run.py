@@ -12,7 +12,7 @@ from purejaxdqn.folder import CONFIG, METRICS, SUMMARY, Settings, read_config
 from purejaxdqn.plots import read_returns, step_label
 from purejaxdqn.recipes import RECIPES, make_settings, solved_at
 from purejaxdqn.report.contents import Run, Setting, common_facts, damaged, flat_fields, read_json
-from purejaxdqn.stats import fill_missing
+from purejaxdqn.statistics.intervals import fill_missing
 
 DOCTOR = "doctor.json"
 MOST_SEEDS = 16

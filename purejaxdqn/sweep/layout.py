@@ -13,7 +13,7 @@ import numpy as np
 from purejaxdqn.config import Config, require
 from purejaxdqn.loops.lanes import MEMORY_SHARE
 from purejaxdqn.machine.devices import available_bytes
-from purejaxdqn.stats import iqm
+from purejaxdqn.statistics.intervals import iqm
 from purejaxdqn.sweep.definition import Definition, Setting
 
 LANES_PER_CORE = 16

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 
 from purejaxdqn import checkpoint as ckpt
-from purejaxdqn.comparison import Estimate, rank, wilson
 from purejaxdqn.folder import finite, hardware, versions, write_atomically
 from purejaxdqn.loops.lanes import lane_shapes
 from purejaxdqn.recipe_files import write_recipe
 from purejaxdqn.recipes import Recipe
-from purejaxdqn.stats import bootstrap_interval, iqm
+from purejaxdqn.statistics.comparison import Estimate, rank, wilson
+from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 from purejaxdqn.sweep.definition import Definition, describe_values
 from purejaxdqn.sweep.engine import UNIT_COLUMNS
 from purejaxdqn.sweep.layout import Layout, Unit

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from purejaxdqn.stats import bootstrap_interval, iqm, mean
+from purejaxdqn.statistics.intervals import bootstrap_interval, iqm, mean
 
 # Resamples are drawn in blocks of no more than this many numbers (32 MiB of float64).
 _BLOCK_ELEMENTS = 4_194_304

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from purejaxdqn.stats import iqm
+from purejaxdqn.statistics.intervals import iqm
 
 SCORES: dict[str, tuple[float, float]] = {
     "Alien-v5": (227.8, 7127.7),
