@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.common import read_result
-from purejaxdqn.plots import save_png
+from purejaxdqn.pictures.plots import save_png
 from purejaxdqn.recipes import RECIPES, make_settings
 
 TUTORIALS = ("keras-mountaincar", "pytorch-atari", "nature-atari", "torchkeras-cartpole", "note51-cartpole")

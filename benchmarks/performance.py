@@ -12,7 +12,7 @@ from benchmarks.common import counted, read_result
 from benchmarks.pages import BLUE, ORANGE, source, tidy
 from benchmarks.peers.contests import CONTESTS
 from benchmarks.run import TOPICS
-from purejaxdqn.plots import save_png
+from purejaxdqn.pictures.plots import save_png
 
 PICTURE = "speed.png"
 TICKS = (1, 2, 5, 10, 20, 50)

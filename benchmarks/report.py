@@ -19,7 +19,7 @@ from benchmarks import pages, performance, sweep_page
 from benchmarks.common import read_result as load
 from benchmarks.pages import source, tidy
 from purejaxdqn.folder import write_atomically
-from purejaxdqn.plots import save_png, step_label
+from purejaxdqn.pictures.plots import save_png, step_label
 from purejaxdqn.recipes import default_recipe
 from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 

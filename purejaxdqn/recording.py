@@ -13,8 +13,8 @@ from purejaxdqn.build import Parts
 from purejaxdqn.envs.contract import HostEnv
 from purejaxdqn.explore import epsilon_greedy
 from purejaxdqn.loops.host_functions import greet, pack
-from purejaxdqn.render import ACTION_NAMES, annotate, render_frame, save_gif
-from purejaxdqn.video import save_mp4
+from purejaxdqn.pictures.render import ACTION_NAMES, annotate, render_frame, save_gif
+from purejaxdqn.pictures.video import save_mp4
 
 MAX_FRAMES = 1_000
 MAX_VIDEO_FRAMES = 6_000

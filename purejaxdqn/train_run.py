@@ -171,7 +171,7 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
 
     from purejaxdqn.checkpoint import from_flat
     from purejaxdqn.display import closing_table, speed_line
-    from purejaxdqn.plots import episode_curve, learning_curve
+    from purejaxdqn.pictures.plots import episode_curve, learning_curve
     from purejaxdqn.recording import write_gif, write_mp4
 
     summary = run.summarize(command)

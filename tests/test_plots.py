@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from purejaxdqn.plots import (
+from purejaxdqn.pictures.plots import (
     episode_curve,
     learning_curve,
     read_episodes,

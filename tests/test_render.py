@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from purejaxdqn.render import ACTION_NAMES, annotate, render_frame, save_gif
+from purejaxdqn.pictures.render import ACTION_NAMES, annotate, render_frame, save_gif
 
 CARTPOLE = SimpleNamespace(x_threshold=2.4, theta_threshold_radians=0.2095, length=0.5)
 MOUNTAIN_CAR = SimpleNamespace(min_position=-1.2, max_position=0.6, goal_position=0.5)
@@ -208,6 +208,6 @@ def test_gif_refuses_what_it_cannot_write(tmp_path: Path) -> None:
 
 
 def test_importing_render_loads_neither_jax_nor_gymnax() -> None:
-    code = "import sys, purejaxdqn.render; print(sorted({'jax', 'gymnax', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, purejaxdqn.pictures.render; print(sorted({'jax', 'gymnax', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from purejaxdqn.config import SettingError
-from purejaxdqn.video import save_mp4
+from purejaxdqn.pictures.video import save_mp4
 
 COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [230, 230, 230], [20, 20, 20]], np.uint8)
 

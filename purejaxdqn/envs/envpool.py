@@ -11,7 +11,7 @@ import numpy as np
 
 from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, EnvSpec, SettingError, one_line, require
 from purejaxdqn.envs.contract import HostEnv, HostStep, check_groups
-from purejaxdqn.scenes import render_frame
+from purejaxdqn.pictures.scenes import render_frame
 
 Changes = tuple[tuple[str, Any], ...]
 """(name, value) pairs of an environment's settings that differ from its defaults."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from purejaxdqn.config import SettingError, one_line
-from purejaxdqn.plots import step_label
+from purejaxdqn.pictures.plots import step_label
 
 Score = Literal["last", "best", "area"]
 SCORE_NAMES: Mapping[Score, str] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from purejaxdqn.plots import read_episodes, trailing_mean
+from purejaxdqn.pictures.plots import read_episodes, trailing_mean
 from purejaxdqn.report.charts import (
     COLOURS,
     MUTED,

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from purejaxdqn.plots import tidy
+from purejaxdqn.pictures.plots import tidy
 from purejaxdqn.report.contents import Setting
 from purejaxdqn.statistics.comparison import Estimate, performance_profile, sample_efficiency
 from purejaxdqn.statistics.intervals import bootstrap_interval, iqm

@@ -8,7 +8,7 @@ import numpy as np
 
 from purejaxdqn import sweep_folder
 from purejaxdqn.config import require
-from purejaxdqn.plots import step_label
+from purejaxdqn.pictures.plots import step_label
 from purejaxdqn.report.contents import (
     Score,
     Setting,

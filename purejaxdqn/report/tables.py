@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from purejaxdqn.plots import step_label
+from purejaxdqn.pictures.plots import step_label
 from purejaxdqn.report.contents import SCORE_NAMES, Run, Setting, Sweep, differing, short_text, value_text
 from purejaxdqn.report.numbers import is_number, score
 from purejaxdqn.report.parts import (

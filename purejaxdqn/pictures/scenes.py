@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from purejaxdqn import drawing as d
-from purejaxdqn.drawing import Point
+from purejaxdqn.pictures import drawing as d
+from purejaxdqn.pictures.drawing import Point
 
 _BOARD, _BOARD_GRID = "#171b24", "#262c38"
 _COLOURS = {

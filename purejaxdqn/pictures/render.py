@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from purejaxdqn import drawing as d
-from purejaxdqn.scenes import render_frame
+from purejaxdqn.pictures import drawing as d
+from purejaxdqn.pictures.scenes import render_frame
 
 __all__ = ["ACTION_NAMES", "annotate", "render_frame", "save_gif"]
 
