@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from benchmarks.timing import Body
-from purejaxdqn.backups import Backup
 from purejaxdqn.build import build_env, build_model, choose
 from purejaxdqn.config import Config, EnvSpec
-from purejaxdqn.explore import epsilon_greedy
 from purejaxdqn.learn import init_learner, make_replay_learn
+from purejaxdqn.learning.backups import Backup
+from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.recipes import RECIPES, make_settings
 from purejaxdqn.replay.drawn import DrawnMemory, drawn_replay
 from purejaxdqn.types import Hypers, Transition

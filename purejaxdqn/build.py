@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purejaxdqn.backups import Backup, greedy, munchausen
 from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, loop_of, require
 from purejaxdqn.envs.contract import Env, HostEnv
-from purejaxdqn.heads import Head, categorical, implicit_quantile, proposed_quantile, quantile, scalar
 from purejaxdqn.learn import LearnFn, make_replay_learn, make_rollout_learn
+from purejaxdqn.learning.backups import Backup, greedy, munchausen
+from purejaxdqn.learning.heads import Head, categorical, implicit_quantile, proposed_quantile, quantile, scalar
+from purejaxdqn.learning.schedules import BY_STEP
+from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import Network, make_network
 from purejaxdqn.replay.contract import Replay, Store
@@ -18,8 +20,6 @@ from purejaxdqn.replay.frames import frame_store
 from purejaxdqn.replay.prioritized import prioritized
 from purejaxdqn.replay.transitions import transition_store
 from purejaxdqn.replay.uniform import uniform
-from purejaxdqn.schedules import BY_STEP
-from purejaxdqn.shaping import View, as_given, make_cartpole_distance, make_view
 
 
 class Choice(NamedTuple):

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from purejaxdqn.backups import Backup
 from purejaxdqn.config import Config
-from purejaxdqn.heads import Head, value_of
+from purejaxdqn.learning.backups import Backup
+from purejaxdqn.learning.heads import Head, value_of
+from purejaxdqn.learning.optim import global_norm, make_optimizer, periodic_update
+from purejaxdqn.learning.returns import lambda_returns
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import Network
-from purejaxdqn.optim import global_norm, make_optimizer, periodic_update
 from purejaxdqn.replay.contract import Replay
-from purejaxdqn.returns import lambda_returns
 from purejaxdqn.types import Counter, Hypers, Learner, Row, Transition, counter
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from purejaxdqn.build import Parts
 from purejaxdqn.envs.contract import HostEnv
-from purejaxdqn.explore import epsilon_greedy
+from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.loops.host_functions import greet, pack
 from purejaxdqn.pictures.render import ACTION_NAMES, annotate, render_frame, save_gif
 from purejaxdqn.pictures.video import save_mp4

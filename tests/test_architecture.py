@@ -97,7 +97,7 @@ def test_no_unit_is_in_two_tiers():
     ("source", "expected"),
     [
         ("import os\nfrom jax import numpy", set()),
-        ("from purejaxdqn.losses import huber", {"losses"}),
+        ("from purejaxdqn.learning.losses import huber", {"losses"}),
         ("from purejaxdqn import losses, heads as h", {"losses", "heads"}),
         ("import purejaxdqn.replay.ring", {"replay"}),
         ("def f():\n    from purejaxdqn.train import main", {"train"}),

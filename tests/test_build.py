@@ -14,9 +14,9 @@ import purejaxdqn
 from benchmarks.common import RESULTS
 from purejaxdqn import build
 from purejaxdqn.algorithms import ALGORITHMS
-from purejaxdqn.backups import Backup
 from purejaxdqn.config import Config, SettingError
-from purejaxdqn.heads import scalar
+from purejaxdqn.learning.backups import Backup
+from purejaxdqn.learning.heads import scalar
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.recipes import RECIPES, default_recipe, make_settings
 from purejaxdqn.types import Hypers

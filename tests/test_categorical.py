@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import rlax
 
-from purejaxdqn.backups import greedy
 from purejaxdqn.config import SettingError
-from purejaxdqn.distributional import categorical_l2_projection
-from purejaxdqn.heads import categorical
-from purejaxdqn.returns import n_step_fold
+from purejaxdqn.learning.backups import greedy
+from purejaxdqn.learning.distributional import categorical_l2_projection
+from purejaxdqn.learning.heads import categorical
+from purejaxdqn.learning.returns import n_step_fold
 from purejaxdqn.types import Dist, Hypers
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")

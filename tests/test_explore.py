@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxdqn.explore import epsilon_greedy
+from purejaxdqn.learning.explore import epsilon_greedy
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 

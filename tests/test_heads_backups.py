@@ -7,10 +7,10 @@ import optax
 import pytest
 import rlax
 
-from purejaxdqn.backups import greedy
 from purejaxdqn.config import Config
-from purejaxdqn.heads import scalar
 from purejaxdqn.learn import batch_targets, init_learner, make_replay_learn
+from purejaxdqn.learning.backups import greedy
+from purejaxdqn.learning.heads import scalar
 from purejaxdqn.networks import Network
 from purejaxdqn.replay.contract import Replay
 from purejaxdqn.types import Dist, Hypers, Learner, Transition, counter

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rlax
 
-from purejaxdqn.returns import lambda_returns
+from purejaxdqn.learning.returns import lambda_returns
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 

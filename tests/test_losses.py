@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rlax
 
-from purejaxdqn.losses import double_td_target, huber, squared_error, td_error, td_target
+from purejaxdqn.learning.losses import double_td_target, huber, squared_error, td_error, td_target
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 

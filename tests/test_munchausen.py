@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxdqn.backups import greedy, munchausen
-from purejaxdqn.heads import categorical, implicit_quantile, proposed_quantile, quantile, scalar
+from purejaxdqn.learning.backups import greedy, munchausen
+from purejaxdqn.learning.heads import categorical, implicit_quantile, proposed_quantile, quantile, scalar
 from purejaxdqn.types import Dist, Hypers
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")

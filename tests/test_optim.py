@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from purejaxdqn.config import Config
-from purejaxdqn.optim import hard_update, make_optimizer, periodic_update, soft_update
+from purejaxdqn.learning.optim import hard_update, make_optimizer, periodic_update, soft_update
 from purejaxdqn.types import Hypers
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")

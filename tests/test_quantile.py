@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import rlax
 
-from purejaxdqn.backups import greedy
 from purejaxdqn.config import SettingError
-from purejaxdqn.distributional import fraction_loss, quantile_huber
-from purejaxdqn.heads import implicit_quantile, proposed_quantile, quantile
+from purejaxdqn.learning.backups import greedy
+from purejaxdqn.learning.distributional import fraction_loss, quantile_huber
+from purejaxdqn.learning.heads import implicit_quantile, proposed_quantile, quantile
 from purejaxdqn.types import Dist, Hypers, Proposal
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")

@@ -8,7 +8,7 @@ import rlax
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from purejaxdqn.returns import n_step_fold
+from purejaxdqn.learning.returns import n_step_fold
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 

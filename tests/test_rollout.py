@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from purejaxdqn.config import Config
-from purejaxdqn.heads import scalar
 from purejaxdqn.learn import init_learner, make_rollout_learn
+from purejaxdqn.learning.heads import scalar
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.networks import Network
 from purejaxdqn.types import Dist, Hypers, Row

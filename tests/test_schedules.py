@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from purejaxdqn.config import Config
-from purejaxdqn.explore import epsilon_at
-from purejaxdqn.schedules import (
+from purejaxdqn.learning.explore import epsilon_at
+from purejaxdqn.learning.schedules import (
     SCHEDULES,
     constant_schedule,
     decremental_schedule,

@@ -10,8 +10,8 @@ import pytest
 from purejaxdqn import build
 from purejaxdqn.build import register
 from purejaxdqn.config import Config, SettingError
+from purejaxdqn.learning.shaping import cartpole_distance, make_view
 from purejaxdqn.loops.device import make_agent
-from purejaxdqn.shaping import cartpole_distance, make_view
 from purejaxdqn.types import Hypers, Row
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")

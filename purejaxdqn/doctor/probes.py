@@ -13,14 +13,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from purejaxdqn.backups import greedy
 from purejaxdqn.build import Parts, choose
 from purejaxdqn.config import Config
 from purejaxdqn.doctor.looks import BATCHES, Fed
-from purejaxdqn.heads import Head, LossParts
 from purejaxdqn.learn import LearnMetrics, batch_targets, make_replay_learn, make_rollout_learn
+from purejaxdqn.learning.backups import greedy
+from purejaxdqn.learning.heads import Head, LossParts
+from purejaxdqn.learning.optim import soft_update
 from purejaxdqn.networks.layers import Hidden
-from purejaxdqn.optim import soft_update
 from purejaxdqn.replay.drawn import DrawnMemory, drawn_replay
 from purejaxdqn.types import Counter, Hypers, Learner
 

@@ -14,8 +14,8 @@ from jax import Array
 
 from purejaxdqn.build import Parts, build
 from purejaxdqn.config import Config, EnvSpec, require
-from purejaxdqn.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.learn import LearnMetrics, init_learner
+from purejaxdqn.learning.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.loops.evaluation import make_evaluate
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.machine.threefry import FUSED_IMPL, KEY_IMPL

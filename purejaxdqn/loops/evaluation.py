@@ -9,7 +9,7 @@ from flax import struct
 from jax import Array
 
 from purejaxdqn.build import Parts
-from purejaxdqn.explore import epsilon_greedy
+from purejaxdqn.learning.explore import epsilon_greedy
 
 MAX_STEPS = 27_000
 """An evaluation cuts an episode after so many steps, as the Arcade Learning Environment does, if nothing else does."""

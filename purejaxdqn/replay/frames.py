@@ -12,9 +12,9 @@ from flax import struct
 from jax import Array
 
 from purejaxdqn.config import EnvSpec
+from purejaxdqn.learning.returns import n_step_fold
 from purejaxdqn.replay.contract import Store
 from purejaxdqn.replay.ring import Ring, add_rows, init_ring
-from purejaxdqn.returns import n_step_fold
 from purejaxdqn.types import Row, Transition
 
 

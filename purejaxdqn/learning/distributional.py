@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from purejaxdqn.losses import huber
+from purejaxdqn.learning.losses import huber
 
 
 def categorical_l2_projection(atoms: Array, probs: Array, support: Array) -> Array:

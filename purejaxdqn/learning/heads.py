@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import require
-from purejaxdqn.distributional import categorical_l2_projection, fraction_loss, quantile_huber
-from purejaxdqn.losses import huber, squared_error
+from purejaxdqn.learning.distributional import categorical_l2_projection, fraction_loss, quantile_huber
+from purejaxdqn.learning.losses import huber, squared_error
 from purejaxdqn.types import Dist, Hypers, Outputs
 
 

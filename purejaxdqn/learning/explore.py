@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config
+from purejaxdqn.learning.schedules import BY_STEP, SCHEDULES
 from purejaxdqn.machine.random_bits import index_from_bits, uniform_from_bits
-from purejaxdqn.schedules import BY_STEP, SCHEDULES
 from purejaxdqn.types import Hypers
 
 

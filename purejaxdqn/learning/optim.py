@@ -9,7 +9,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from purejaxdqn.config import Config
-from purejaxdqn.schedules import linear_schedule
+from purejaxdqn.learning.schedules import linear_schedule
 from purejaxdqn.types import PROPOSAL, Hypers
 
 Params = TypeVar("Params")
