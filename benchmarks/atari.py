@@ -42,7 +42,7 @@ class Contender:
         from purejaxdqn.build import build
         from purejaxdqn.loops.host import HostLoop
         from purejaxdqn.loops.host_functions import pack
-        from purejaxdqn.recipes import default_recipe, make_settings
+        from purejaxdqn.recipes.recipes import default_recipe, make_settings
 
         config, hypers = make_settings(default_recipe(env), env, algo)
         changes: dict[str, Any] = {"num_envs": num_envs, "total_steps": 10**8, "env_params": params} | more

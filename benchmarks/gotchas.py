@@ -82,7 +82,7 @@ LAST_EPISODES = 50
 
 def groups(task: Task, names: list[str]) -> list[tuple[Any, dict[str, Any]]]:
     """Variants by the program that they share: (Config, {name: Hypers})."""
-    from purejaxdqn.recipes import RECIPES, make_settings
+    from purejaxdqn.recipes.recipes import RECIPES, make_settings
 
     found: dict[Any, dict[str, Any]] = {}
     for name in names:

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.common import RESULTS, last_json, run, write_result
 from benchmarks.family import MINATAR
-from purejaxdqn.algorithms import ALGORITHMS
+from purejaxdqn.recipes.algorithms import ALGORITHMS
 
 AGREEMENT = """
 import json, jax, numpy as np

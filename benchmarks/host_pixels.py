@@ -19,7 +19,7 @@ from purejaxdqn.build import Parts, build_learner, build_model
 from purejaxdqn.loops.host import HostLoop
 from purejaxdqn.loops.lanes import tree_bytes
 from purejaxdqn.machine.devices import num_cores
-from purejaxdqn.recipes import RECIPES, make_settings
+from purejaxdqn.recipes.recipes import RECIPES, make_settings
 
 WHAT = (
     "host loop on a scripted game of pixels: mean greedy return over 50 games as a share of the best, for every seed; "

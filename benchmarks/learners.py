@@ -13,7 +13,7 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.learn import init_learner, make_replay_learn
 from purejaxdqn.learning.backups import Backup
 from purejaxdqn.learning.explore import epsilon_greedy
-from purejaxdqn.recipes import RECIPES, make_settings
+from purejaxdqn.recipes.recipes import RECIPES, make_settings
 from purejaxdqn.replay.drawn import DrawnMemory, drawn_replay
 from purejaxdqn.types import Hypers, Transition
 

@@ -15,8 +15,8 @@ import time
 from typing import Any
 
 from benchmarks.common import commit, counted, last_json, read_result, run, write_result
-from purejaxdqn.algorithms import ALGORITHMS
 from purejaxdqn.machine.devices import PLATFORMS, use_platform
+from purejaxdqn.recipes.algorithms import ALGORITHMS
 
 ONE_LANE = {"algo": "dqn", "lanes": 1, "num_envs": 10, "updates_per_rollout": 1}
 
@@ -46,7 +46,7 @@ def measure(algo: str, lanes: int, device: str, seconds: float, repetitions: int
     from benchmarks.timing import calibrated, medians, take_turns
     from purejaxdqn.loops.device import make_agent
     from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
-    from purejaxdqn.recipes import RECIPES, make_settings
+    from purejaxdqn.recipes.recipes import RECIPES, make_settings
 
     config, hypers = make_settings(RECIPES["cartpole"], None, algo, total_steps=10**8, **changes)
     agent = make_agent(config)

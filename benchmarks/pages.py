@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.common import read_result
 from purejaxdqn.pictures.plots import save_png
-from purejaxdqn.recipes import RECIPES, make_settings
+from purejaxdqn.recipes.recipes import RECIPES, make_settings
 
 TUTORIALS = ("keras-mountaincar", "pytorch-atari", "nature-atari", "torchkeras-cartpole", "note51-cartpole")
 TASKS = ("CartPole-v1", "MountainCar-v0")

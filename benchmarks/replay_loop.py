@@ -22,7 +22,7 @@ def contender(replay: str) -> Callable[[int], float]:
 
     from purejaxdqn.loops.device import make_agent
     from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
-    from purejaxdqn.recipes import RECIPES, make_settings
+    from purejaxdqn.recipes.recipes import RECIPES, make_settings
 
     settings = {"buffer_size": CAPACITY, "replay": replay, "norm": "none", "backup": "max", "n_step": 1}
     config, hypers = make_settings(RECIPES["cartpole"], None, None, **settings)

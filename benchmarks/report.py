@@ -20,7 +20,7 @@ from benchmarks.common import read_result as load
 from benchmarks.pages import source, tidy
 from purejaxdqn.folder import write_atomically
 from purejaxdqn.pictures.plots import save_png, step_label
-from purejaxdqn.recipes import default_recipe
+from purejaxdqn.recipes.recipes import default_recipe
 from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 
 ROOT = Path(__file__).parents[1]

@@ -30,7 +30,7 @@ from benchmarks.peers.environments import interpreter
 from benchmarks.speed import LAYOUTS, ROOT
 from benchmarks.timing import take_turns
 from purejaxdqn.folder import METRICS, SUMMARY
-from purejaxdqn.recipes import default_recipe
+from purejaxdqn.recipes.recipes import default_recipe
 
 EVERY = {"CartPole-v1": 5_000, "MountainCar-v0": 10_000}
 EPISODES = 20

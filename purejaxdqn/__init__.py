@@ -41,9 +41,9 @@ _HOMES = {
     "make_agent": "loops.device",
     "make_train": "loops.device",
     "load_policy": "policy",
-    "make_settings": "recipes",
-    "RECIPES": "recipes",
-    "ALGORITHMS": "algorithms",
+    "make_settings": "recipes.recipes",
+    "RECIPES": "recipes.recipes",
+    "ALGORITHMS": "recipes.algorithms",
 }
 
 __all__ = [*_HOMES, "__version__"]

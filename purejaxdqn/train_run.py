@@ -25,7 +25,7 @@ from purejaxdqn.folder import (
     write_config,
 )
 from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
-from purejaxdqn.recipes import solved_at
+from purejaxdqn.recipes.recipes import solved_at
 from purejaxdqn.train_settings import (
     COMMAND,
     RunOptions,

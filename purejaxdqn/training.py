@@ -24,7 +24,7 @@ from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, make_plan, repeat_hypers, seed_keys
 from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.programs import compiler_of
-from purejaxdqn.recipes import family
+from purejaxdqn.recipes.recipes import family
 from purejaxdqn.records import MARKS, error_of_mean, finite_scores
 from purejaxdqn.types import Hypers, Metrics
 

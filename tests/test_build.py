@@ -13,12 +13,12 @@ import pytest
 import purejaxdqn
 from benchmarks.common import RESULTS
 from purejaxdqn import build
-from purejaxdqn.algorithms import ALGORITHMS
 from purejaxdqn.config import Config, SettingError
 from purejaxdqn.learning.backups import Backup
 from purejaxdqn.learning.heads import scalar
 from purejaxdqn.loops.device import make_agent
-from purejaxdqn.recipes import RECIPES, default_recipe, make_settings
+from purejaxdqn.recipes.algorithms import ALGORITHMS
+from purejaxdqn.recipes.recipes import RECIPES, default_recipe, make_settings
 from purejaxdqn.types import Hypers
 
 ROOT = Path(purejaxdqn.__file__).parents[1]

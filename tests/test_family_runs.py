@@ -8,7 +8,7 @@ import pytest
 from purejaxdqn import checkpoint as ckpt
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys, state_bytes
-from purejaxdqn.recipes import RECIPES, make_settings
+from purejaxdqn.recipes.recipes import RECIPES, make_settings
 from purejaxdqn.types import Hypers
 
 KEY = jax.random.key(0, impl="threefry2x32")

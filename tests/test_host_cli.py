@@ -11,7 +11,7 @@ from purejaxdqn.build import build
 from purejaxdqn.folder import CHECKPOINTS, CONFIG, CURVE, METRICS, MP4, SCORES, SUMMARY
 from purejaxdqn.loops import host_lanes
 from purejaxdqn.policy import load_policy
-from purejaxdqn.recipes import PROTOCOL_ALGOS, RECIPES, default_recipe, make_settings, protocol_of
+from purejaxdqn.recipes.recipes import PROTOCOL_ALGOS, RECIPES, default_recipe, make_settings, protocol_of
 from purejaxdqn.records import MARKS, note_scores
 
 envpool = pytest.importorskip("envpool")

@@ -6,7 +6,7 @@ from benchmarks import learning
 from benchmarks.common import write_result
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
-from purejaxdqn.recipes import default_recipe, make_settings
+from purejaxdqn.recipes.recipes import default_recipe, make_settings
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import report
-from purejaxdqn.tutorials import FAITHFUL
+from purejaxdqn.recipes.tutorials import FAITHFUL
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

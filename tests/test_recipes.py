@@ -3,7 +3,7 @@
 import pytest
 
 from purejaxdqn.config import Config, SettingError
-from purejaxdqn.recipes import RECIPES, default_recipe, make_settings
+from purejaxdqn.recipes.recipes import RECIPES, default_recipe, make_settings
 from purejaxdqn.types import Hypers
 
 

@@ -11,8 +11,8 @@ from command_lines import refused
 from purejaxdqn import train
 from purejaxdqn.config import SettingError
 from purejaxdqn.loops import lanes as lanes_module
-from purejaxdqn.recipe_files import find_recipe
-from purejaxdqn.recipes import make_settings
+from purejaxdqn.recipes.files import find_recipe
+from purejaxdqn.recipes.recipes import make_settings
 from purejaxdqn.sweep import command, engine, layout
 from purejaxdqn.sweep_folder import CURVE_COLUMNS, CURVES, LANES, SWEEP_COLUMNS, UNITS, hold, read_columns, read_sweep
 

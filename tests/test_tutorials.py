@@ -7,8 +7,8 @@ import pytest
 from purejaxdqn.build import build
 from purejaxdqn.config import Config
 from purejaxdqn.loops.device import make_agent
-from purejaxdqn.recipes import RECIPES, make_settings
-from purejaxdqn.tutorials import FAITHFUL, VARIANTS
+from purejaxdqn.recipes.recipes import RECIPES, make_settings
+from purejaxdqn.recipes.tutorials import FAITHFUL, VARIANTS
 from purejaxdqn.types import Hypers
 
 PLAIN_DQN = {"learner": "replay", "head": "scalar", "backup": "max", "replay": "uniform", "n_step": 1, "num_envs": 1}

@@ -10,7 +10,7 @@ import numpy as np
 from purejaxdqn.config import SettingError
 from purejaxdqn.folder import CONFIG, METRICS, SUMMARY, Settings, read_config
 from purejaxdqn.pictures.plots import read_returns, step_label
-from purejaxdqn.recipes import RECIPES, make_settings, solved_at
+from purejaxdqn.recipes.recipes import RECIPES, make_settings, solved_at
 from purejaxdqn.report.contents import Run, Setting, common_facts, damaged, flat_fields, read_json
 from purejaxdqn.statistics.intervals import fill_missing
 

@@ -11,7 +11,7 @@ from purejaxdqn.checkpoint import DamagedCheckpoint
 from purejaxdqn.config import SettingError, require
 from purejaxdqn.folder import new_folder
 from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
-from purejaxdqn.recipes import Recipe
+from purejaxdqn.recipes.recipes import Recipe
 from purejaxdqn.sweep.definition import Definition, check_same, make_all, to_json
 from purejaxdqn.sweep.flags import COMMAND, early_options, read_flags, spell_out
 from purejaxdqn.sweep.options import SweepOptions

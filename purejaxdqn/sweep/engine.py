@@ -14,7 +14,7 @@ from purejaxdqn.loops.device import Agent, make_agent
 from purejaxdqn.loops.lanes import Lanes, make_lanes, make_plan
 from purejaxdqn.machine.stopwatch import Stopwatch
 from purejaxdqn.programs import compiler_of
-from purejaxdqn.recipes import Recipe
+from purejaxdqn.recipes.recipes import Recipe
 from purejaxdqn.sweep import saved
 from purejaxdqn.sweep.definition import Definition, settings_of
 from purejaxdqn.sweep.gather import gather

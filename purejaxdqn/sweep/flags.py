@@ -10,8 +10,8 @@ import tyro
 from purejaxdqn import cli
 from purejaxdqn.build import env_settings
 from purejaxdqn.config import Config, flag_name, require
-from purejaxdqn.recipe_files import find_recipe
-from purejaxdqn.recipes import Recipe, default_recipe, make_settings
+from purejaxdqn.recipes.files import find_recipe
+from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings
 from purejaxdqn.sweep.definition import ENV_PARAMS, Definition, parse_axes, read_file, to_json
 from purejaxdqn.sweep.options import DEFINING, SweepOptions, check_options
 from purejaxdqn.sweep_folder import read_sweep

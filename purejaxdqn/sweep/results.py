@@ -11,8 +11,8 @@ import numpy as np
 from purejaxdqn import checkpoint as ckpt
 from purejaxdqn.folder import finite, hardware, versions, write_atomically
 from purejaxdqn.loops.lanes import lane_shapes
-from purejaxdqn.recipe_files import write_recipe
-from purejaxdqn.recipes import Recipe
+from purejaxdqn.recipes.files import write_recipe
+from purejaxdqn.recipes.recipes import Recipe
 from purejaxdqn.statistics.comparison import Estimate, rank, wilson
 from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 from purejaxdqn.sweep.definition import Definition, describe_values

@@ -16,7 +16,7 @@ from purejaxdqn.config import SettingError, one_line, require
 from purejaxdqn.folder import finite, hardware, settings_from_json, settings_to_json, versions, write_atomically
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.lanes import state_bytes
-from purejaxdqn.recipes import Recipe
+from purejaxdqn.recipes.recipes import Recipe
 from purejaxdqn.sweep import results
 from purejaxdqn.sweep.definition import Definition, Setting, settings_of, to_json
 from purejaxdqn.sweep.engine import Engine, Interrupted

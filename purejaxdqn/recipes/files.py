@@ -9,7 +9,15 @@ from typing import Any
 
 from purejaxdqn.config import Config, SettingError, one_line, require
 from purejaxdqn.folder import write_atomically
-from purejaxdqn.recipes import CONFIG_FIELDS, DEFAULTS, HYPER_FIELDS, RECIPES, Recipe, make_recipe, split_settings
+from purejaxdqn.recipes.recipes import (
+    CONFIG_FIELDS,
+    DEFAULTS,
+    HYPER_FIELDS,
+    RECIPES,
+    Recipe,
+    make_recipe,
+    split_settings,
+)
 from purejaxdqn.types import Hypers
 
 RECIPE_SUFFIX = ".toml"

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from purejaxdqn.algorithms import ALGORITHMS, Algorithm, Family
 from purejaxdqn.build import check_read, is_read
 from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, Config, SettingError, require
-from purejaxdqn.tutorials import FAITHFUL, VARIANTS
+from purejaxdqn.recipes.algorithms import ALGORITHMS, Algorithm, Family
+from purejaxdqn.recipes.tutorials import FAITHFUL, VARIANTS
 from purejaxdqn.types import Hypers
 
 
