@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from purejaxdqn.folder import hardware, versions, write_atomically
+from purejaxdqn.runs.folder import hardware, versions, write_atomically
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmarks.common import commit, read_result, write_result
 from benchmarks.learning import evaluate, summarize, train
-from purejaxdqn.folder import versions
 from purejaxdqn.recipes.algorithms import ALGORITHMS
+from purejaxdqn.runs.folder import versions
 
 WHAT = "every seed's greedy mean return over 100 fresh episodes, last and best parameters, by algorithm"
 MINATAR = ("Breakout-MinAtar", "Asterix-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar", "Seaquest-MinAtar")

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.browser import browser, missing
 from benchmarks.common import write_result
 from purejaxdqn.report.page import write_report
-from purejaxdqn.sweep_folder import REPORT
+from purejaxdqn.runs.sweep_folder import REPORT
 from tests.sweeps import write_thousand_lanes
 
 

@@ -29,8 +29,8 @@ from benchmarks.common import commit, last_json, read_result, run, write_result
 from benchmarks.peers.environments import interpreter
 from benchmarks.speed import LAYOUTS, ROOT
 from benchmarks.timing import take_turns
-from purejaxdqn.folder import METRICS, SUMMARY
 from purejaxdqn.recipes.recipes import default_recipe
+from purejaxdqn.runs.folder import METRICS, SUMMARY
 
 EVERY = {"CartPole-v1": 5_000, "MountainCar-v0": 10_000}
 EPISODES = 20

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import commit, last_json, read_result, run, write_result
-from purejaxdqn.sweep_folder import CURVES, LANES, read_columns, read_sweep
+from purejaxdqn.runs.sweep_folder import CURVES, LANES, read_columns, read_sweep
 
 WHAT = "sweeps: lanes per second beside PureJaxRL, equality of lanes, several processes, kills, halving"
 SWEEP = [sys.executable, "-m", "purejaxdqn.sweep"]

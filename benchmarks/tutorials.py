@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks.common import commit, read_result, write_result
 from benchmarks.learning import evaluate, run_train
-from purejaxdqn.folder import versions
 from purejaxdqn.pictures.plots import read_episodes, trailing_mean
+from purejaxdqn.runs.folder import versions
 from purejaxdqn.statistics.comparison import wilson
 from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 

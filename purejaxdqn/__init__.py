@@ -40,7 +40,7 @@ _HOMES = {
     "register": "build",
     "make_agent": "loops.device",
     "make_train": "loops.device",
-    "load_policy": "policy",
+    "load_policy": "runs.policy",
     "make_settings": "recipes.recipes",
     "RECIPES": "recipes.recipes",
     "ALGORITHMS": "recipes.algorithms",

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from purejaxdqn.folder import Settings
-from purejaxdqn.runner import ChunkReport
+from purejaxdqn.runs.folder import Settings
+from purejaxdqn.runs.runner import ChunkReport
 
 LINES = 20
 """Plain lines of a whole run."""

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError, require
-from purejaxdqn.folder import CHECKPOINTS, Settings, finite, read_config
+from purejaxdqn.runs.folder import CHECKPOINTS, Settings, finite, read_config
 
 COMMAND = "purejaxdqn-evaluate"
 
@@ -85,11 +85,11 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     import jax
     import numpy as np
 
-    from purejaxdqn.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
     from purejaxdqn.loops.lanes import lane_shapes, seed_keys
-    from purejaxdqn.recording import write_gif, write_mp4
+    from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
+    from purejaxdqn.runs.episode_video import write_gif, write_mp4
+    from purejaxdqn.runs.training import open_lanes
     from purejaxdqn.statistics.intervals import standard_error
-    from purejaxdqn.training import open_lanes
 
     chosen = tuple(settings.seeds[index] for index in indices)
     on_host = settings.config.loop == "host"

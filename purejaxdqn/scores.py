@@ -13,7 +13,7 @@ from rich.table import Table
 
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError, one_line, require
-from purejaxdqn.folder import SCORES
+from purejaxdqn.runs.folder import SCORES
 from purejaxdqn.statistics.atari_scores import SCORES as HUMAN
 from purejaxdqn.statistics.atari_scores import Aggregate, aggregate
 

@@ -10,9 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from purejaxdqn import cli
-from purejaxdqn.checkpoint import DamagedCheckpoint
 from purejaxdqn.config import SettingError, require
-from purejaxdqn.folder import (
+from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
+from purejaxdqn.recipes.recipes import solved_at
+from purejaxdqn.runs.checkpoint import DamagedCheckpoint
+from purejaxdqn.runs.folder import (
     CONFIG,
     CURVE,
     EPISODE_CURVE,
@@ -24,8 +26,6 @@ from purejaxdqn.folder import (
     new_folder,
     write_config,
 )
-from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
-from purejaxdqn.recipes.recipes import solved_at
 from purejaxdqn.train_settings import (
     COMMAND,
     RunOptions,
@@ -66,7 +66,7 @@ def train(args: list[str], started: Callable[[], None]) -> int:
         require_wandb()
     in_shards = settings.config.data_parallel > 1
     require(not (options.doctor and in_shards), "doctor", True, "it examines no run with --data-parallel: leave it out")
-    from purejaxdqn.runner import Run
+    from purejaxdqn.runs.runner import Run
 
     folder = Path(resume) if resume is not None else Path(options.out or "")
     run = Run(settings, folder)
@@ -99,7 +99,7 @@ def wandb_logger(settings: Settings, folder: Path) -> Callable[[list[dict[str, A
     """Logs each seed's numbers to Weights & Biases."""
     import wandb
 
-    from purejaxdqn.folder import settings_to_json
+    from purejaxdqn.runs.folder import settings_to_json
 
     handle = wandb.init(project="purejaxdqn", name=folder.name, dir=str(folder), config=settings_to_json(settings))
 
@@ -114,7 +114,7 @@ def wandb_logger(settings: Settings, folder: Path) -> Callable[[list[dict[str, A
 def drive(run: Any, options: RunOptions, command: str, resume: bool, started: Callable[[], None]) -> int:
     """Trains, handles Ctrl-C, and leaves summary, curve and animation."""
     from purejaxdqn.display import make_display
-    from purejaxdqn.runner import Diverged, Interrupted
+    from purejaxdqn.runs.runner import Diverged, Interrupted
 
     display = make_display(options.quiet)
     asked, give_back = cli.count_interrupts()
@@ -156,8 +156,8 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool, started: Ca
 
 def kept(run: Any) -> str:
     """What a diverged run leaves behind."""
-    from purejaxdqn.checkpoint import latest_step
-    from purejaxdqn.folder import CHECKPOINTS
+    from purejaxdqn.runs.checkpoint import latest_step
+    from purejaxdqn.runs.folder import CHECKPOINTS
 
     step = latest_step(run.folder / CHECKPOINTS)
     where = "no checkpoint was made yet" if step is None else f"the checkpoint of step {run.steps_at(step):,} is kept"
@@ -169,10 +169,10 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     import jax
     import numpy as np
 
-    from purejaxdqn.checkpoint import from_flat
     from purejaxdqn.display import closing_table, speed_line
     from purejaxdqn.pictures.plots import episode_curve, learning_curve
-    from purejaxdqn.recording import write_gif, write_mp4
+    from purejaxdqn.runs.checkpoint import from_flat
+    from purejaxdqn.runs.episode_video import write_gif, write_mp4
 
     summary = run.summarize(command)
     env = run.settings.config.env

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from purejaxdqn import cli
 from purejaxdqn.build import check_read, env_settings
 from purejaxdqn.config import Config, loop_of, require
-from purejaxdqn.folder import Settings, read_config
 from purejaxdqn.recipes.files import find_recipe
 from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings
+from purejaxdqn.runs.folder import Settings, read_config
 from purejaxdqn.types import Hypers
 
 COMMAND = "purejaxdqn-train"

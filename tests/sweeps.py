@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from purejaxdqn.config import Config
-from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
-from purejaxdqn.sweep_folder import (
+from purejaxdqn.runs.sweep_folder import (
     CURVE_COLUMNS,
     CURVES,
     LANES,
@@ -18,6 +17,7 @@ from purejaxdqn.sweep_folder import (
     join_columns,
     write_columns,
 )
+from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 from purejaxdqn.types import Hypers
 
 VARIED = {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3), "gamma": (0.95, 0.99)}

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxdqn import checkpoint as ckpt
-from purejaxdqn import folder as run_folder
 from purejaxdqn.config import Config, EnvSpec, SettingError
+from purejaxdqn.runs import checkpoint as ckpt
+from purejaxdqn.runs import folder as run_folder
 from purejaxdqn.types import Hypers
 
 SPEC = EnvSpec("CartPole-v1", 2, (4,), "float32", None, 500)

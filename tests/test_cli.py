@@ -14,7 +14,7 @@ from command_lines import refused
 
 from purejaxdqn import cli, evaluate, train
 from purejaxdqn.config import Config, SettingError
-from purejaxdqn.folder import CONFIG, CURVE, GIF, METRICS, SUMMARY
+from purejaxdqn.runs.folder import CONFIG, CURVE, GIF, METRICS, SUMMARY
 from purejaxdqn.train_settings import RunOptions
 from purejaxdqn.types import Hypers
 
@@ -158,7 +158,7 @@ def test_a_full_disk_is_one_sentence(capsys, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("purejaxdqn.runner.append_rows", full)
+    monkeypatch.setattr("purejaxdqn.runs.runner.append_rows", full)
     said = refused(capsys, train.main, [*SMALL, "--quiet", "--out", str(tmp_path / "run")])
     assert "No space left on device" in said and "--resume" in said
 

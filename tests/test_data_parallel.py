@@ -23,7 +23,6 @@ from purejaxdqn.build import Parts, build_learner, build_model, choose, make_pri
 from purejaxdqn.config import Config, EnvSpec, SettingError
 from purejaxdqn.doctor import command as doctor
 from purejaxdqn.envs.contract import HostEnv
-from purejaxdqn.folder import METRICS, SUMMARY
 from purejaxdqn.learn import Examples, init_learner, make_descend, make_replay_learn
 from purejaxdqn.loops.data_parallel import check_room, join_logs, make_data_lanes
 from purejaxdqn.loops.device import make_agent
@@ -33,6 +32,7 @@ from purejaxdqn.loops.spread import make_spread, on_first_device, over_shards, s
 from purejaxdqn.machine.shards import WHOLE, make_shards
 from purejaxdqn.replay.contract import Replay
 from purejaxdqn.replay.sum_tree import set_leaves
+from purejaxdqn.runs.folder import METRICS, SUMMARY
 from purejaxdqn.sweep import command as sweep
 from purejaxdqn.types import EpisodeLog, Hypers, Row, Transition, is_counter
 

@@ -24,8 +24,8 @@ from purejaxdqn.doctor.looks import BATCHES, make_look_replay, make_look_rollout
 from purejaxdqn.doctor.play import make_play
 from purejaxdqn.doctor.probes import probe_counts
 from purejaxdqn.doctor.vitals import Vitals
-from purejaxdqn.folder import METRICS, Settings, read_config
-from purejaxdqn.training import open_lanes
+from purejaxdqn.runs.folder import METRICS, Settings, read_config
+from purejaxdqn.runs.training import open_lanes
 from purejaxdqn.types import Hypers
 
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
@@ -329,7 +329,7 @@ def runs(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_watched_run_is_bit_for_bit_the_same(runs):
-    from purejaxdqn.checkpoint import load_checkpoint
+    from purejaxdqn.runs.checkpoint import load_checkpoint
 
     plain, watched = (load_checkpoint(runs / name / "checkpoints") for name in ("plain", "watched"))
     assert (runs / "plain" / METRICS).read_bytes() == (runs / "watched" / METRICS).read_bytes()

@@ -8,7 +8,7 @@ import pytest
 from command_lines import refused
 
 from purejaxdqn import evaluate, train
-from purejaxdqn.endings import Budget, Endings
+from purejaxdqn.runs.early_stopping import Budget, Endings
 
 SMALL = ["--total-steps", "3000", "--num-envs", "2", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--log-every", "100", "--eval-every", "200"]
@@ -112,7 +112,7 @@ def test_going_on_with_a_run_of_which_seeds_have_ended(three, tmp_path, monkeypa
     ends = [entry["env_steps"] for entry in summary["evaluation"]]
     moment = min(ends)
     folder = tmp_path / "halted"
-    from purejaxdqn.runner import Run
+    from purejaxdqn.runs.runner import Run
 
     real = Run.train
 
@@ -173,7 +173,7 @@ def test_beginning_with_another_runs_parameters(three, tmp_path, capsys):
     folder, summary, _ = three
     flags = ["--total-steps", "60", "--log-episodes", "40", "--learning-rate", "0", "--init-from", str(folder)]
     new, told, _ = run(tmp_path, "new", "--seeds", "3", "--seed", "50", *flags, "--init-which", "last")
-    from purejaxdqn.policy import load_policy
+    from purejaxdqn.runs.policy import load_policy
 
     obs = np.random.default_rng(0).normal(size=(4, 4))
     for lane in range(3):

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxdqn import checkpoint as ckpt
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys, state_bytes
 from purejaxdqn.recipes.recipes import RECIPES, make_settings
+from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.types import Hypers
 
 KEY = jax.random.key(0, impl="threefry2x32")

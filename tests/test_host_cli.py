@@ -8,11 +8,11 @@ from command_lines import refused
 
 from purejaxdqn import evaluate, train
 from purejaxdqn.build import build
-from purejaxdqn.folder import CHECKPOINTS, CONFIG, CURVE, METRICS, MP4, SCORES, SUMMARY
 from purejaxdqn.loops import host_lanes
-from purejaxdqn.policy import load_policy
 from purejaxdqn.recipes.recipes import PROTOCOL_ALGOS, RECIPES, default_recipe, make_settings, protocol_of
-from purejaxdqn.records import MARKS, note_scores
+from purejaxdqn.runs.folder import CHECKPOINTS, CONFIG, CURVE, METRICS, MP4, SCORES, SUMMARY
+from purejaxdqn.runs.policy import load_policy
+from purejaxdqn.runs.records import MARKS, note_scores
 
 envpool = pytest.importorskip("envpool")
 
@@ -179,7 +179,7 @@ def test_default_recipes():
 
 def test_scores_are_written_as_they_pass(atari_run, tmp_path):
     """Two marks, then another one; a mark that is passed again (by a run that went back) is written over."""
-    from purejaxdqn.folder import read_config
+    from purejaxdqn.runs.folder import read_config
 
     settings, _, _ = read_config(atari_run)
     note_scores(tmp_path, settings, [10_000_000, 40_000_000], 10_000_000, 16.1)

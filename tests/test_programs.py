@@ -7,17 +7,17 @@ import sys
 import jax
 import pytest
 
-from purejaxdqn import programs
 from purejaxdqn.config import Config
 from purejaxdqn.loops.lanes import compile_calls
-from purejaxdqn.programs import compiler_of
+from purejaxdqn.runs import program_cache as programs
+from purejaxdqn.runs.program_cache import compiler_of
 
 PROGRAM = """
 import sys
 from pathlib import Path
 import jax
 import jax.numpy as jnp
-from purejaxdqn import programs
+from purejaxdqn.runs import program_cache as programs
 from purejaxdqn.loops.lanes import Call
 folder, settings = Path(sys.argv[1]), sys.argv[2]
 sys.path.append(str(folder))

@@ -8,15 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from purejaxdqn import checkpoint as ckpt
-from purejaxdqn import runner
 from purejaxdqn.config import Config
 from purejaxdqn.display import Lines, Silent, closing_table, steps_text
-from purejaxdqn.folder import CHECKPOINTS, Settings
-from purejaxdqn.kept import Best
-from purejaxdqn.policy import load_policy
-from purejaxdqn.runner import Diverged, Interrupted, Run
-from purejaxdqn.training import crosses
+from purejaxdqn.runs import checkpoint as ckpt
+from purejaxdqn.runs import runner
+from purejaxdqn.runs.best_params import Best
+from purejaxdqn.runs.folder import CHECKPOINTS, Settings
+from purejaxdqn.runs.policy import load_policy
+from purejaxdqn.runs.runner import Diverged, Interrupted, Run
+from purejaxdqn.runs.training import crosses
 from purejaxdqn.types import Hypers
 
 
@@ -219,7 +219,7 @@ def test_best_keeps_the_better_and_the_later_of_equals():
 
 
 def test_a_loaded_policy_is_the_trained_network(finished, tiny_config):
-    from purejaxdqn.folder import write_config
+    from purejaxdqn.runs.folder import write_config
 
     write_config(finished.folder, finished.settings, finished.parts.env.spec, "", "")
     obs = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)

@@ -13,8 +13,17 @@ from purejaxdqn.config import SettingError
 from purejaxdqn.loops import lanes as lanes_module
 from purejaxdqn.recipes.files import find_recipe
 from purejaxdqn.recipes.recipes import make_settings
+from purejaxdqn.runs.sweep_folder import (
+    CURVE_COLUMNS,
+    CURVES,
+    LANES,
+    SWEEP_COLUMNS,
+    UNITS,
+    hold,
+    read_columns,
+    read_sweep,
+)
 from purejaxdqn.sweep import command, engine, layout
-from purejaxdqn.sweep_folder import CURVE_COLUMNS, CURVES, LANES, SWEEP_COLUMNS, UNITS, hold, read_columns, read_sweep
 
 SIZES = [
     *("--num-envs", "4", "--buffer-size", "200", "--batch-size", "8", "--learning-starts", "40", "--hidden", "16"),

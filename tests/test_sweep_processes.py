@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from purejaxdqn.sweep_folder import CURVES, LANES, UNITS, read_columns
+from purejaxdqn.runs.sweep_folder import CURVES, LANES, UNITS, read_columns
 
 GRID = [
     *("--env", "CartPole-v1", "--num-envs", "4", "--buffer-size", "200", "--batch-size", "8", "--hidden", "16"),

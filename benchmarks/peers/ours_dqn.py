@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.peers.contests import CONTESTS, Contest
 from benchmarks.peers.outcome import parser, say
-from purejaxdqn.folder import versions
 from purejaxdqn.machine.devices import PLATFORMS, use_platform
+from purejaxdqn.runs.folder import versions
 
 EPISODES = 100
 

@@ -18,9 +18,9 @@ from purejaxdqn.doctor.looks import make_look_replay, make_look_rollout
 from purejaxdqn.doctor.play import make_play
 from purejaxdqn.doctor.probes import make_probe
 from purejaxdqn.doctor.vitals import Vitals, vitals_of
-from purejaxdqn.folder import METRICS, Settings, finite, read_table, write_atomically
 from purejaxdqn.loops.lanes import map_lane_leaves
 from purejaxdqn.machine.threefry import KEY_IMPL
+from purejaxdqn.runs.folder import METRICS, Settings, finite, read_table, write_atomically
 from purejaxdqn.types import Hypers
 
 REPORT = "doctor.json"

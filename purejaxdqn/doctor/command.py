@@ -13,7 +13,7 @@ from rich.table import Table
 
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError, require
-from purejaxdqn.folder import CHECKPOINTS, Settings, finite, read_config
+from purejaxdqn.runs.folder import CHECKPOINTS, Settings, finite, read_config
 
 if TYPE_CHECKING:
     from purejaxdqn.doctor.findings import Finding
@@ -79,10 +79,10 @@ def examine(
     Raises:
       SettingError: for a damaged checkpoint, or where there is nothing to examine.
     """
-    from purejaxdqn.checkpoint import DamagedCheckpoint, latest_step
     from purejaxdqn.doctor.checkup import Examiner, judge_run, subject_of
     from purejaxdqn.doctor.findings import since_start
-    from purejaxdqn.runner import Run
+    from purejaxdqn.runs.checkpoint import DamagedCheckpoint, latest_step
+    from purejaxdqn.runs.runner import Run
 
     remedy = "the doctor examines no run with --data-parallel: name one without"
     require(settings.config.data_parallel == 1, "run", str(folder), remedy)
@@ -116,7 +116,7 @@ def examine(
 
 def saved_state(run: Any) -> tuple[Any, int]:
     """The state in a run's newest checkpoint, as far as it was kept, and the iterations made by then."""
-    from purejaxdqn.checkpoint import from_flat, load_checkpoint
+    from purejaxdqn.runs.checkpoint import from_flat, load_checkpoint
 
     saved = load_checkpoint(run.folder / CHECKPOINTS)
     state = from_flat(saved.state, run.lanes.like)

@@ -11,7 +11,7 @@ import tyro
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError
 from purejaxdqn.report.page import write_report
-from purejaxdqn.sweep_folder import REPORT
+from purejaxdqn.runs.sweep_folder import REPORT
 
 COMMAND = "purejaxdqn-report"
 

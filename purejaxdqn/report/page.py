@@ -5,11 +5,11 @@ from pathlib import Path
 
 from purejaxdqn.cli import UsageError
 from purejaxdqn.config import require
-from purejaxdqn.folder import write_atomically
 from purejaxdqn.report.contents import Run, Score, Sweep
 from purejaxdqn.report.read_run import is_run, read_run
 from purejaxdqn.report.read_sweep import is_sweep, read_sweep
-from purejaxdqn.sweep_folder import SWEEP
+from purejaxdqn.runs.folder import write_atomically
+from purejaxdqn.runs.sweep_folder import SWEEP
 
 
 def write_report(folders: Sequence[Path], out: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from purejaxdqn.config import SettingError, one_line
-from purejaxdqn.folder import EPISODES
 from purejaxdqn.report import numbers
 from purejaxdqn.report.contents import Folder, Run, Score, Setting, Sweep
 from purejaxdqn.report.curves import episodes_chart, halving_chart, learning_curves, profile_chart, run_curves
@@ -35,6 +34,7 @@ from purejaxdqn.report.tables import (
     scores_table,
     sweep_configuration,
 )
+from purejaxdqn.runs.folder import EPISODES
 
 
 def sweep_page(sweep: Sweep) -> str:

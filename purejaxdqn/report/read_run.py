@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from purejaxdqn.config import SettingError
-from purejaxdqn.folder import CONFIG, METRICS, SUMMARY, Settings, read_config
 from purejaxdqn.pictures.plots import read_returns, step_label
 from purejaxdqn.recipes.recipes import RECIPES, make_settings, solved_at
 from purejaxdqn.report.contents import Run, Setting, common_facts, damaged, flat_fields, read_json
+from purejaxdqn.runs.folder import CONFIG, METRICS, SUMMARY, Settings, read_config
 from purejaxdqn.statistics.intervals import fill_missing
 
 DOCTOR = "doctor.json"

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from purejaxdqn import sweep_folder
 from purejaxdqn.config import require
 from purejaxdqn.pictures.plots import step_label
 from purejaxdqn.report.contents import (
@@ -20,7 +19,8 @@ from purejaxdqn.report.contents import (
     read_json,
     short_text,
 )
-from purejaxdqn.sweep_folder import CURVES, LANES, SCORE_COLUMNS, SUMMARY, SWEEP, scores_of
+from purejaxdqn.runs import sweep_folder
+from purejaxdqn.runs.sweep_folder import CURVES, LANES, SCORE_COLUMNS, SUMMARY, SWEEP, scores_of
 
 CURVES_NEEDED = ("setting", "seed", "env_steps", "episode_return", "eval_return")
 LANES_NEEDED = ("setting", "seed", "env_steps", "dropped_at", "diverged")

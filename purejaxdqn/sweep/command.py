@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from purejaxdqn import cli
-from purejaxdqn.checkpoint import DamagedCheckpoint
 from purejaxdqn.config import SettingError, require
-from purejaxdqn.folder import new_folder
 from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.recipes.recipes import Recipe
+from purejaxdqn.runs.checkpoint import DamagedCheckpoint
+from purejaxdqn.runs.folder import new_folder
+from purejaxdqn.runs.sweep_folder import LOCK, REPORT, SWEEP, hold, read_sweep
 from purejaxdqn.sweep.definition import Definition, check_same, make_all, to_json
 from purejaxdqn.sweep.flags import COMMAND, early_options, read_flags, spell_out
 from purejaxdqn.sweep.options import SweepOptions
 from purejaxdqn.sweep.processes import Processes, join, wait_until
-from purejaxdqn.sweep_folder import LOCK, REPORT, SWEEP, hold, read_sweep
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,9 +10,9 @@ import numpy as np
 
 from purejaxdqn.build import env_settings
 from purejaxdqn.config import Config, SettingError, flag_name, require
-from purejaxdqn.folder import Settings
 from purejaxdqn.recipes.files import read_toml
 from purejaxdqn.recipes.recipes import Recipe, make_settings
+from purejaxdqn.runs.folder import Settings
 from purejaxdqn.sweep.options import SweepOptions
 from purejaxdqn.sweep.values import Axis, field_kinds, parse_axis
 from purejaxdqn.types import Hypers

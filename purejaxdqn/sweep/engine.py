@@ -9,18 +9,13 @@ import numpy as np
 
 from purejaxdqn.build import Parts
 from purejaxdqn.config import SettingError
-from purejaxdqn.folder import Settings
 from purejaxdqn.loops.device import Agent, make_agent
 from purejaxdqn.loops.lanes import Lanes, make_lanes, make_plan
 from purejaxdqn.machine.stopwatch import Stopwatch
-from purejaxdqn.programs import compiler_of
 from purejaxdqn.recipes.recipes import Recipe
-from purejaxdqn.sweep import saved
-from purejaxdqn.sweep.definition import Definition, settings_of
-from purejaxdqn.sweep.gather import gather
-from purejaxdqn.sweep.layout import Group, Layout, Unit, even_parts
-from purejaxdqn.sweep.outcome import best_place, newest_scores, out_of_memory, rows_of, with_scores
-from purejaxdqn.sweep_folder import (
+from purejaxdqn.runs.folder import Settings
+from purejaxdqn.runs.program_cache import compiler_of
+from purejaxdqn.runs.sweep_folder import (
     CURVE_COLUMNS,
     CURVES,
     LANE_COLUMNS,
@@ -34,7 +29,12 @@ from purejaxdqn.sweep_folder import (
     read_columns,
     write_columns,
 )
-from purejaxdqn.training import Chunk, Training, open_lanes
+from purejaxdqn.runs.training import Chunk, Training, open_lanes
+from purejaxdqn.sweep import saved
+from purejaxdqn.sweep.definition import Definition, settings_of
+from purejaxdqn.sweep.gather import gather
+from purejaxdqn.sweep.layout import Group, Layout, Unit, even_parts
+from purejaxdqn.sweep.outcome import best_place, newest_scores, out_of_memory, rows_of, with_scores
 from purejaxdqn.types import Hypers
 
 DONE = LANES

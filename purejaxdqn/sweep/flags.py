@@ -12,9 +12,9 @@ from purejaxdqn.build import env_settings
 from purejaxdqn.config import Config, flag_name, require
 from purejaxdqn.recipes.files import find_recipe
 from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings
+from purejaxdqn.runs.sweep_folder import read_sweep
 from purejaxdqn.sweep.definition import ENV_PARAMS, Definition, parse_axes, read_file, to_json
 from purejaxdqn.sweep.options import DEFINING, SweepOptions, check_options
-from purejaxdqn.sweep_folder import read_sweep
 
 COMMAND = "purejaxdqn-sweep"
 DESCRIPTION = "`python -m purejaxdqn.sweep`: trains seeds × settings, ranks them and leaves a folder."

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from purejaxdqn import checkpoint as ckpt
 from purejaxdqn.loops.lanes import map_lane_leaves
+from purejaxdqn.runs import checkpoint as ckpt
+from purejaxdqn.runs.training import Training
 from purejaxdqn.sweep.saved import load
-from purejaxdqn.training import Training
 
 PER_LANE = ("best_score", "best_env_steps")
 """Of a checkpoint's progress, beside everything of its endings."""

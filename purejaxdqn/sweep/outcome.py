@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from purejaxdqn.records import MEANS
+from purejaxdqn.runs.records import MEANS
+from purejaxdqn.runs.sweep_folder import CURVE_COLUMNS, as_columns
+from purejaxdqn.runs.training import EVAL_STREAM, Chunk, Training
 from purejaxdqn.sweep.layout import Layout
-from purejaxdqn.sweep_folder import CURVE_COLUMNS, as_columns
-from purejaxdqn.training import EVAL_STREAM, Chunk, Training
 
 
 def rows_of(training: Training, chunk: Chunk, lanes: Sequence[int], layout: Layout) -> dict[str, np.ndarray]:

@@ -8,17 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from purejaxdqn import checkpoint as ckpt
-from purejaxdqn.folder import finite, hardware, versions, write_atomically
 from purejaxdqn.loops.lanes import lane_shapes
 from purejaxdqn.recipes.files import write_recipe
 from purejaxdqn.recipes.recipes import Recipe
-from purejaxdqn.statistics.comparison import Estimate, rank, wilson
-from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
-from purejaxdqn.sweep.definition import Definition, describe_values
-from purejaxdqn.sweep.engine import UNIT_COLUMNS
-from purejaxdqn.sweep.layout import Layout, Unit
-from purejaxdqn.sweep_folder import (
+from purejaxdqn.runs import checkpoint as ckpt
+from purejaxdqn.runs.folder import finite, hardware, versions, write_atomically
+from purejaxdqn.runs.sweep_folder import (
     BEST,
     CURVE_COLUMNS,
     CURVES,
@@ -35,6 +30,11 @@ from purejaxdqn.sweep_folder import (
     sort_columns,
     write_columns,
 )
+from purejaxdqn.statistics.comparison import Estimate, rank, wilson
+from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
+from purejaxdqn.sweep.definition import Definition, describe_values
+from purejaxdqn.sweep.engine import UNIT_COLUMNS
+from purejaxdqn.sweep.layout import Layout, Unit
 
 Columns = dict[str, np.ndarray]
 
@@ -172,7 +172,7 @@ def keep_policy(folder: Path, units: Sequence[Unit], layout: Layout, parts: Any,
 
 def animate(folder: Path, parts: Any, params: Any, seed: int, epsilon: float, on_host: bool) -> None:
     """The animation of a policy."""
-    from purejaxdqn.recording import write_gif, write_mp4
+    from purejaxdqn.runs.episode_video import write_gif, write_mp4
 
     write, name = (write_mp4, "policy.mp4") if on_host else (write_gif, GIF)
     write(parts, params, jax.random.key(seed), folder / name, epsilon)

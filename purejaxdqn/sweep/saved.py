@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from purejaxdqn.checkpoint import Checkpoint, DamagedCheckpoint
 from purejaxdqn.config import one_line
-from purejaxdqn.folder import UNFINISHED
+from purejaxdqn.runs.checkpoint import Checkpoint, DamagedCheckpoint
+from purejaxdqn.runs.folder import UNFINISHED
 
 SAVED = "checkpoint.npz"
 PROGRESS, STEP = "progress", "step"

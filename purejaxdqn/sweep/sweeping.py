@@ -13,18 +13,18 @@ from typing import Any
 import jax
 
 from purejaxdqn.config import SettingError, one_line, require
-from purejaxdqn.folder import finite, hardware, settings_from_json, settings_to_json, versions, write_atomically
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.lanes import state_bytes
 from purejaxdqn.recipes.recipes import Recipe
+from purejaxdqn.runs.folder import finite, hardware, settings_from_json, settings_to_json, versions, write_atomically
+from purejaxdqn.runs.sweep_folder import FORMAT, SUMMARY, SWEEP, UNITS
+from purejaxdqn.runs.training import Chunk, Training
 from purejaxdqn.sweep import results
 from purejaxdqn.sweep.definition import Definition, Setting, settings_of, to_json
 from purejaxdqn.sweep.engine import Engine, Interrupted
 from purejaxdqn.sweep.layout import Group, Layout, Unit, group_settings, make_layout, survivors, total_steps, unit_size
 from purejaxdqn.sweep.processes import Processes, wait_until
 from purejaxdqn.sweep.values import Axis, Drawn
-from purejaxdqn.sweep_folder import FORMAT, SUMMARY, SWEEP, UNITS
-from purejaxdqn.training import Chunk, Training
 
 CALIBRATION_SECONDS = 0.5
 """How long a program is timed before a sweep begins."""

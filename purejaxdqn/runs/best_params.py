@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from purejaxdqn import checkpoint as ckpt
 from purejaxdqn.config import SettingError, require
-from purejaxdqn.folder import CHECKPOINTS, read_config
 from purejaxdqn.loops.lanes import lane_shapes
+from purejaxdqn.runs import checkpoint as ckpt
+from purejaxdqn.runs.folder import CHECKPOINTS, read_config
 
 Flat = dict[str, np.ndarray]
 """Leaves by path, [L, ...]."""

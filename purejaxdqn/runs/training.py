@@ -12,20 +12,20 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from purejaxdqn import checkpoint as ckpt
 from purejaxdqn.build import Parts, build
 from purejaxdqn.config import require
-from purejaxdqn.endings import DIVERGED, STEPS, Budget, Endings
-from purejaxdqn.folder import Settings
-from purejaxdqn.kept import Best, Flat, load_params, pick_lanes
 from purejaxdqn.loops.data_parallel import make_data_lanes
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, make_plan, repeat_hypers, seed_keys
 from purejaxdqn.machine.threefry import KEY_IMPL
-from purejaxdqn.programs import compiler_of
 from purejaxdqn.recipes.recipes import family
-from purejaxdqn.records import MARKS, error_of_mean, finite_scores
+from purejaxdqn.runs import checkpoint as ckpt
+from purejaxdqn.runs.best_params import Best, Flat, load_params, pick_lanes
+from purejaxdqn.runs.early_stopping import DIVERGED, STEPS, Budget, Endings
+from purejaxdqn.runs.folder import Settings
+from purejaxdqn.runs.program_cache import compiler_of
+from purejaxdqn.runs.records import MARKS, error_of_mean, finite_scores
 from purejaxdqn.types import Hypers, Metrics
 
 EVAL_STREAM, FINAL_STREAM = 1, 2

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from purejaxdqn import checkpoint as ckpt
-from purejaxdqn.folder import (
+from purejaxdqn.machine.stopwatch import Stopwatch
+from purejaxdqn.runs import checkpoint as ckpt
+from purejaxdqn.runs.folder import (
     CHECKPOINTS,
     EPISODES,
     EVENTS,
@@ -25,8 +26,7 @@ from purejaxdqn.folder import (
     write_atomically,
     write_table,
 )
-from purejaxdqn.machine.stopwatch import Stopwatch
-from purejaxdqn.records import (
+from purejaxdqn.runs.records import (
     describe_returns,
     episode_rows,
     mean_of,
@@ -34,7 +34,7 @@ from purejaxdqn.records import (
     note_scores,
     write_events,
 )
-from purejaxdqn.training import Chunk, Training, crosses, open_lanes
+from purejaxdqn.runs.training import Chunk, Training, crosses, open_lanes
 
 SAVED_AT_MOST_EVERY = 120.0
 """Seconds between checkpoints of a run that has not been told when to make them."""

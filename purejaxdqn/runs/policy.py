@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxdqn.build import build_model
-from purejaxdqn.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
 from purejaxdqn.config import EnvSpec, SettingError, require
-from purejaxdqn.folder import CHECKPOINTS, read_config
+from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
+from purejaxdqn.runs.folder import CHECKPOINTS, read_config
 
 Which = Literal["last", "best"]
 
