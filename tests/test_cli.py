@@ -15,7 +15,7 @@ from command_lines import refused
 from purejaxdqn import cli, evaluate, train
 from purejaxdqn.config import Config, SettingError
 from purejaxdqn.runs.folder import CONFIG, CURVE, GIF, METRICS, SUMMARY
-from purejaxdqn.train_settings import RunOptions
+from purejaxdqn.train.settings import RunOptions
 from purejaxdqn.types import Hypers
 
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]

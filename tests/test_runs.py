@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from purejaxdqn.config import Config
-from purejaxdqn.display import Lines, Silent, closing_table, steps_text
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.runs import runner
 from purejaxdqn.runs.best_params import Best
@@ -17,6 +16,7 @@ from purejaxdqn.runs.folder import CHECKPOINTS, Settings
 from purejaxdqn.runs.policy import load_policy
 from purejaxdqn.runs.runner import Diverged, Interrupted, Run
 from purejaxdqn.runs.training import crosses
+from purejaxdqn.train.display import Lines, Silent, closing_table, steps_text
 from purejaxdqn.types import Hypers
 
 

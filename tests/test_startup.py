@@ -101,7 +101,7 @@ def test_a_training_loop_is_made_without_libraries_for_pictures_and_checkpoints(
     """A third of the time to the first step went into these; afterwards they work as ever."""
     heavy = ["pandas", "seaborn.utils", "matplotlib.rcsetup", "orbax"]
     program = f"""
-    import purejaxdqn.train_run, purejaxdqn.runs.runner, purejaxdqn.envs.gymnax
+    import purejaxdqn.train.command, purejaxdqn.runs.runner, purejaxdqn.envs.gymnax
     print(*[name for name in {heavy} if name in sys.modules])
     import matplotlib
     matplotlib.use("Agg")

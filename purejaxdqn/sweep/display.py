@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from purejaxdqn.display import number, steps_text
 from purejaxdqn.sweep.definition import ENV_PARAMS
 from purejaxdqn.sweep.layout import Layout
+from purejaxdqn.train.display import number, steps_text
 
 LINES = 20
 """Plain lines of a whole sweep."""

@@ -26,7 +26,7 @@ from purejaxdqn.runs.folder import (
     new_folder,
     write_config,
 )
-from purejaxdqn.train_settings import (
+from purejaxdqn.train.settings import (
     COMMAND,
     RunOptions,
     new_settings,
@@ -113,8 +113,8 @@ def wandb_logger(settings: Settings, folder: Path) -> Callable[[list[dict[str, A
 
 def drive(run: Any, options: RunOptions, command: str, resume: bool, started: Callable[[], None]) -> int:
     """Trains, handles Ctrl-C, and leaves summary, curve and animation."""
-    from purejaxdqn.display import make_display
     from purejaxdqn.runs.runner import Diverged, Interrupted
+    from purejaxdqn.train.display import make_display
 
     display = make_display(options.quiet)
     asked, give_back = cli.count_interrupts()
@@ -169,10 +169,10 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     import jax
     import numpy as np
 
-    from purejaxdqn.display import closing_table, speed_line
     from purejaxdqn.pictures.plots import episode_curve, learning_curve
     from purejaxdqn.runs.checkpoint import from_flat
     from purejaxdqn.runs.episode_video import write_gif, write_mp4
+    from purejaxdqn.train.display import closing_table, speed_line
 
     summary = run.summarize(command)
     env = run.settings.config.env

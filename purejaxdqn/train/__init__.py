@@ -10,7 +10,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     with collect_later() as started:
         # Imported here because most of what is not to be collected yet is made by imports.
-        from purejaxdqn.train_run import run_command
+        from purejaxdqn.train.command import run_command
 
         return run_command(list(sys.argv[1:] if argv is None else argv), started)
 
