@@ -28,7 +28,7 @@ from purejaxdqn.loops.data_parallel import check_room, join_logs, make_data_lane
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import repeat_hypers, seed_keys
-from purejaxdqn.loops.spread import make_spread, on_first_device, over_shards, shard_axes
+from purejaxdqn.loops.sharding import make_spread, on_first_device, over_shards, shard_axes
 from purejaxdqn.machine.shards import WHOLE, make_shards
 from purejaxdqn.replay.contract import Replay
 from purejaxdqn.replay.sum_tree import set_leaves

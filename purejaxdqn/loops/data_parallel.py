@@ -17,7 +17,7 @@ from purejaxdqn.config import Config, require
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, lane_shapes, map_lane_leaves, tree_bytes
-from purejaxdqn.loops.spread import (
+from purejaxdqn.loops.sharding import (
     SHARED,
     Spread,
     make_spread,

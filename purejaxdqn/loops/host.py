@@ -22,8 +22,8 @@ from purejaxdqn.learn import LearnMetrics, no_metrics
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.host_functions import Actor, HostState, make_host_functions, pack
 from purejaxdqn.loops.host_memory import DevicePhase, HostPhase
-from purejaxdqn.loops.host_spread import spread_functions
-from purejaxdqn.loops.spread import Spread
+from purejaxdqn.loops.host_sharding import spread_functions
+from purejaxdqn.loops.sharding import Spread
 from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.types import Hypers, Metrics, Row, counter
 
