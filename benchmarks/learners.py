@@ -14,7 +14,7 @@ from purejaxdqn.learn import init_learner, make_replay_learn
 from purejaxdqn.learning.backups import Backup
 from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.recipes.recipes import RECIPES, make_settings
-from purejaxdqn.replay.drawn import DrawnMemory, drawn_replay
+from purejaxdqn.replay.presampled import DrawnMemory, drawn_replay
 from purejaxdqn.types import Hypers, Transition
 
 Settings = tuple[Config, Hypers, EnvSpec]

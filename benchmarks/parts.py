@@ -28,8 +28,8 @@ from purejaxdqn.build import build_env, build_model
 from purejaxdqn.config import Config
 from purejaxdqn.envs.contract import Env
 from purejaxdqn.machine.devices import PLATFORMS, use_platform
-from purejaxdqn.replay.contract import Replay
 from purejaxdqn.replay.frames import frame_store
+from purejaxdqn.replay.interface import Replay
 from purejaxdqn.replay.sum_tree import FAN_OUT
 from purejaxdqn.replay.uniform import uniform
 from purejaxdqn.types import Hypers, Row

@@ -20,7 +20,7 @@ from jax import Array
 from benchmarks.common import write_result
 from benchmarks.timing import compile_loop, medians, take_turns
 from purejaxdqn.machine.devices import use_platform
-from purejaxdqn.replay.contract import Replay
+from purejaxdqn.replay.interface import Replay
 from purejaxdqn.replay.prioritized import prioritized
 from purejaxdqn.replay.sum_tree import FAN_OUT
 from purejaxdqn.replay.transitions import transition_store

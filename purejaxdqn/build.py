@@ -14,9 +14,9 @@ from purejaxdqn.learning.schedules import BY_STEP
 from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import Network, make_network
-from purejaxdqn.replay.contract import Replay, Store
-from purejaxdqn.replay.drawn import drawn_replay
 from purejaxdqn.replay.frames import frame_store
+from purejaxdqn.replay.interface import Replay, Store
+from purejaxdqn.replay.presampled import drawn_replay
 from purejaxdqn.replay.prioritized import prioritized
 from purejaxdqn.replay.transitions import transition_store
 from purejaxdqn.replay.uniform import uniform

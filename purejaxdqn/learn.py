@@ -15,7 +15,7 @@ from purejaxdqn.learning.optim import global_norm, make_optimizer, periodic_upda
 from purejaxdqn.learning.returns import lambda_returns
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import Network
-from purejaxdqn.replay.contract import Replay
+from purejaxdqn.replay.interface import Replay
 from purejaxdqn.types import Counter, Hypers, Learner, Row, Transition, counter
 
 

@@ -30,7 +30,7 @@ from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import repeat_hypers, seed_keys
 from purejaxdqn.loops.sharding import make_spread, on_first_device, over_shards, shard_axes
 from purejaxdqn.machine.shards import WHOLE, make_shards
-from purejaxdqn.replay.contract import Replay
+from purejaxdqn.replay.interface import Replay
 from purejaxdqn.replay.sum_tree import set_leaves
 from purejaxdqn.runs.folder import METRICS, SUMMARY
 from purejaxdqn.sweep import command as sweep

@@ -12,7 +12,7 @@ from purejaxdqn.learn import batch_targets, init_learner, make_replay_learn
 from purejaxdqn.learning.backups import greedy
 from purejaxdqn.learning.heads import scalar
 from purejaxdqn.networks import Network
-from purejaxdqn.replay.contract import Replay
+from purejaxdqn.replay.interface import Replay
 from purejaxdqn.types import Dist, Hypers, Learner, Transition, counter
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")

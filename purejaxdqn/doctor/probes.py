@@ -21,7 +21,7 @@ from purejaxdqn.learning.backups import greedy
 from purejaxdqn.learning.heads import Head, LossParts
 from purejaxdqn.learning.optim import soft_update
 from purejaxdqn.networks.layers import Hidden
-from purejaxdqn.replay.drawn import DrawnMemory, drawn_replay
+from purejaxdqn.replay.presampled import DrawnMemory, drawn_replay
 from purejaxdqn.types import Counter, Hypers, Learner
 
 

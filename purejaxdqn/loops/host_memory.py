@@ -15,8 +15,8 @@ from jax import Array
 from purejaxdqn.config import Config
 from purejaxdqn.learn import update_keys
 from purejaxdqn.loops.host_functions import Actor, HostFunctions, HostState
-from purejaxdqn.replay.contract import Replay
-from purejaxdqn.replay.drawn import DrawnMemory
+from purejaxdqn.replay.interface import Replay
+from purejaxdqn.replay.presampled import DrawnMemory
 from purejaxdqn.types import Hypers, Learner, Row
 
 

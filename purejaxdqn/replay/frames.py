@@ -13,7 +13,7 @@ from jax import Array
 
 from purejaxdqn.config import EnvSpec
 from purejaxdqn.learning.returns import n_step_fold
-from purejaxdqn.replay.contract import Store
+from purejaxdqn.replay.interface import Store
 from purejaxdqn.replay.ring import Ring, add_rows, init_ring
 from purejaxdqn.types import Row, Transition
 

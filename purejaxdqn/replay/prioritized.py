@@ -11,7 +11,7 @@ from jax import Array
 from purejaxdqn.machine.random_bits import uniform_from_bits
 from purejaxdqn.machine.shards import WHOLE, Shards
 from purejaxdqn.replay import sum_tree
-from purejaxdqn.replay.contract import Replay, Store
+from purejaxdqn.replay.interface import Replay, Store
 from purejaxdqn.types import Hypers, Row, Transition
 
 SMALLEST_LEAF, LARGEST_LEAF = 2.0**-100, 2.0**90

@@ -15,7 +15,7 @@ from flax import struct
 from jax import Array
 
 from purejaxdqn.learning.returns import n_step_fold
-from purejaxdqn.replay.contract import Store
+from purejaxdqn.replay.interface import Store
 from purejaxdqn.replay.ring import Ring, add_rows, init_ring, read_rows
 from purejaxdqn.types import Row, Transition
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from purejaxdqn.replay.contract import Replay, Store
+from purejaxdqn.replay.interface import Replay, Store
 from purejaxdqn.replay.ring import Ring, sample_starts
 from purejaxdqn.types import Hypers, Transition
 

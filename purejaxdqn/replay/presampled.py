@@ -6,7 +6,7 @@ import jax
 from flax import struct
 from jax import Array
 
-from purejaxdqn.replay.contract import Replay
+from purejaxdqn.replay.interface import Replay
 from purejaxdqn.types import Hypers, Transition
 
 
