@@ -26,7 +26,7 @@ from benchmarks.replay import Rows, cartpole_rows, filled, make_replays, sample_
 from benchmarks.timing import Body, loop_timer, medians, take_turns
 from purejaxdqn.build import build_env, build_model
 from purejaxdqn.config import Config
-from purejaxdqn.envs.contract import Env
+from purejaxdqn.envs.interface import Env
 from purejaxdqn.machine.devices import PLATFORMS, use_platform
 from purejaxdqn.replay.frames import frame_store
 from purejaxdqn.replay.interface import Replay

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from purejaxdqn.config import EnvSpec
-from purejaxdqn.envs.contract import HostEnv, HostStep, check_groups
+from purejaxdqn.envs.interface import HostEnv, HostStep, check_groups
 
 CELLS = 9
 """Rows and columns; an episode has one step less."""

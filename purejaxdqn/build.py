@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, loop_of, require
-from purejaxdqn.envs.contract import Env, HostEnv
+from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.learn import LearnFn, make_replay_learn, make_rollout_learn
 from purejaxdqn.learning.backups import Backup, greedy, munchausen
 from purejaxdqn.learning.heads import Head, categorical, implicit_quantile, proposed_quantile, quantile, scalar

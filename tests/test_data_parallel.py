@@ -22,7 +22,7 @@ from purejaxdqn import evaluate, train
 from purejaxdqn.build import Parts, build_learner, build_model, choose, make_prioritized
 from purejaxdqn.config import Config, EnvSpec, SettingError
 from purejaxdqn.doctor import command as doctor
-from purejaxdqn.envs.contract import HostEnv
+from purejaxdqn.envs.interface import HostEnv
 from purejaxdqn.learn import Examples, init_learner, make_descend, make_replay_learn
 from purejaxdqn.loops.data_parallel import check_room, join_logs, make_data_lanes
 from purejaxdqn.loops.device import make_agent

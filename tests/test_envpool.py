@@ -14,8 +14,8 @@ import envpool
 
 from purejaxdqn.build import build
 from purejaxdqn.config import Config, SettingError
-from purejaxdqn.envs.contract import HostStep
 from purejaxdqn.envs.envpool import ATARI_OPTIONS, env_seeds, make_env
+from purejaxdqn.envs.interface import HostStep
 from purejaxdqn.loops.host import HostLoop
 from purejaxdqn.loops.host_functions import greet, pack
 from purejaxdqn.replay.frames import read_transitions

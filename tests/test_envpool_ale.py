@@ -11,8 +11,8 @@ pytest.importorskip("ale_py")
 
 from ale_py import ALEInterface, LoggerMode, roms
 
-from purejaxdqn.envs.contract import HostStep
 from purejaxdqn.envs.envpool import make_env
+from purejaxdqn.envs.interface import HostStep
 from purejaxdqn.loops.host import Tally
 
 ALEInterface.setLoggerMode(LoggerMode.Error)

@@ -7,7 +7,7 @@ import pytest
 
 from purejaxdqn.build import Parts, build_learner, build_model
 from purejaxdqn.config import Config, EnvSpec
-from purejaxdqn.envs.contract import HostEnv, HostStep
+from purejaxdqn.envs.interface import HostEnv, HostStep
 from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import greet, pack, packed_bytes, unpack
 from purejaxdqn.loops.host_lanes import make_host_lanes

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, EnvSpec, SettingError, one_line, require
-from purejaxdqn.envs.contract import HostEnv, HostStep, check_groups
+from purejaxdqn.envs.interface import HostEnv, HostStep, check_groups
 from purejaxdqn.pictures.scenes import render_frame
 
 Changes = tuple[tuple[str, Any], ...]

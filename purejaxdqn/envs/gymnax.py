@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from purejaxdqn.config import EnvSpec, SettingError, require
-from purejaxdqn.envs.contract import Env
+from purejaxdqn.envs.interface import Env
 from purejaxdqn.machine.lazy_imports import defer_import
 from purejaxdqn.types import Row
 

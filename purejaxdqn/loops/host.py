@@ -17,7 +17,7 @@ from jax import Array
 
 from purejaxdqn.build import Parts
 from purejaxdqn.config import Config
-from purejaxdqn.envs.contract import HostStep
+from purejaxdqn.envs.interface import HostStep
 from purejaxdqn.learn import LearnMetrics, no_metrics
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.host_functions import Actor, HostState, make_host_functions, pack

@@ -12,7 +12,7 @@ from jax import Array
 
 from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, EnvSpec
-from purejaxdqn.envs.contract import HostStep
+from purejaxdqn.envs.interface import HostStep
 from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.learning.explore import epsilon_at, epsilon_greedy
 from purejaxdqn.loops.device import run_key_of

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxdqn.build import Parts
-from purejaxdqn.envs.contract import HostEnv
+from purejaxdqn.envs.interface import HostEnv
 from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.loops.host_functions import greet, pack
 from purejaxdqn.pictures.render import ACTION_NAMES, annotate, render_frame, save_gif
