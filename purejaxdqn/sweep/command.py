@@ -43,8 +43,8 @@ def sweep(args: list[str]) -> int:
 
 def begin(definition: Definition, recipe: Recipe, options: SweepOptions, processes: Processes, command: str) -> int:
     """A new sweep."""
+    from purejaxdqn.sweep.driver import from_file, is_finished, make_groups, save_sweep, to_file
     from purejaxdqn.sweep.layout import make_layout
-    from purejaxdqn.sweep.sweeping import from_file, is_finished, make_groups, save_sweep, to_file
 
     settings = make_all(definition, recipe)
     layout = make_layout(definition, settings, make_groups(definition, settings, processes.total))
@@ -67,7 +67,7 @@ def begin(definition: Definition, recipe: Recipe, options: SweepOptions, process
 
 def go_on(folder: Path, typed: dict[str, Any], options: SweepOptions, processes: Processes, command: str) -> int:
     """A sweep that was begun."""
-    from purejaxdqn.sweep.sweeping import from_file, is_finished
+    from purejaxdqn.sweep.driver import from_file, is_finished
 
     data = read_sweep(folder)
     remedy = "a sweep that goes on stays in its folder: leave the flag out"
@@ -82,7 +82,7 @@ def go_on(folder: Path, typed: dict[str, Any], options: SweepOptions, processes:
 
 def plan_only(definition: Definition, recipe: Recipe, layout: Any, options: SweepOptions, processes: Processes) -> int:
     """Says what would be done, and how long it may take."""
-    from purejaxdqn.sweep.sweeping import Sweep
+    from purejaxdqn.sweep.driver import Sweep
 
     sweep = Sweep(definition, recipe, layout, Path(), options.checkpoint_minutes, processes)
     tell_plan(sweep, processes, quiet=False)
@@ -120,8 +120,8 @@ def drive(
 ) -> int:
     """Trains, handles Ctrl-C, and leaves the ranking, the best recipe and the report."""
     from purejaxdqn.sweep.display import Progressing, print_table, ranking_table
+    from purejaxdqn.sweep.driver import Sweep, is_finished
     from purejaxdqn.sweep.engine import Interrupted
-    from purejaxdqn.sweep.sweeping import Sweep, is_finished
 
     asked, give_back = cli.count_interrupts()
     flag = "out" if options.resume is None else "resume"

@@ -30,7 +30,7 @@ from purejaxdqn.runs.sweep_folder import (
     write_columns,
 )
 from purejaxdqn.runs.training import Chunk, Training, open_lanes
-from purejaxdqn.sweep import saved
+from purejaxdqn.sweep import checkpoints as saved
 from purejaxdqn.sweep.definition import Definition, settings_of
 from purejaxdqn.sweep.gather import gather
 from purejaxdqn.sweep.layout import Group, Layout, Unit, even_parts

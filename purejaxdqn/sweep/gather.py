@@ -10,7 +10,7 @@ import numpy as np
 from purejaxdqn.loops.lanes import map_lane_leaves
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.runs.training import Training
-from purejaxdqn.sweep.saved import load
+from purejaxdqn.sweep.checkpoints import load
 
 PER_LANE = ("best_score", "best_env_steps")
 """Of a checkpoint's progress, beside everything of its endings."""
