@@ -18,11 +18,11 @@ from purejaxdqn.build import build
 from purejaxdqn.config import Config, SettingError
 from purejaxdqn.doctor import command
 from purejaxdqn.doctor.checks import Case
-from purejaxdqn.doctor.checkup import REPORT, Examiner, earlier_moments, key_words, subject_of, take_lane
+from purejaxdqn.doctor.examine import REPORT, Examiner, earlier_moments, key_words, subject_of, take_lane
 from purejaxdqn.doctor.findings import CHECKS, Finding, judge, since_start
-from purejaxdqn.doctor.looks import BATCHES, make_look_replay, make_look_rollout
-from purejaxdqn.doctor.play import make_play
 from purejaxdqn.doctor.probes import probe_counts
+from purejaxdqn.doctor.rollouts import make_play
+from purejaxdqn.doctor.samples import BATCHES, make_look_replay, make_look_rollout
 from purejaxdqn.doctor.vitals import Vitals
 from purejaxdqn.runs.folder import METRICS, Settings, read_config
 from purejaxdqn.runs.training import open_lanes

@@ -79,7 +79,7 @@ def examine(
     Raises:
       SettingError: for a damaged checkpoint, or where there is nothing to examine.
     """
-    from purejaxdqn.doctor.checkup import Examiner, judge_run, subject_of
+    from purejaxdqn.doctor.examine import Examiner, judge_run, subject_of
     from purejaxdqn.doctor.findings import since_start
     from purejaxdqn.runs.checkpoint import DamagedCheckpoint, latest_step
     from purejaxdqn.runs.runner import Run

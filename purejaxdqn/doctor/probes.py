@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from purejaxdqn.build import Parts, choose
 from purejaxdqn.config import Config
-from purejaxdqn.doctor.looks import BATCHES, Fed
+from purejaxdqn.doctor.samples import BATCHES, Fed
 from purejaxdqn.learn import LearnMetrics, batch_targets, make_replay_learn, make_rollout_learn
 from purejaxdqn.learning.backups import greedy
 from purejaxdqn.learning.heads import Head, LossParts

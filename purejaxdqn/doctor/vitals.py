@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from purejaxdqn.config import Config, EnvSpec
-from purejaxdqn.doctor.looks import BATCHES, Fed
-from purejaxdqn.doctor.play import Played
 from purejaxdqn.doctor.probes import Probed
+from purejaxdqn.doctor.rollouts import Played
+from purejaxdqn.doctor.samples import BATCHES, Fed
 from purejaxdqn.types import Hypers
 
 PERCENTILES = (50, 90, 99, 100)

@@ -127,7 +127,7 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool, started: Ca
         log = wandb_logger(run.settings, run.folder) if options.wandb else lambda rows: None
         watch = None
         if options.doctor:
-            from purejaxdqn.doctor.checkup import Watch
+            from purejaxdqn.doctor.examine import Watch
 
             watch = Watch(run, print if not options.quiet else lambda line: None)
         run.train(display, lambda: bool(asked), log, watch or (lambda: None))

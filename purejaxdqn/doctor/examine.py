@@ -14,9 +14,9 @@ import numpy as np
 from purejaxdqn.build import Parts
 from purejaxdqn.doctor.checks import Case
 from purejaxdqn.doctor.findings import Finding, judge
-from purejaxdqn.doctor.looks import make_look_replay, make_look_rollout
-from purejaxdqn.doctor.play import make_play
 from purejaxdqn.doctor.probes import make_probe
+from purejaxdqn.doctor.rollouts import make_play
+from purejaxdqn.doctor.samples import make_look_replay, make_look_rollout
 from purejaxdqn.doctor.vitals import Vitals, vitals_of
 from purejaxdqn.loops.lanes import map_lane_leaves
 from purejaxdqn.machine.threefry import KEY_IMPL
