@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.browser import browser, missing
 from benchmarks.common import write_result
-from purejaxdqn.report.page import write_report
+from purejaxdqn.report.write_page import write_report
 from purejaxdqn.runs.sweep_folder import REPORT
 from tests.sweeps import write_thousand_lanes
 

@@ -16,7 +16,7 @@ from sweeps import VARIED, write_sweep
 from purejaxdqn import train
 from purejaxdqn.doctor.findings import CHECKS, Finding
 from purejaxdqn.report import command
-from purejaxdqn.report.page import write_report
+from purejaxdqn.report.write_page import write_report
 from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 
 pytest.importorskip("plotly")

@@ -7,7 +7,7 @@ import pytest
 from sweeps import write_thousand_lanes
 
 from benchmarks.browser import browser, missing
-from purejaxdqn.report.page import write_report
+from purejaxdqn.report.write_page import write_report
 
 pytest.importorskip("plotly")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]

@@ -10,7 +10,7 @@ import tyro
 
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError
-from purejaxdqn.report.page import write_report
+from purejaxdqn.report.write_page import write_report
 from purejaxdqn.runs.sweep_folder import REPORT
 
 COMMAND = "purejaxdqn-report"

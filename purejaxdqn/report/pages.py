@@ -10,7 +10,7 @@ from purejaxdqn.report import numbers
 from purejaxdqn.report.contents import Folder, Run, Score, Setting, Sweep
 from purejaxdqn.report.curves import episodes_chart, halving_chart, learning_curves, profile_chart, run_curves
 from purejaxdqn.report.fields import lane_table, pair_charts, sensitivity
-from purejaxdqn.report.parts import (
+from purejaxdqn.report.html import (
     Column,
     Section,
     animation,

@@ -5,8 +5,7 @@ from typing import Any
 
 from purejaxdqn.pictures.plots import step_label
 from purejaxdqn.report.contents import SCORE_NAMES, Run, Setting, Sweep, differing, short_text, value_text
-from purejaxdqn.report.numbers import is_number, score
-from purejaxdqn.report.parts import (
+from purejaxdqn.report.html import (
     Cell,
     Column,
     decimals,
@@ -19,6 +18,7 @@ from purejaxdqn.report.parts import (
     table,
     word,
 )
+from purejaxdqn.report.numbers import is_number, score
 
 
 def ranked_table(sweep: Sweep) -> str:

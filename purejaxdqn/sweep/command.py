@@ -172,7 +172,7 @@ def make_report(folder: Path, flag: str, wanted: bool) -> str:
         return ""
 
     try:
-        from purejaxdqn.report.page import write_report
+        from purejaxdqn.report.write_page import write_report
     except ImportError as error:
         raise SettingError("report", True, f"{error.name} is missing: install it, or use --no-report") from error
     try:
