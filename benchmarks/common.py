@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from purejaxdqn.runs.folder import hardware, versions, write_atomically
+from purejaxdqn.machine.files import write_atomically
+from purejaxdqn.runs.folder import hardware, versions
 
 RESULTS = Path(__file__).parent / "results"
 

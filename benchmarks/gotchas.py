@@ -97,7 +97,8 @@ def train(config: Any, variants: dict[str, Any], seeds: list[int]) -> dict[str, 
     import jax
 
     from purejaxdqn.loops.device import make_agent
-    from purejaxdqn.loops.lanes import make_lanes, make_plan, seed_keys
+    from purejaxdqn.loops.lanes import make_lanes, seed_keys
+    from purejaxdqn.loops.plan import make_plan
 
     names, count = list(variants), len(seeds)
     agent = make_agent(config)

@@ -27,7 +27,8 @@ from purejaxdqn.recipes.algorithms import ALGORITHMS
 AGREEMENT = """
 import json, jax, numpy as np
 from purejaxdqn import Config, Hypers, make_agent
-from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
+from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
+from purejaxdqn.loops.plan import make_plan
 agent = make_agent(Config(total_steps=20_000))
 stacked = repeat_hypers(Hypers(), 4)
 lanes = make_lanes(agent, make_plan(agent, 4))
@@ -118,7 +119,7 @@ def measure_atari(small: bool, minutes: float) -> None:
     end = time.perf_counter() + 60 * minutes
     python, suffix = [sys.executable, "-m"], "-small" if small else ""
     if not (RESULTS / f"atari-dqn-gpu{suffix}.json").exists():
-        tests = [*python, "pytest", "-q", "tests/test_frames.py", "tests/test_host_loop.py"]
+        tests = [*python, "pytest", "-q", "tests/replay/test_frames.py", "tests/loops/test_host_loop.py"]
         say(tests if small else ["env", "PUREJAXDQN_TEST_DEVICE=gpu", *tests], 240)
         sizes = ["8", "16"] if small else ["8", "32", "128", "512", "1024"]
         quick = ["--seconds", "0.5", "--repetitions", "2"] if small else ["--seconds", "1", "--repetitions", "3"]

@@ -17,7 +17,7 @@ from benchmarks.common import write_result
 from benchmarks.scripted import REWARD, make_catch
 from purejaxdqn.build import Parts, build_learner, build_model
 from purejaxdqn.loops.host import HostLoop
-from purejaxdqn.loops.lanes import tree_bytes
+from purejaxdqn.loops.plan import tree_bytes
 from purejaxdqn.machine.devices import num_cores
 from purejaxdqn.recipes.recipes import RECIPES, make_settings
 

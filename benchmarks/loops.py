@@ -45,7 +45,8 @@ def measure(algo: str, lanes: int, device: str, seconds: float, repetitions: int
     from benchmarks.bounds import SQUARE, Bounds, bound_timers, count_products, operations
     from benchmarks.timing import calibrated, medians, take_turns
     from purejaxdqn.loops.device import make_agent
-    from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
+    from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
+    from purejaxdqn.loops.plan import make_plan
     from purejaxdqn.recipes.recipes import RECIPES, make_settings
 
     config, hypers = make_settings(RECIPES["cartpole"], None, algo, total_steps=10**8, **changes)

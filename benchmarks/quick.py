@@ -31,7 +31,8 @@ def library(lanes: int, iterations: int) -> Callable[[], float]:
     from benchmarks.peers.contests import CONTESTS
     from benchmarks.peers.ours_dqn import settings_of
     from purejaxdqn.loops.device import make_agent
-    from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
+    from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
+    from purejaxdqn.loops.plan import make_plan
 
     config, hypers = settings_of(CONTESTS["purejaxrl"], 10**8)
     agent = make_agent(config)

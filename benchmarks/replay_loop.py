@@ -21,7 +21,8 @@ def contender(replay: str) -> Callable[[int], float]:
     import jax
 
     from purejaxdqn.loops.device import make_agent
-    from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
+    from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
+    from purejaxdqn.loops.plan import make_plan
     from purejaxdqn.recipes.recipes import RECIPES, make_settings
 
     settings = {"buffer_size": CAPACITY, "replay": replay, "norm": "none", "backup": "max", "n_step": 1}

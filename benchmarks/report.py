@@ -18,9 +18,9 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks import pages, performance, sweep_page
 from benchmarks.common import read_result as load
 from benchmarks.pages import source, tidy
+from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.pictures.plots import save_png, step_label
 from purejaxdqn.recipes.recipes import default_recipe
-from purejaxdqn.runs.folder import write_atomically
 from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 
 ROOT = Path(__file__).parents[1]

@@ -6,6 +6,10 @@ Names are imported on first use, so that a policy can be loaded, or a platform c
 from importlib import import_module
 from typing import Any
 
+from purejaxdqn.moved import MOVED, sentence, tell_old_paths
+
+tell_old_paths()
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -50,6 +54,8 @@ __all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in MOVED:
+        raise ImportError(sentence(name))
     if name not in _HOMES:
         raise AttributeError(f"module 'purejaxdqn' has no attribute {name!r}")
     return getattr(import_module(f"purejaxdqn.{_HOMES[name]}"), name)

@@ -229,11 +229,12 @@ def no_replay() -> Replay:
 
 def build_env(config: Config) -> Env | HostEnv:
     """The environment that a configuration names."""
-    # Imported on use: a policy is loaded where gymnax or EnvPool may not be installed.
     if config.loop == "host":
+        # Imported on use: a policy is loaded where gymnax or EnvPool may not be installed.
         from purejaxdqn.envs import envpool
 
         return envpool.make_env(config.env, config.env_params)
+    # Likewise.
     from purejaxdqn.envs import gymnax
 
     return gymnax.make_env(config.env, config.env_params)
@@ -246,9 +247,11 @@ def env_settings(env_id: str) -> dict[str, Any]:
       SettingError: for an unknown id, or an environment that cannot be made here.
     """
     if loop_of(env_id) == "host":
+        # As in `build_env`.
         from purejaxdqn.envs import envpool
 
         return envpool.env_settings(env_id)
+    # Likewise.
     from purejaxdqn.envs import gymnax
 
     return gymnax.env_settings(env_id)

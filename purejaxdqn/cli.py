@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NoReturn
 
+import jax
 import tyro
 
 from purejaxdqn.config import SettingError, flag_name, require
@@ -210,8 +211,6 @@ def start_jax(device: str, compilation_cache: bool) -> None:
 
 def check_device(device: str) -> None:
     """Raises `SettingError` where the platform asked for is not there."""
-    import jax
-
     try:
         jax.local_devices()
     except (RuntimeError, AssertionError) as error:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import jax
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -82,9 +84,7 @@ def evaluate(args: list[str]) -> int:
 
 def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[int]) -> list[dict[str, Any]]:
     """Plays the episodes of the seeds at `indices` and returns a record for each."""
-    import jax
-    import numpy as np
-
+    # After the words are understood: a wrong flag is told without these imports.
     from purejaxdqn.loops.lanes import lane_shapes, seed_keys
     from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
     from purejaxdqn.runs.episode_video import write_gif, write_mp4

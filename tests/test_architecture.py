@@ -1,4 +1,4 @@
-"""Imports point one way: a module imports only from lower tiers, and siblings leave each other alone."""
+"""Imports point one way, from one table of rooms; no private names across rooms; a late import says why it is late."""
 
 import ast
 from pathlib import Path
@@ -9,38 +9,22 @@ import purejaxdqn
 
 PACKAGE = Path(purejaxdqn.__file__).parent
 
-# From the bottom up. A sub-package is one unit, whose modules may import each other.
-TIERS = [
-    {
-        "config",
-        "losses",
-        "returns",
-        "schedules",
-        "draws",
-        "threefry",
-        "deferred",
-        "garbage",
-        "stopwatch",
-        "shards",
-        "devices",
-        "stats",
-        "drawing",
-        "algorithms",
-        "endings",
-        "tutorials",
-    },
-    {"types", "distributional", "cli", "scenes", "plots", "atari_scores", "comparison", "video"},
-    {"heads", "backups", "networks", "explore", "optim", "replay", "envs", "render", "shaping"},
-    {"learn"},
-    {"build"},
-    {"loops", "checkpoint", "folder", "recipes"},
-    {"recording", "records", "kept", "policy", "programs", "recipe_files", "sweep_folder"},
-    {"training"},
-    {"runner", "train_settings"},
-    {"display", "doctor", "report"},
-    {"train_run", "evaluate", "scores", "sweep"},
-    {"train"},
-]
+# From the bottom up: a room imports from lower lines only. A file at the top of the package is a room of its own.
+ROOMS = """
+config moved machine statistics
+types cli pictures
+learning networks envs
+replay
+learn
+build
+loops
+recipes
+runs
+doctor report evaluate scores
+train
+sweep
+"""
+TIERS = [set(line.split()) for line in ROOMS.strip().splitlines()]
 
 
 def imported_units(source, package="purejaxdqn", inside=()):
@@ -88,6 +72,75 @@ def test_imports_point_down(unit, inside, path):
     assert violations(unit, imported_units(path.read_text(encoding="utf-8"), inside=inside)) == []
 
 
+def private_imports(source, room, package="purejaxdqn"):
+    """Names with a leading underscore that a source imports from another room of the package."""
+    return [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{package}.")
+        if node.module.split(".")[1] != room
+        for alias in node.names
+        if alias.name.startswith("_") or any(part.startswith("_") for part in node.module.split("."))
+    ]
+
+
+def late_imports_without_reason(source):
+    """Line numbers of imports inside functions whose block neither begins with a comment nor handles ImportError."""
+    lines, found = source.splitlines(), []
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    late = {node.lineno: node for function in functions for node in ast.walk(function) if is_import(node)}
+    told = False
+    for number in sorted(late):
+        before = "\n".join(lines[: number - 1]).rstrip().splitlines()
+        goes_on = any(node.end_lineno == len(before) for node in late.values())
+        above = before[-1].strip()
+        told = told if goes_on else above.startswith("#") or (above == "try:" and handles_import_error(source, number))
+        found += [] if told else [number]
+    return found
+
+
+def is_import(node):
+    """Whether a node of a syntax tree is an import."""
+    return isinstance(node, ast.Import | ast.ImportFrom)
+
+
+def handles_import_error(source, number):
+    """Whether the import in a line stands in a `try` that says what to do where the package is missing."""
+    return any(
+        node.lineno < number <= (node.end_lineno or 0)
+        and any(isinstance(h.type, ast.Name) and h.type.id == "ImportError" for h in node.handlers)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Try)
+    )
+
+
+@pytest.mark.parametrize(("unit", "inside", "path"), list(modules()), ids=lambda value: getattr(value, "stem", ""))
+def test_nothing_private_crosses_rooms_and_late_imports_say_why(unit, inside, path):
+    source = path.read_text(encoding="utf-8")
+    assert private_imports(source, unit) == []
+    assert late_imports_without_reason(source) == []
+
+
+def test_these_rules_can_fail():
+    assert private_imports("from purejaxdqn.runs.folder import _secret", "train") == ["purejaxdqn.runs.folder._secret"]
+    assert private_imports("from purejaxdqn.runs.folder import _secret", "runs") == []
+    assert late_imports_without_reason("def f():\n    import jax\n") == [2]
+    assert late_imports_without_reason("def f():\n    # Slow.\n    import jax\n\n    import numpy\n") == []
+    assert (
+        late_imports_without_reason("def f():\n    try:\n        import a\n    except ImportError:\n        b()") == []
+    )
+    assert late_imports_without_reason("def f():\n    try:\n        import a\n    except OSError:\n        b()") == [3]
+
+
+def test_the_layout_is_small_enough_to_be_seen():
+    """At most ten files at the top, none of the package above 340 lines, and a docstring for every room."""
+    assert len(list(PACKAGE.glob("*.py"))) <= 10
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {str(path): length for path, length in lengths.items() if length > 340} == {}
+    for room in PACKAGE.glob("*/__init__.py"):
+        assert len((ast.get_docstring(ast.parse(room.read_text(encoding="utf-8"))) or "").splitlines()) >= 3, room
+
+
 def test_no_unit_is_in_two_tiers():
     names = [name for tier in TIERS for name in tier]
     assert len(names) == len(set(names))
@@ -97,7 +150,7 @@ def test_no_unit_is_in_two_tiers():
     ("source", "expected"),
     [
         ("import os\nfrom jax import numpy", set()),
-        ("from purejaxdqn.learning.losses import huber", {"losses"}),
+        ("from purejaxdqn.learning.losses import huber", {"learning"}),
         ("from purejaxdqn import losses, heads as h", {"losses", "heads"}),
         ("import purejaxdqn.replay.ring", {"replay"}),
         ("def f():\n    from purejaxdqn.train import main", {"train"}),

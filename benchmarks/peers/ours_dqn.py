@@ -49,7 +49,8 @@ def train_on_device(config: Any, hypers: Any, seeds: list[int]) -> Timed:
     import jax
 
     from purejaxdqn.loops.device import make_agent
-    from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
+    from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
+    from purejaxdqn.loops.plan import make_plan
 
     agent = make_agent(config)
     lanes = make_lanes(agent, make_plan(agent, len(seeds)), EPISODES)

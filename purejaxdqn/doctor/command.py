@@ -79,6 +79,7 @@ def examine(
     Raises:
       SettingError: for a damaged checkpoint, or where there is nothing to examine.
     """
+    # After the words are understood: a wrong flag is told without these imports.
     from purejaxdqn.doctor.examine import Examiner, judge_run, subject_of
     from purejaxdqn.doctor.findings import since_start
     from purejaxdqn.runs.checkpoint import DamagedCheckpoint, latest_step
@@ -116,6 +117,7 @@ def examine(
 
 def saved_state(run: Any) -> tuple[Any, int]:
     """The state in a run's newest checkpoint, as far as it was kept, and the iterations made by then."""
+    # Likewise.
     from purejaxdqn.runs.checkpoint import from_flat, load_checkpoint
 
     saved = load_checkpoint(run.folder / CHECKPOINTS)

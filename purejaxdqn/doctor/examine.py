@@ -19,8 +19,9 @@ from purejaxdqn.doctor.rollouts import make_play
 from purejaxdqn.doctor.samples import make_look_replay, make_look_rollout
 from purejaxdqn.doctor.vitals import Vitals, vitals_of
 from purejaxdqn.loops.lanes import map_lane_leaves
+from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.machine.threefry import KEY_IMPL
-from purejaxdqn.runs.folder import METRICS, Settings, finite, read_table, write_atomically
+from purejaxdqn.runs.folder import METRICS, Settings, finite, read_table
 from purejaxdqn.types import Hypers
 
 REPORT = "doctor.json"

@@ -218,6 +218,7 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
         setting, or without EnvPool.
     """
     envpool = import_envpool(env_id)
+    # EnvPool has just brought it.
     from gymnasium import spaces
 
     settings = check_changes(env_id, env_params)

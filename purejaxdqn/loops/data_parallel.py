@@ -16,7 +16,8 @@ from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, require
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.evaluation import Evaluation
-from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, lane_shapes, map_lane_leaves, tree_bytes
+from purejaxdqn.loops.lanes import Lanes, lane_shapes, map_lane_leaves
+from purejaxdqn.loops.plan import MEMORY_SHARE, tree_bytes
 from purejaxdqn.loops.sharding import (
     SHARED,
     Spread,

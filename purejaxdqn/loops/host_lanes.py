@@ -12,7 +12,8 @@ from purejaxdqn.loops.device import start_from
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import HostState
-from purejaxdqn.loops.lanes import MEMORY_SHARE, Lanes, map_lane_leaves, tree_bytes
+from purejaxdqn.loops.lanes import Lanes, map_lane_leaves
+from purejaxdqn.loops.plan import MEMORY_SHARE, tree_bytes
 from purejaxdqn.loops.sharding import Spread, bytes_of_device, make_spread, on_first_device, shardings
 from purejaxdqn.machine.devices import available_bytes, host_bytes
 from purejaxdqn.types import Hypers

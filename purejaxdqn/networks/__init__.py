@@ -1,4 +1,7 @@
-"""Networks: from observations to a return distribution of every action."""
+"""Networks: from observations to a return distribution of every action.
+
+May import `config`, `types` and `machine`. Read `qnetwork.py` first: torso, streams and outputs put together.
+"""
 
 from purejaxdqn.networks.layers import ACTIVATIONS, INITIALIZERS, NORMS, make_norm
 from purejaxdqn.networks.qnetwork import Network, make_network

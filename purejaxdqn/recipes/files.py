@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from purejaxdqn.config import Config, SettingError, one_line, require
+from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.recipes.recipes import (
     CONFIG_FIELDS,
     DEFAULTS,
@@ -17,7 +18,6 @@ from purejaxdqn.recipes.recipes import (
     make_recipe,
     split_settings,
 )
-from purejaxdqn.runs.folder import write_atomically
 from purejaxdqn.types import Hypers
 
 RECIPE_SUFFIX = ".toml"

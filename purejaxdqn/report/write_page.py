@@ -5,10 +5,10 @@ from pathlib import Path
 
 from purejaxdqn.cli import UsageError
 from purejaxdqn.config import require
+from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.report.contents import Run, Score, Sweep
 from purejaxdqn.report.read_run import is_run, read_run
 from purejaxdqn.report.read_sweep import is_sweep, read_sweep
-from purejaxdqn.runs.folder import write_atomically
 from purejaxdqn.runs.sweep_folder import SWEEP
 
 
@@ -58,6 +58,7 @@ def page_of(shown: list[Sweep | Run]) -> str:
         import plotly  # noqa: F401
     except ImportError as error:
         raise UsageError("a report is drawn with plotly, which is not installed: pip install plotly") from error
+    # It imports plotly.
     from purejaxdqn.report.pages import compare_page, run_page, sweep_page
 
     if len(shown) > 1:

@@ -1,1 +1,5 @@
-"""runs."""
+"""Runs and their folders: training chunk by chunk, tables, checkpoints, early stopping, policies read back.
+
+May import every room below the commands. Read `training.py` first (chunks of `iterate`), then `runner.py` (what a run
+writes) and `checkpoint.py`.
+"""

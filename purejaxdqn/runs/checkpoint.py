@@ -62,6 +62,7 @@ def from_flat(flat: dict[str, np.ndarray], like: Any) -> Any:
 
 def open_manager(folder: Path, create: bool = False) -> "ocp.CheckpointManager":
     """orbax's manager of a folder of checkpoints, which keeps the newest whole one."""
+    # On use: see above.
     import orbax.checkpoint as ocp
 
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False, create=create)
@@ -74,6 +75,7 @@ def save_checkpoint(manager: "ocp.CheckpointManager", checkpoint: Checkpoint) ->
     Raises:
       OSError: where it cannot be written; what was begun is removed and the older checkpoint stays.
     """
+    # On use: see above.
     import orbax.checkpoint as ocp
 
     items = ocp.args.Composite(
@@ -115,6 +117,7 @@ def load_checkpoint(folder: Path, with_state: bool = True) -> Checkpoint:
     Raises:
       DamagedCheckpoint: where there is none, or it cannot be read.
     """
+    # On use: see above.
     import orbax.checkpoint as ocp
 
     step = latest_step(folder)

@@ -7,13 +7,15 @@ import io
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from purejaxdqn.config import Config, EnvSpec, SettingError, one_line, require
+from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.types import Hypers
 
 FORMAT = 1
@@ -22,7 +24,6 @@ EPISODES = "episodes.csv"
 CURVE, GIF, MP4 = "learning_curve.png", "policy.gif", "policy.mp4"
 EPISODE_CURVE = "episode_curve.png"
 CHECKPOINTS, EVENTS = "checkpoints", "tensorboard"
-UNFINISHED = ".tmp"
 
 METRIC_COLUMNS = (
     "seed",
@@ -106,28 +107,6 @@ def new_folder(out: str | None, beneath: str, env: str, held: str, what: str) ->
     return folder
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
-    """Writes beside and renames, so that a reader, or a crash, sees the old file or the new one and nothing between."""
-    raw = data.encode() if isinstance(data, str) else data
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Removes what a crash left of files that were never renamed into place."""
-    for left in folder.glob(f".*{UNFINISHED}"):
-        left.unlink(missing_ok=True)
-
-
 def versions() -> dict[str, str]:
     """Versions of Python and of what decides a run's numbers; a package that is not installed is left out."""
     found = {"python": platform.python_version()}
@@ -141,8 +120,6 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """The devices that JAX uses, and the processor."""
-    import jax
-
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -23,7 +23,7 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 
 from purejaxdqn.config import Config
 from purejaxdqn.loops.lanes import Call, Compiler, compile_calls
-from purejaxdqn.runs.folder import write_atomically
+from purejaxdqn.machine.files import write_atomically
 
 KEPT = 256
 """Names of programs that stay, those used last. A program has two and about 1 MB."""

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.recipes.recipes import protocol_of
-from purejaxdqn.runs.folder import SCORES, Settings, write_atomically
+from purejaxdqn.runs.folder import SCORES, Settings
 from purejaxdqn.statistics.atari_scores import human_normalized
 from purejaxdqn.statistics.intervals import standard_error
 from purejaxdqn.types import Metrics

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from purejaxdqn.machine.files import remove_unfinished, write_atomically
 from purejaxdqn.machine.stopwatch import Stopwatch
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.runs.folder import (
@@ -21,9 +22,7 @@ from purejaxdqn.runs.folder import (
     finite,
     hardware,
     read_table,
-    remove_unfinished,
     versions,
-    write_atomically,
     write_table,
 )
 from purejaxdqn.runs.records import (

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from purejaxdqn.config import SettingError, one_line
-from purejaxdqn.runs.folder import write_atomically
+from purejaxdqn.machine.files import write_atomically
 
 FORMAT = 1
 SWEEP, CURVES, LANES, SUMMARY = "sweep.json", "curves.npz", "lanes.npz", "summary.json"

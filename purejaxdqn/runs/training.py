@@ -17,7 +17,8 @@ from purejaxdqn.config import require
 from purejaxdqn.loops.data_parallel import make_data_lanes
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
-from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, make_plan, repeat_hypers, seed_keys
+from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, repeat_hypers, seed_keys
+from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.recipes.recipes import family
 from purejaxdqn.runs import checkpoint as ckpt

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from purejaxdqn.config import one_line
+from purejaxdqn.machine.files import UNFINISHED
 from purejaxdqn.runs.checkpoint import Checkpoint, DamagedCheckpoint
-from purejaxdqn.runs.folder import UNFINISHED
 
 SAVED = "checkpoint.npz"
 PROGRESS, STEP = "progress", "step"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError, require
 from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
@@ -43,6 +45,7 @@ def sweep(args: list[str]) -> int:
 
 def begin(definition: Definition, recipe: Recipe, options: SweepOptions, processes: Processes, command: str) -> int:
     """A new sweep."""
+    # After the words are understood: a wrong flag is told without these imports.
     from purejaxdqn.sweep.driver import from_file, is_finished, make_groups, save_sweep, to_file
     from purejaxdqn.sweep.layout import make_layout
 
@@ -67,6 +70,7 @@ def begin(definition: Definition, recipe: Recipe, options: SweepOptions, process
 
 def go_on(folder: Path, typed: dict[str, Any], options: SweepOptions, processes: Processes, command: str) -> int:
     """A sweep that was begun."""
+    # As in `begin`.
     from purejaxdqn.sweep.driver import from_file, is_finished
 
     data = read_sweep(folder)
@@ -82,6 +86,7 @@ def go_on(folder: Path, typed: dict[str, Any], options: SweepOptions, processes:
 
 def plan_only(definition: Definition, recipe: Recipe, layout: Any, options: SweepOptions, processes: Processes) -> int:
     """Says what would be done, and how long it may take."""
+    # As in `begin`.
     from purejaxdqn.sweep.driver import Sweep
 
     sweep = Sweep(definition, recipe, layout, Path(), options.checkpoint_minutes, processes)
@@ -91,8 +96,7 @@ def plan_only(definition: Definition, recipe: Recipe, layout: Any, options: Swee
 
 def tell_plan(sweep: Any, processes: Processes, quiet: bool) -> None:
     """Prints the plan, with a brief measurement of each program."""
-    import jax
-
+    # As in `begin`.
     from purejaxdqn.sweep.display import duration, plan_lines, steps_text
 
     if quiet or processes.number > 0:
@@ -119,6 +123,7 @@ def drive(
     command: str,
 ) -> int:
     """Trains, handles Ctrl-C, and leaves the ranking, the best recipe and the report."""
+    # As in `begin`.
     from purejaxdqn.sweep.display import Progressing, print_table, ranking_table
     from purejaxdqn.sweep.driver import Sweep, is_finished
     from purejaxdqn.sweep.engine import Interrupted

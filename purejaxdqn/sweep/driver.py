@@ -14,9 +14,10 @@ import jax
 
 from purejaxdqn.config import SettingError, one_line, require
 from purejaxdqn.loops.device import make_agent
-from purejaxdqn.loops.lanes import state_bytes
+from purejaxdqn.loops.plan import state_bytes
+from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.recipes.recipes import Recipe
-from purejaxdqn.runs.folder import finite, hardware, settings_from_json, settings_to_json, versions, write_atomically
+from purejaxdqn.runs.folder import finite, hardware, settings_from_json, settings_to_json, versions
 from purejaxdqn.runs.sweep_folder import FORMAT, SUMMARY, SWEEP, UNITS
 from purejaxdqn.runs.training import Chunk, Training
 from purejaxdqn.sweep import results

@@ -10,7 +10,8 @@ import numpy as np
 from purejaxdqn.build import Parts
 from purejaxdqn.config import SettingError
 from purejaxdqn.loops.device import Agent, make_agent
-from purejaxdqn.loops.lanes import Lanes, make_lanes, make_plan
+from purejaxdqn.loops.lanes import Lanes, make_lanes
+from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.machine.stopwatch import Stopwatch
 from purejaxdqn.recipes.recipes import Recipe
 from purejaxdqn.runs.folder import Settings

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from purejaxdqn.config import Config, require
-from purejaxdqn.loops.lanes import MEMORY_SHARE
+from purejaxdqn.loops.plan import MEMORY_SHARE
 from purejaxdqn.machine.devices import available_bytes
 from purejaxdqn.statistics.intervals import iqm
 from purejaxdqn.sweep.definition import Definition, Setting

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from purejaxdqn.loops.lanes import lane_shapes
+from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.recipes.files import write_recipe
 from purejaxdqn.recipes.recipes import Recipe
 from purejaxdqn.runs import checkpoint as ckpt
-from purejaxdqn.runs.folder import finite, hardware, versions, write_atomically
+from purejaxdqn.runs.folder import finite, hardware, versions
 from purejaxdqn.runs.sweep_folder import (
     BEST,
     CURVE_COLUMNS,
@@ -172,6 +173,7 @@ def keep_policy(folder: Path, units: Sequence[Unit], layout: Layout, parts: Any,
 
 def animate(folder: Path, parts: Any, params: Any, seed: int, epsilon: float, on_host: bool) -> None:
     """The animation of a policy."""
+    # It brings Pillow, which nothing needs before the end.
     from purejaxdqn.runs.episode_video import write_gif, write_mp4
 
     write, name = (write_mp4, "policy.mp4") if on_host else (write_gif, GIF)

@@ -1,4 +1,7 @@
-"""`python -m purejaxdqn.train`: trains one or many seeds and leaves a run folder."""
+"""`python -m purejaxdqn.train`: trains one or many seeds and leaves a run folder.
+
+May import every room but `sweep`. Read `command.py` first: what the command does, from its words to its last line.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +16,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         from purejaxdqn.train.command import run_command
 
         return run_command(list(sys.argv[1:] if argv is None else argv), started)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

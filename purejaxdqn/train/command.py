@@ -7,14 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from rich.console import Console
 
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError, require
 from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.recipes.recipes import solved_at
-from purejaxdqn.runs.checkpoint import DamagedCheckpoint
+from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, latest_step
 from purejaxdqn.runs.folder import (
+    CHECKPOINTS,
     CONFIG,
     CURVE,
     EPISODE_CURVE,
@@ -24,6 +27,7 @@ from purejaxdqn.runs.folder import (
     MP4,
     Settings,
     new_folder,
+    settings_to_json,
     write_config,
 )
 from purejaxdqn.train.settings import (
@@ -66,6 +70,7 @@ def train(args: list[str], started: Callable[[], None]) -> int:
         require_wandb()
     in_shards = settings.config.data_parallel > 1
     require(not (options.doctor and in_shards), "doctor", True, "it examines no run with --data-parallel: leave it out")
+    # After the words are understood: a wrong flag is told without these imports.
     from purejaxdqn.runs.runner import Run
 
     folder = Path(resume) if resume is not None else Path(options.out or "")
@@ -97,9 +102,8 @@ def require_wandb() -> None:
 
 def wandb_logger(settings: Settings, folder: Path) -> Callable[[list[dict[str, Any]]], None]:
     """Logs each seed's numbers to Weights & Biases."""
+    # Optional: see `require_wandb`.
     import wandb
-
-    from purejaxdqn.runs.folder import settings_to_json
 
     handle = wandb.init(project="purejaxdqn", name=folder.name, dir=str(folder), config=settings_to_json(settings))
 
@@ -113,6 +117,7 @@ def wandb_logger(settings: Settings, folder: Path) -> Callable[[list[dict[str, A
 
 def drive(run: Any, options: RunOptions, command: str, resume: bool, started: Callable[[], None]) -> int:
     """Trains, handles Ctrl-C, and leaves summary, curve and animation."""
+    # As in `train`.
     from purejaxdqn.runs.runner import Diverged, Interrupted
     from purejaxdqn.train.display import make_display
 
@@ -127,6 +132,7 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool, started: Ca
         log = wandb_logger(run.settings, run.folder) if options.wandb else lambda rows: None
         watch = None
         if options.doctor:
+            # Only where it is asked for.
             from purejaxdqn.doctor.examine import Watch
 
             watch = Watch(run, print if not options.quiet else lambda line: None)
@@ -156,9 +162,6 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool, started: Ca
 
 def kept(run: Any) -> str:
     """What a diverged run leaves behind."""
-    from purejaxdqn.runs.checkpoint import latest_step
-    from purejaxdqn.runs.folder import CHECKPOINTS
-
     step = latest_step(run.folder / CHECKPOINTS)
     where = "no checkpoint was made yet" if step is None else f"the checkpoint of step {run.steps_at(step):,} is kept"
     return f"{where}; try a smaller learning rate, a longer --target-period or --max-grad-norm 1"
@@ -166,11 +169,8 @@ def kept(run: Any) -> str:
 
 def finish(run: Any, options: RunOptions, command: str) -> None:
     """Evaluates, draws and prints what came of a finished run."""
-    import jax
-    import numpy as np
-
+    # Drawing is imported when there is something to draw.
     from purejaxdqn.pictures.plots import episode_curve, learning_curve
-    from purejaxdqn.runs.checkpoint import from_flat
     from purejaxdqn.runs.episode_video import write_gif, write_mp4
     from purejaxdqn.train.display import closing_table, speed_line
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from purejaxdqn.loops.device import make_agent
-from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys, state_bytes
+from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
+from purejaxdqn.loops.plan import make_plan, state_bytes
 from purejaxdqn.recipes.recipes import RECIPES, make_settings
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.types import Hypers

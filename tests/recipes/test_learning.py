@@ -5,7 +5,8 @@ import pytest
 from benchmarks import learning
 from benchmarks.common import write_result
 from purejaxdqn.loops.device import make_agent
-from purejaxdqn.loops.lanes import make_lanes, make_plan, repeat_hypers, seed_keys
+from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
+from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.recipes.recipes import default_recipe, make_settings
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from purejaxdqn.config import Config, EnvSpec, SettingError
+from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.runs import folder as run_folder
 from purejaxdqn.types import Hypers
@@ -122,11 +123,11 @@ def test_a_foreign_or_damaged_config_is_refused(tmp_path, text, said):
 
 def test_atomic_writes_leave_the_old_file_when_they_fail(tmp_path):
     path = tmp_path / "file"
-    run_folder.write_atomically(path, "old")
+    write_atomically(path, "old")
     with pytest.raises(TypeError):
-        run_folder.write_atomically(path, 7)  # neither text nor bytes
+        write_atomically(path, 7)  # neither text nor bytes
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["file"]
-    run_folder.write_atomically(path, b"new")
+    write_atomically(path, b"new")
     assert path.read_text() == "new"
 
 

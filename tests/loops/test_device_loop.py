@@ -10,7 +10,8 @@ import pytest
 
 from purejaxdqn.config import Config
 from purejaxdqn.loops.device import make_agent, make_train
-from purejaxdqn.loops.lanes import make_lanes, make_plan, seed_keys, state_bytes
+from purejaxdqn.loops.lanes import make_lanes, seed_keys
+from purejaxdqn.loops.plan import make_plan, state_bytes
 from purejaxdqn.types import Hypers, is_counter, lane_axes
 
 KEY = jax.random.key(0, impl="threefry2x32")

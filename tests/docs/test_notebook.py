@@ -8,7 +8,7 @@ import pytest
 nbclient = pytest.importorskip("nbclient")
 import nbformat  # noqa: E402
 
-NOTEBOOK = Path(__file__).parents[1] / "docs" / "tutorials" / "from_keras_or_pytorch.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "tutorials" / "from_keras_or_pytorch.ipynb"
 
 
 @pytest.mark.slow
