@@ -1,4 +1,4 @@
-"""The only place where a name becomes a function, and where it is known which settings each choice reads."""
+"""Builds a run's functions from a `Config`: the registry of components, and which settings each of them reads."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Command lines: flags from the dataclasses, and errors as one sentence."""
+"""Command-line parsing: flags from dataclasses, and errors as one sentence."""
 
 import ast
 import contextlib

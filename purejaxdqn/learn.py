@@ -1,4 +1,4 @@
-"""Learning phases, from a replay or from the newest rollout: one signature, and one gradient step that both share."""
+"""Learner updates from a replay (DQN and its family) or from the newest rollout (PQN), one gradient step for both."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The checks: each judges some of a run's vitals.
+"""The doctor's checks: each judges some of a run's vitals.
 
 Thresholds are constants, which docs/doctor.md gives the reasons of. An alarm is for what is wrong whatever the
 environment; what is only often wrong is a note.

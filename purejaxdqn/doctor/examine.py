@@ -1,4 +1,4 @@
-"""Examines a run: its own state between chunks, or what its newest checkpoint keeps. It only ever reads."""
+"""Examines a run, from its state between chunks or from its newest checkpoint. It only ever reads."""
 
 import contextlib
 import gc

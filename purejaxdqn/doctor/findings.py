@@ -1,4 +1,4 @@
-"""What a run's vitals mean: the worst that each check says of its seeds, what to try, and where it is documented."""
+"""The doctor's findings: the worst result of each check over the seeds, what to try, and where it is documented."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace

@@ -1,4 +1,4 @@
-"""What more updates would do to a learner: hypothetical ones on a copy.
+"""Hypothetical updates on a copy of the learner, and what is measured from them.
 
 They are made by the very function that the run learns with. The readings are small arrays, from which `vitals.py` makes
 numbers in numpy; the keys are the caller's own.

@@ -1,4 +1,4 @@
-"""Greedy episodes from fresh starts: what they were thought worth, and what was obtained."""
+"""Greedy rollouts from fresh resets: predicted values against the returns obtained."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a run's learner is fed: batches from its replay or its newest rollout, and rows as they followed each other."""
+"""The data that a learner is trained on: sampled batches, and consecutive rows of its replay or newest rollout."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A run's vitals: the numbers by which it is judged, from the readings of `probes.py`, in numpy.
+"""A run's vitals: the measurements by which the checks judge it, in NumPy.
 
 A number is None where it means nothing for a run (a rollout learner has no target network) or could not be read (a
 checkpoint without its replay).

@@ -1,4 +1,4 @@
-"""EnvPool's environments behind the library's contract for environments on the host."""
+"""EnvPool environments (Atari and others) behind the `HostEnv` interface."""
 
 import difflib
 import warnings

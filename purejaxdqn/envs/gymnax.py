@@ -1,4 +1,4 @@
-"""gymnax environments behind the library's environment contract."""
+"""gymnax environments behind the `Env` interface."""
 
 import dataclasses
 import difflib

@@ -1,4 +1,4 @@
-"""The contracts between environments and loops: on the device, and on the host."""
+"""Environment interfaces: `Env` steps on the device, `HostEnv` on the host."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol

@@ -1,4 +1,4 @@
-"""Backups: which policy a target bootstraps with. Each is a record of functions of one example."""
+"""Bootstrapping of targets: max (DQN), double DQN and Munchausen, each as functions of one example."""
 
 from collections.abc import Callable
 from typing import NamedTuple

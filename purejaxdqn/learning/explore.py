@@ -1,4 +1,4 @@
-"""Action selection, and ε as the configuration has it."""
+"""Exploration: ε-greedy action selection, and the value of ε at a step of a run."""
 
 import jax
 import jax.numpy as jnp

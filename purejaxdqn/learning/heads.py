@@ -1,4 +1,4 @@
-"""Heads: what a network's outputs mean. Each is a record of functions of one example."""
+"""Heads: what a network's outputs mean (expected returns, atoms, quantiles), as functions of one example."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Folding several rewards into one return."""
+"""n-step returns and λ-returns."""
 
 import jax
 import jax.numpy as jnp

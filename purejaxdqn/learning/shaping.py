@@ -1,4 +1,4 @@
-"""What the learner is told of an environment step: small pure functions of a `Row`, joined as the settings ask.
+"""Reward shaping and episode ends: what the learner is given of an environment step.
 
 The returns that are reported are those of the rows as the environment gave them.
 """

@@ -1,4 +1,4 @@
-"""One run over several devices: environments and replay in shards, gradients averaged, parameters everywhere equal.
+"""Data-parallel training: one run over several devices, sharded environments, averaged gradients.
 
 To a run it looks like one lane. Its state has the parameters once and a leading axis of shards on everything that each
 has for itself, so a checkpoint fits any number of devices.

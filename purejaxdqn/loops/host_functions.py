@@ -1,4 +1,4 @@
-"""The device's part of the host loop: what a step brought, acting, and learning, each one jitted function."""
+"""The jitted functions of the host loop: unpacking a step, acting, and learning."""
 
 from collections.abc import Callable
 from functools import partial

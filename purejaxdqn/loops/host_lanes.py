@@ -1,4 +1,4 @@
-"""The host loop behind the interface that runs are driven by: one lane, whose environments cannot be saved."""
+"""The host loop behind the interface of the device loop's lanes: one lane, whose environments cannot be saved."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""A replay in the host's memory, for a device that has too little: batches cross instead of frames.
+"""A replay buffer in the host's memory, for a device that has too little: batches are transferred instead of frames.
 
 The same functions run on JAX's CPU device, so every replay works. A phase's batches are drawn before its first update:
 priorities of a phase count from the next one on, where a replay on the device counts each update's at once.

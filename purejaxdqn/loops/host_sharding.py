@@ -1,4 +1,4 @@
-"""The device's part of the host loop for a run in shards: each has a contiguous part of every group of environments."""
+"""The jitted functions of the host loop for a sharded run: each shard has a contiguous part of every group."""
 
 from typing import Any
 

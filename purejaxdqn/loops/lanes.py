@@ -1,4 +1,4 @@
-"""Many runs at once: lanes (seed × hypers), laid out for the machine that they are on.
+"""Parallel runs: lanes (seed × hyperparameters), vmapped or mapped over devices as suits the machine.
 
 On a CPU vmapping over lanes ruins the cache, so each core is a device of its own that runs its lanes one after another.
 On a GPU or TPU the lanes of a device are vmapped. Either way lane i is the solo run with that seed.

@@ -1,4 +1,4 @@
-"""How the shards of one run lie on the devices, and a function of one shard as one of all of them.
+"""Places the shards of one run on devices, and makes a function of one shard into one of all of them.
 
 Shards lie in blocks on as many devices as divide their number; those of one device are vmapped. Either way the axes of
 `shards.AXES` are bound, so a run's numbers do not depend on the devices, save for the order of sums.

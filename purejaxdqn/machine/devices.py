@@ -1,4 +1,4 @@
-"""What must be settled before JAX touches a backend; importing gymnax already does. Needs nothing of this package."""
+"""JAX platform, CPU devices, compilation cache and free memory: what is set before JAX starts a backend."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Garbage collection that waits until a program has started."""
+"""Postpones garbage collection until a program has started."""
 
 import gc
 from collections.abc import Callable, Iterator

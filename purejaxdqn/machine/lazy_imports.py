@@ -1,4 +1,4 @@
-"""Modules that are loaded when something in them is first used, for libraries that import more than they need."""
+"""Lazy imports: modules that are loaded when something in them is first used."""
 
 import importlib
 import importlib.util

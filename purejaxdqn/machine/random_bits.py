@@ -1,4 +1,4 @@
-"""Random numbers from one draw of bits: each call of a counter-based generator costs about a microsecond on a CPU."""
+"""Uniform numbers and indices from random bits that are drawn in one call, which is what costs time on a CPU."""
 
 import jax.numpy as jnp
 from jax import Array

@@ -1,4 +1,4 @@
-"""One run in shards, each with its share of the environments, of the replay and of every batch.
+"""Collectives between the shards of one run, each with its share of the environments, the replay and every batch.
 
 Code that a shard runs asks for what depends on the other shards by a `Shards`: of a run in one piece it is `WHOLE`,
 whose functions do nothing. Otherwise they are collectives over two named axes, the devices and the shards of each, so

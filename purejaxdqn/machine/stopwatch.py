@@ -1,4 +1,4 @@
-"""Whether enough time has passed."""
+"""A stopwatch that tells when a period has passed."""
 
 import time
 

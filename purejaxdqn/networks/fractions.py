@@ -1,4 +1,4 @@
-"""Fractions τ at which a quantile network is read: drawn, evenly spaced or proposed, and how they are embedded."""
+"""Quantile fractions τ (fixed for QR-DQN, sampled for IQN, proposed for FQF) and their cosine embedding."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The networks' matrix products: of feature-major columns, and of a convolution's rows, with gradients of their own.
+"""Matrix products and convolution gradients laid out for XLA's fast CPU kernels.
 
 On a CPU, XLA's product takes up to three times as long where the axis summed over is the first of both arrays as where
 it is the last of one. A compiler that sees a transposition puts it back into the product: hence the barriers. What

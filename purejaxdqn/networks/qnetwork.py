@@ -1,4 +1,4 @@
-"""The network of action values: a torso, one or two streams, and a return distribution of every action."""
+"""The Q-network: a torso, one or two (dueling) streams, and a return distribution of every action."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Torsos: from observations to features, by name."""
+"""Torsos (MLP, MinAtar, Nature and IMPALA CNN): from observations to features, by name."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Videos of episodes, for which the extra `atari` brings the encoder."""
+"""Writes videos of episodes (MP4); the encoder comes with the extra `atari`."""
 
 import itertools
 import os

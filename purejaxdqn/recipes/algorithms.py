@@ -1,4 +1,4 @@
-"""Named algorithms: which choice each makes at the seams, and the settings that go with it on a family of environments.
+"""The algorithms by name (DQN, double DQN, C51, Rainbow, PQN and more): their components and default settings.
 
 An algorithm is data. Its ingredients override an environment's recipe, and flags override both, so that every ablation
 is one flag: `--algo rainbow --no-noisy`.

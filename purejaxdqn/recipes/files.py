@@ -1,4 +1,4 @@
-"""Recipes in files of their own: what a sweep found best, or what somebody wrote down."""
+"""Recipe files (TOML): what a sweep found best, or settings written by hand."""
 
 import difflib
 import json

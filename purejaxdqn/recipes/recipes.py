@@ -1,4 +1,4 @@
-"""Named settings, each with what was measured of it, and the choice of one for an environment."""
+"""Recipes: named settings with the results measured for them, and the default recipe of an environment."""
 
 import dataclasses
 from collections.abc import Mapping

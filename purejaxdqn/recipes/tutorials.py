@@ -1,4 +1,4 @@
-"""Five tutorials as settings, faithful to their texts, and beside each what it takes to solve its task reliably.
+"""The five tutorials as settings: faithful to their texts, and beside each what it takes to solve its task reliably.
 
 Every value is an ordinary field of `Config`, `Hypers` or the run; what a text leaves open has the library's default,
 save where the text's own framework has one that matters (Keras's initialiser). All are plain DQN, whose choices at the

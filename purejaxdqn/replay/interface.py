@@ -1,4 +1,4 @@
-"""The contracts of replays: what learners need of one, and what it needs of the store that it draws from."""
+"""Replay interfaces: what a learner needs of a replay, and what a replay needs of the store that it samples from."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The device's side of a replay in the host's memory: the batches of one learning phase, drawn beforehand."""
+"""A replay of batches that were sampled beforehand: the device's side of a replay in the host's memory."""
 
 from typing import Any
 

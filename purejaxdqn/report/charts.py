@@ -1,4 +1,4 @@
-"""What every chart of a report shares: colours, axes, the legend's entries, and how it gets into the page."""
+"""Shared parts of a report's charts: colours, axes, legends, and their embedding in the page."""
 
 import html
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a report shows: runs and sweeps as plain values and arrays, whatever files they came from."""
+"""The contents of a report: runs and sweeps as plain values and arrays, whatever files they came from."""
 
 import json
 from collections.abc import Iterable, Mapping

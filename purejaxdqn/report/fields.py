@@ -1,4 +1,4 @@
-"""Charts of the score over the fields that a sweep varied."""
+"""Charts of the score over the hyperparameters that a sweep varied."""
 
 from itertools import combinations
 from typing import Any, NamedTuple

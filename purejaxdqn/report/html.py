@@ -1,4 +1,4 @@
-"""Pieces of HTML. Every text that came from a file goes through `esc`."""
+"""Pieces of HTML, with every text that came from a file escaped."""
 
 import base64
 import html

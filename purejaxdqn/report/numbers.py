@@ -1,4 +1,4 @@
-"""What a report computes: scores with intervals, curves with bands, how a field's values are best laid out."""
+"""The statistics of a report: scores with intervals, curves with bands, and scales for hyperparameters."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""A run's folder: config.json, metrics.csv and, where they are there, summary.json and doctor.json."""
+"""Reads a run folder for a report: config.json, metrics.csv and, where they exist, summary.json and doctor.json."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A sweep's folder: sweep.json, curves.npz, lanes.npz and summary.json."""
+"""Reads a sweep folder for a report: sweep.json, curves.npz, lanes.npz and summary.json."""
 
 from collections.abc import Mapping
 from pathlib import Path

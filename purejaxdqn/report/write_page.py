@@ -1,4 +1,4 @@
-"""From folders to a page on the disk."""
+"""Writes a report: from folders to an HTML page on disk."""
 
 from collections.abc import Sequence
 from pathlib import Path

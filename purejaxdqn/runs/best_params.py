@@ -1,4 +1,4 @@
-"""Parameters that a run keeps by seed: the best so far, those of seeds that have ended, and those of another run."""
+"""Parameters kept for each seed: the best so far, those of seeds that have ended, and those loaded from another run."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""When each lane of a run ends: at the run's own length, after a number of episodes, at a return, or out of patience.
+"""Early stopping: ends each lane at its number of steps or episodes, at a return, or when it runs out of patience.
 
 Lanes go on side by side; one that has ended is no longer counted, judged or written, so that what becomes of it does
 not depend on the others.

@@ -1,4 +1,4 @@
-"""One episode as pictures."""
+"""Records one episode as a GIF or MP4, with its action values."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""The run folder: names, settings and tables, written beside and renamed into place. Nothing in it is ever executed."""
+"""The run folder: file names, settings, tables and versions. Nothing in it is ever executed."""
 
 import csv
 import dataclasses

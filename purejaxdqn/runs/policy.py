@@ -1,4 +1,4 @@
-"""Taking a trained policy elsewhere: a callable on numpy observations, without gymnax or the training code."""
+"""Loading a trained policy: a callable on NumPy observations, without gymnax or the training code."""
 
 from pathlib import Path
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Compiled programs kept whole on disk, so that a command that was given before traces nothing.
+"""A cache of compiled programs on disk, so that a repeated command neither traces nor compiles.
 
 JAX's own cache finds a program by what was traced and lowered, and of a short run on a CPU that takes longer than the
 training. Here a program is found by what it is made from: settings, loaded source files, JAX's configuration and the

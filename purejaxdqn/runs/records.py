@@ -1,4 +1,4 @@
-"""What is written of a run: rows of its tables, events, and what its returns come to."""
+"""A run's records: table rows, TensorBoard events, and statistics of its returns."""
 
 import json
 from pathlib import Path

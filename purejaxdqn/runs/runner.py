@@ -1,4 +1,4 @@
-"""A run from Python's side: its training, chunk by chunk, with its tables, events, checkpoints and summary."""
+"""Trains a run chunk by chunk, and writes its tables, events, checkpoints and summary."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The folder of a sweep: names, and columns in NumPy's own compact files, which pandas reads in one line:
+"""The folder of a sweep: file names, and tables as columns in NumPy files, which pandas reads in one line:
 
 `pandas.DataFrame(dict(numpy.load("curves.npz")))`
 """

@@ -1,4 +1,4 @@
-"""Lanes on their way: chunks of `iterate` and, between them, evaluations, endings and the best parameters so far.
+"""Training on the host's side: chunks of `iterate` and, between them, evaluation, early stopping and best parameters.
 
 Every lane is a seed with its hypers; whether it is one of a run's seeds or of a sweep's thousands does not show here.
 What is written of it is for `runner` and `sweep` to say.

@@ -1,4 +1,4 @@
-"""Settings and algorithms compared over seeds and tasks: Agarwal et al. 2021, arXiv:2108.13264 (NumPy only).
+"""Comparing algorithms over seeds and tasks, after Agarwal et al. 2021, arXiv:2108.13264 (NumPy only).
 
 As in `stats`, axis 0 is the seed and NaN means "not measured": it is left out, never
 counted as a score. So a seed that diverged counts as whatever the caller passes for it.

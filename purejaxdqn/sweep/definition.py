@@ -1,4 +1,4 @@
-"""What a sweep is: an environment, seeds, and settings that a grid or a random search makes of its axes."""
+"""The definition of a sweep: an environment, seeds, and settings from a grid or a random search over its axes."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: its plan, a line or a bar on the way, and the ranking."""
+"""Progress display of a sweep: its plan, a line or a bar on the way, and the ranking."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""A sweep from Python's side: its folder, its rungs, the share of each process, and the end."""
+"""Drives a sweep: its folder, its rungs, the share of each process, and the end."""
 
 import dataclasses
 import datetime

@@ -1,4 +1,4 @@
-"""Trains the units of a sweep, one after another, and leaves of each what the whole needs."""
+"""Trains the units of a sweep one after another, and keeps of each what the whole needs."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What the command line of a sweep asks for: flags that take several values each, and a file that says the same."""
+"""The command line of a sweep: flags that take several values each, and a file that says the same."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Lanes that come from several checkpoints, side by side in one."""
+"""Joins lanes from several checkpoints into one."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

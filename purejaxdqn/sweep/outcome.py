@@ -1,4 +1,4 @@
-"""What lanes that were trained side by side leave behind, as columns."""
+"""The results of lanes that were trained side by side, as columns."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Several processes, on one machine or many, that share a sweep's folder and its units."""
+"""Multi-process sweeps: processes on one machine or many that share a sweep's folder and its units."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""What comes of a whole sweep: its tables, its ranking, its best setting as a recipe, its best policy."""
+"""The results of a whole sweep: its tables, its ranking, its best setting as a recipe, its best policy."""
 
 import json
 from collections.abc import Mapping, Sequence

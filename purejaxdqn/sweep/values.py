@@ -1,4 +1,4 @@
-"""Values of one axis of a sweep: words from a command line or a TOML file, ranges and distributions."""
+"""Values of one axis of a sweep: from words of a command line or a TOML file, ranges and distributions."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live display, or plain lines where there is no terminal, and the closing table."""
+"""Progress display of a training run: a live table, or plain lines without a terminal, and the closing table."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""The settings of a run from the flags of `train`: of a new one, or of one that goes on."""
+"""The settings of a new or resumed run from the flags of `train`."""
 
 import dataclasses
 from collections.abc import Sequence
