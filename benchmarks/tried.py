@@ -88,8 +88,8 @@ def by_index(q: Array, action: Array) -> Array:
     return q[action]
 
 
-BY_ARRAY = {"optim.optax.flatten": array_by_array, "learn.global_norm": norm_by_array}
-BY_INDEX = {"heads.value_of": by_index, "learn.value_of": by_index}
+BY_ARRAY = {"learning.optim.optax.flatten": array_by_array, "learn.global_norm": norm_by_array}
+BY_INDEX = {"learning.heads.value_of": by_index, "learn.value_of": by_index}
 AS_THEY_LIE = {"networks.layers.multiply_columns": as_they_lie}
 JAX_DRAWS = {"loops.device.FUSED_IMPL": "threefry2x32"}
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,6 @@ from command_lines import refused
 
 from purejaxdqn import train
 from purejaxdqn.config import SettingError
-from purejaxdqn.loops import lanes as lanes_module
 from purejaxdqn.recipes.files import find_recipe
 from purejaxdqn.recipes.recipes import make_settings
 from purejaxdqn.runs.sweep_folder import (
@@ -122,7 +121,7 @@ def test_however_lanes_are_cut_up(grid, size, tmp_path, monkeypatch):
 
 def test_memory_that_does_not_last_halves_the_lanes_and_goes_on(grid, tmp_path, monkeypatch):
     """A machine that holds 3 lanes at most: 12, then 6, then 3 at a time, and the same numbers."""
-    real, tried = lanes_module.make_plan, []
+    real, tried = engine.make_plan, []
 
     def small(agent, num_lanes, block=None):
         tried.append(num_lanes)
