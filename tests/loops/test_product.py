@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.product import check, combinations, good, pairwise
+from benchmarks.robustness.product import check, combinations, good, pairwise
 
 
 def test_the_selection_has_every_pair():
