@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, last_json, run, write_result
-from benchmarks.family import MINATAR
+from benchmarks.learning.family import MINATAR
 from purejaxdqn.recipes.algorithms import ALGORITHMS
 
 AGREEMENT = """

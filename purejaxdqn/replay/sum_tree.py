@@ -17,8 +17,8 @@ from jax import Array
 
 FAN_OUT = 8
 """Children of a node. On a CPU core a write, a sample of 128 and an update of a prioritized replay of 100,000 took 32,
-28, 29, 51, 74, 105 and 173 µs with 2, 4, 8, 16, 32, 64 and 128 (uniform: 8), see `benchmarks/replay.py`. Of 4 and 8,
-which are equal there, 8 has fewer levels, so fewer kernels on a GPU, and takes less memory."""
+28, 29, 51, 74, 105 and 173 µs with 2, 4, 8, 16, 32, 64 and 128 (uniform: 8), see `benchmarks/speed/replay.py`. Of 4
+and 8, which are equal there, 8 has fewer levels, so fewer kernels on a GPU, and takes less memory."""
 WHOLE = 4096
 """Values of a level up to which all its parents are recomputed: cheaper than picking out those that changed."""
 

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from benchmarks import common, family, gotchas, tutorials
+from benchmarks import common
+from benchmarks.learning import family, gotchas, tutorials
 
 
 @pytest.fixture

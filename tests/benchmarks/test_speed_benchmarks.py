@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from benchmarks import baseline, bounds, common, kernels, loops, performance, quick, run, solved, speed, tried
-from benchmarks.learners import PLAIN, learners, make_update
-from benchmarks.peers import outcome
+from benchmarks import common, run
+from benchmarks.pages import performance
+from benchmarks.peers import contest_speed as speed
+from benchmarks.peers import outcome, solved
 from benchmarks.peers.contests import CONTESTS
 from benchmarks.peers.environments import ENVIRONMENTS
 from benchmarks.peers.ours_dqn import settings_of
-from benchmarks.timing import calibrated, take_turns
+from benchmarks.speed import baseline, bounds, kernels, loops, quick, tried
+from benchmarks.speed.learners import PLAIN, learners, make_update
+from benchmarks.speed.timing import calibrated, take_turns
 from purejaxdqn.build import check_read
 from purejaxdqn.types import Hypers
 

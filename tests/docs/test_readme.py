@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import report
+from benchmarks.pages import report
 from purejaxdqn.recipes.tutorials import FAITHFUL
 
 ROOT = Path(__file__).parents[2]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pools import play
 
-from benchmarks import host_pixels
-from benchmarks.scripted import BALL, CELL, CELLS, JUMP, PADDLE, REWARD, THIRD, CatchPool, make_catch
+from benchmarks.learning import host_pixels
+from benchmarks.learning.scripted import BALL, CELL, CELLS, JUMP, PADDLE, REWARD, THIRD, CatchPool, make_catch
 
 NUM_ENVS = 40
 

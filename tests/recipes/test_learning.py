@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks import learning
 from benchmarks.common import write_result
+from benchmarks.learning import defaults as learning
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
 from purejaxdqn.loops.plan import make_plan

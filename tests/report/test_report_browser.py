@@ -6,7 +6,7 @@ import time
 import pytest
 from sweeps import write_thousand_lanes
 
-from benchmarks.browser import browser, missing
+from benchmarks.pages.browser import browser, missing
 from purejaxdqn.report.write_page import write_report
 
 pytest.importorskip("plotly")

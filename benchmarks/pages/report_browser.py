@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.browser import browser, missing
 from benchmarks.common import write_result
+from benchmarks.pages.browser import browser, missing
 from purejaxdqn.report.write_page import write_report
 from purejaxdqn.runs.sweep_folder import REPORT
 from tests.sweeps import write_thousand_lanes

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import write_result
-from benchmarks.learning import evaluate, summarize, train
+from benchmarks.learning.defaults import evaluate, summarize, train
 
 WHAT = (
     "CartPole-v1's recipe through EnvPool on the host and in gymnax on the device: greedy mean over 100 fresh episodes"

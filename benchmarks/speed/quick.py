@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.common import counted
-from benchmarks.timing import medians, take_turns
+from benchmarks.speed.timing import medians, take_turns
 from purejaxdqn.machine.devices import use_platform
 
 # Updates per second of the library over those of the baseline, by lanes: four fifths of the medians of six calls, 1.21
@@ -54,7 +54,7 @@ def plain(lanes: int, iterations: int) -> Callable[[], float]:
     """A contender: seconds of so many iterations of the baseline."""
     import jax
 
-    from benchmarks import baseline
+    from benchmarks.speed import baseline
 
     run_on = jax.jit(baseline.iterate, static_argnums=1, donate_argnums=0)
     held: list[Any] = [jax.vmap(baseline.init)(jax.random.split(jax.random.key(0), lanes))]

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import last_json, run, write_result
-from benchmarks.learning import summarize
+from benchmarks.learning.defaults import summarize
+from benchmarks.peers.contest_speed import LAYOUTS, ROOT
 from benchmarks.peers.contests import CONTESTS
 from benchmarks.peers.environments import interpreter
-from benchmarks.speed import LAYOUTS, ROOT
 from purejaxdqn.statistics.intervals import bootstrap_interval, mean, standard_error
 
 CONTEST = "purejaxrl"

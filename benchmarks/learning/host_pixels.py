@@ -2,8 +2,8 @@
 
 python -m benchmarks.host_pixels
 
-The game is catch (see benchmarks/scripted.py): uint8 frames, Nature's convolutions, rewards of ±10 that learning clips
-to ±1, learning beside the steps. No single frame tells where the ball will land, so the blind runs must fail.
+The game is catch (see scripted.py beside this file): uint8 frames, Nature's convolutions, rewards of ±10 that learning
+clips to ±1, learning beside the steps. No single frame tells where the ball will land, so the blind runs must fail.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from benchmarks.common import write_result
-from benchmarks.scripted import REWARD, make_catch
+from benchmarks.learning.scripted import REWARD, make_catch
 from purejaxdqn.build import Parts, build_learner, build_model
 from purejaxdqn.loops.host import HostLoop
 from purejaxdqn.loops.plan import tree_bytes

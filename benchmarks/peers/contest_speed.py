@@ -19,9 +19,9 @@ from typing import Any
 from benchmarks.common import commit, counted, last_json, read_result, run, write_result
 from benchmarks.peers.contests import CONTESTS, Contest
 from benchmarks.peers.environments import interpreter
-from benchmarks.timing import take_turns
+from benchmarks.speed.timing import take_turns
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LAYOUTS: dict[str, dict[str, str]] = {
     "all cores": {},
     "one thread": {

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import commit, read_result, write_result
-from benchmarks.learning import evaluate, run_train
+from benchmarks.learning.defaults import evaluate, run_train
 from purejaxdqn.pictures.plots import read_episodes, trailing_mean
 from purejaxdqn.runs.folder import versions
 from purejaxdqn.statistics.comparison import wilson

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import commit, last_json, read_result, run, write_result
+from benchmarks.peers.contest_speed import LAYOUTS, ROOT
 from benchmarks.peers.environments import interpreter
-from benchmarks.speed import LAYOUTS, ROOT
-from benchmarks.timing import take_turns
+from benchmarks.speed.timing import take_turns
 from purejaxdqn.recipes.recipes import default_recipe
 from purejaxdqn.runs.folder import METRICS, SUMMARY
 

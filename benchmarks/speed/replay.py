@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from benchmarks.common import write_result
-from benchmarks.timing import compile_loop, medians, take_turns
+from benchmarks.speed.timing import compile_loop, medians, take_turns
 from purejaxdqn.machine.devices import use_platform
 from purejaxdqn.replay.interface import Replay
 from purejaxdqn.replay.prioritized import prioritized

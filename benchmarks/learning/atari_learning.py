@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import write_result
-from benchmarks.learning import curve
+from benchmarks.learning.defaults import curve
 from purejaxdqn.statistics.atari_scores import human_normalized
 
 WHAT = "evaluations of one training run of an Atari game, by environment steps and minutes"

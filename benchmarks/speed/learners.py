@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from benchmarks.timing import Body
+from benchmarks.speed.timing import Body
 from purejaxdqn.build import build_env, build_model, choose
 from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.learn import init_learner, make_replay_learn

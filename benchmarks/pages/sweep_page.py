@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.common import read_result
-from benchmarks.pages import source
+from benchmarks.pages.tables import source
 from purejaxdqn.sweep.definition import describe_values
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import commit, read_result, write_result
-from benchmarks.learning import evaluate, summarize, train
+from benchmarks.learning.defaults import evaluate, summarize, train
 from purejaxdqn.recipes.algorithms import ALGORITHMS
 from purejaxdqn.runs.folder import versions
 

@@ -42,8 +42,8 @@ def measure(algo: str, lanes: int, device: str, seconds: float, repetitions: int
     use_platform(device, lanes)
     import jax
 
-    from benchmarks.bounds import SQUARE, Bounds, bound_timers, count_products, operations
-    from benchmarks.timing import calibrated, medians, take_turns
+    from benchmarks.speed.bounds import SQUARE, Bounds, bound_timers, count_products, operations
+    from benchmarks.speed.timing import calibrated, medians, take_turns
     from purejaxdqn.loops.device import make_agent
     from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
     from purejaxdqn.loops.plan import make_plan

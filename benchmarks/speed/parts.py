@@ -19,11 +19,20 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from benchmarks.bounds import SIZES, SQUARE, Bounds, Shape, bound_timers, count_products, operations, size_name
 from benchmarks.common import counted, write_result
-from benchmarks.learners import FRAMES, PLAIN, learners, make_act, make_update
-from benchmarks.replay import Rows, cartpole_rows, filled, make_replays, sample_once
-from benchmarks.timing import Body, loop_timer, medians, take_turns
+from benchmarks.speed.bounds import (
+    SIZES,
+    SQUARE,
+    Bounds,
+    Shape,
+    bound_timers,
+    count_products,
+    operations,
+    size_name,
+)
+from benchmarks.speed.learners import FRAMES, PLAIN, learners, make_act, make_update
+from benchmarks.speed.replay import Rows, cartpole_rows, filled, make_replays, sample_once
+from benchmarks.speed.timing import Body, loop_timer, medians, take_turns
 from purejaxdqn.build import build_env, build_model
 from purejaxdqn.config import Config
 from purejaxdqn.envs.interface import Env

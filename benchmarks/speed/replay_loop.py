@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.common import write_result
-from benchmarks.timing import medians, take_turns
+from benchmarks.speed.timing import medians, take_turns
 from purejaxdqn.machine.devices import use_platform
 
 SEEDS, CAPACITY = 16, 100_000

@@ -22,10 +22,10 @@ import optax
 from jax import Array
 
 from benchmarks.common import last_json, run, write_result
-from benchmarks.learners import PLAIN, learners, make_update
 from benchmarks.peers.contests import CONTESTS
 from benchmarks.peers.ours_dqn import settings_of
-from benchmarks.timing import calibrated, loop_timer, medians, take_turns
+from benchmarks.speed.learners import PLAIN, learners, make_update
+from benchmarks.speed.timing import calibrated, loop_timer, medians, take_turns
 from purejaxdqn.config import Config
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.machine.devices import use_platform

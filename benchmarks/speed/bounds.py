@@ -20,7 +20,7 @@ from jax import Array
 from jax.extend import core
 
 from benchmarks.common import write_result
-from benchmarks.timing import loop_timer, medians, take_turns
+from benchmarks.speed.timing import loop_timer, medians, take_turns
 from purejaxdqn.machine.devices import PLATFORMS, use_platform
 
 Shape = tuple[int, int, int]

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.common import counted, read_result
-from benchmarks.pages import BLUE, ORANGE, source, tidy
+from benchmarks.pages.tables import BLUE, ORANGE, source, tidy
 from benchmarks.peers.contests import CONTESTS
 from benchmarks.run import TOPICS
 from purejaxdqn.pictures.plots import save_png

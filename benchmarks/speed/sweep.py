@@ -32,7 +32,7 @@ from purejaxdqn.runs.sweep_folder import CURVES, LANES, read_columns, read_sweep
 
 WHAT = "sweeps: lanes per second beside PureJaxRL, equality of lanes, several processes, kills, halving"
 SWEEP = [sys.executable, "-m", "purejaxdqn.sweep"]
-PEERS = Path(__file__).parent / "peers"
+PEERS = Path(__file__).parents[1] / "peers"
 PEER_SETTINGS = [
     *(
         "--env",

@@ -15,15 +15,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks import pages, performance, sweep_page
 from benchmarks.common import read_result as load
-from benchmarks.pages import source, tidy
+from benchmarks.pages import performance, sweep_page
+from benchmarks.pages import tables as pages
+from benchmarks.pages.tables import source, tidy
 from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.pictures.plots import save_png, step_label
 from purejaxdqn.recipes.recipes import default_recipe
 from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README, IMAGES = ROOT / "README.md", ROOT / "docs" / "images"
 ENVS = ("CartPole-v1", "MountainCar-v0", "Acrobot-v1", "Breakout-MinAtar")
 # Returns from which a seed counts in a family's table; with DeepSea's treasure a return is 0.99, without it at most 0.
