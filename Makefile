@@ -18,9 +18,11 @@ LOCK ?= yes
 ENV_NAME ?= CartPole-v1
 ARGS ?=
 PYTEST_ARGS ?= -n 2 -m "not learning"
-# The core: the mathematics, networks and replays alone, names become functions, rooms, pages. No loop, no command.
-CORE := tests/test_architecture.py tests/test_build.py tests/docs tests/learning tests/machine tests/networks \
-  tests/replay tests/statistics
+# The core: the mathematics, products of networks, the ring and its transitions, names that become functions, rooms,
+# pages. No loop and no command, which tests of shaping run.
+CORE := tests/test_architecture.py tests/test_build.py tests/docs tests/learning tests/machine tests/statistics \
+  tests/networks/test_products.py tests/replay/test_ring.py tests/replay/test_transitions.py \
+  --ignore=tests/learning/test_shaping.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
