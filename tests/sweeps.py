@@ -76,8 +76,7 @@ def write_sweep(folder, varied=None, seeds=4, points=40, halving=False, settings
     last, ended = np.asarray(columns.pop("last")), np.asarray(columns["env_steps"])
     others = {"last_mean_return": last, "best_mean_return": last + 1, "best_env_steps": ended, "diverged": 0 * ended}
     write_columns(folder / LANES, as_columns(columns | others, SWEEP_COLUMNS))
-    columns["last"] = last
-    write_jsons(folder, chosen, seeds, steps, columns, env, halving)
+    write_jsons(folder, chosen, seeds, steps, columns | {"last": last}, env, halving)
     return folder
 
 

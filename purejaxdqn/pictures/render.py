@@ -71,7 +71,7 @@ def annotate(
     if len(values):
         d.text(draw, (width - 16, 23), "Q-value of each action", d.MUTED, 12, "rm")
     present = values[np.isfinite(values)]
-    low, high = min(0.0, present.min(initial=0.0)), max(0.0, present.max(initial=0.0))
+    low, high = np.min(present, initial=0.0), np.max(present, initial=0.0)
     unit = (width - 178) / max(high - low, 1e-9)
     zero = 100 - unit * low
     for i, value in enumerate(values):

@@ -89,7 +89,7 @@ def scores_of(lanes: Mapping[str, np.ndarray], rank_by: str) -> np.ndarray:
     """
     found = lanes[SCORE_COLUMNS[rank_by]].astype(np.float64)
     known = found[np.isfinite(found)]
-    ended = np.where(lanes["diverged"], known.min() if len(known) else 0.0, found)
+    ended = np.where(lanes["diverged"], np.min(known) if len(known) else 0.0, found)
     return np.where(lanes["dropped_at"] >= 0, np.nan, ended)
 
 

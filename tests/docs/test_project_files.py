@@ -1,0 +1,85 @@
+"""Versions agree, commands and paths that the project's pages name exist, and the diffs they show are of real lines."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import purejaxdqn
+
+ROOT = Path(__file__).parents[2]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def read_yaml(path):
+    """A file of the project's, as plain data."""
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+def test_the_citation_has_what_its_format_requires_and_the_packages_version():
+    """Required by CFF 1.2: its version, a message, a title and authors; an author without a family name has a name."""
+    citation = read_yaml("CITATION.cff")
+    assert {"cff-version", "message", "title", "authors"} <= set(citation) and citation["cff-version"] == "1.2.0"
+    assert citation["authors"] == [{"name": "The purejaxdqn authors"}] and citation["type"] == "software"
+    assert citation["version"] == purejaxdqn.__version__
+    assert f"## [{purejaxdqn.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_make_target_that_is_named_exists():
+    targets = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z][a-z-]*)", CONTRIBUTING, flags=re.MULTILINE))
+    assert {"setup-dev", "test", "test-quick", "check-install", "bench-quick", "relock"} <= named <= targets
+
+
+def named_paths(page):
+    """Links, and words in backticks or code that begin with a folder or end like a file of the project."""
+    links = re.findall(r"\]\(([^)#]+)", page)
+    words = re.findall(r"(?:purejaxdqn|tests|docs|benchmarks|requirements)/[\w./-]*[\w/]|\w+\.(?:md|cff|toml)\b", page)
+    return {word for word in links + words if "NAME" not in word}
+
+
+@pytest.mark.parametrize(
+    ("page", "enough", "elsewhere"),
+    [("CONTRIBUTING.md", 15, set()), ("SECURITY.md", 2, {"purejaxdqn/programs", "purejaxdqn/xla"})],
+)
+def test_every_path_that_is_named_exists(page, enough, elsewhere):
+    paths = named_paths((ROOT / page).read_text(encoding="utf-8")) - elsewhere
+    assert len(paths) >= enough and {path for path in paths if not (ROOT / path).exists()} == set()
+
+
+def hunks():
+    """(file, the lines that a hunk leaves there) of every diff that the page shows."""
+    for block in re.findall(r"```diff\n(.*?)```", CONTRIBUTING, flags=re.DOTALL):
+        for change in re.split(r"^--- a/.*\n\+\+\+ b/", block, flags=re.MULTILINE)[1:]:
+            path, *parts = re.split(r"\n@@\n", change)
+            for part in parts:
+                yield path, "\n".join(line[1:] for line in part.rstrip("\n").splitlines())
+
+
+@pytest.mark.parametrize(("path", "lines"), [pytest.param(*hunk, id=f"{i}") for i, hunk in enumerate(hunks())])
+def test_the_diffs_are_of_what_is_there(path, lines):
+    assert lines.strip() and lines in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_there_is_a_diff_for_each_of_the_four():
+    files = {path for path, _ in hunks()}
+    parts = ("learning/heads.py", "networks/torsos.py", "envs/envpool.py", "recipes/recipes.py")
+    assert {f"purejaxdqn/{part}" for part in parts} <= files
+
+
+def test_the_workflow_makes_the_tests_on_every_supported_python():
+    (job,) = read_yaml(".github/workflows/test.yml")["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make test PYTHON=python${{ matrix.python }}"]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    supported = re.findall(r"Python :: (3\.\d+)", project)
+    assert job["strategy"]["matrix"]["python"] == supported
+
+
+def test_hooks_are_local_and_call_what_make_calls():
+    """Nothing is fetched at a commit, and lint and types have the lock's versions."""
+    (repository,) = read_yaml(".pre-commit-config.yaml")["repos"]
+    entries = {hook["entry"].removeprefix(".venv/bin/") for hook in repository["hooks"]}
+    assert repository["repo"] == "local" and entries == {"ruff check", "ruff format", "mypy"}
+    assert all(f"$(BIN)/{entry}" in MAKEFILE for entry in entries)
