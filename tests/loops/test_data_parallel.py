@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_lines import refused
+from programs import unoptimised
 from test_device_loop import assert_floats_close_and_others_equal, assert_same_bits, equations
 from test_host_loop import SPEC as SCRIPTED
 from test_host_loop import ScriptedPool, learning_view, make_config
@@ -39,13 +40,6 @@ from purejaxdqn.types import EpisodeLog, Hypers, Row, Transition, is_counter
 COLLECTIVES = {"psum", "pmax", "pmin", "axis_index"}
 BATCH, SHARDS, UPDATES = 12, 2, 2
 ENV = EnvSpec("Test-v0", 3, (5,), "float32", None, 100)
-
-
-def unoptimised(fn):
-    """`fn` jitted without optimisation, in a fraction of the time."""
-    return jax.jit(
-        fn, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    )
 
 
 def close(a, b, rtol=2e-5, atol=2e-6):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import unoptimised
 
 from purejaxdqn.config import Config
 from purejaxdqn.loops.device import make_agent, make_train
@@ -540,7 +541,7 @@ def test_train_under_jit_and_over_a_grid(short, init, iterate, count_compilation
     rates = jnp.array([1e-4, 1e-2])
     keys = jnp.stack([KEY, jax.random.key(1, impl="threefry2x32")])
 
-    @jax.jit
+    @unoptimised
     def grid(keys, rates):
         over_rates = jax.vmap(lambda key, rate: train(key, Hypers(learning_rate=rate))[0].learner, in_axes=(None, 0))
         return jax.vmap(over_rates, in_axes=(0, None))(keys, rates).params
