@@ -227,6 +227,7 @@ def finished(two_devices):
     return two_devices.get(state), chunks, evaluation
 
 
+@pytest.mark.slow
 def test_shards_do_not_care_where_they_lie(config, two_devices, finished):
     """Four shards on two devices and on one: floats within tolerance after 30 updates, all else equal."""
     lanes = open_lanes(config, 1)
@@ -424,6 +425,7 @@ def open_host_lanes(config, num_devices, num_groups=1):
     return make_host_lanes(config, parts, (0,), 5, True, num_devices), pools
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "num_groups"),
     [
@@ -462,6 +464,7 @@ def test_host_shards_do_not_care_where_they_lie(changes, num_groups):
         assert np.mean(filled[0] != filled[1]) > 0.2
 
 
+@pytest.mark.slow
 def test_host_runs_go_on_elsewhere(count_compilations):
     """What two devices saved goes on on one, with other games; new hypers compile nothing."""
     config = make_config(num_envs=4, data_parallel=2)
@@ -487,6 +490,7 @@ SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-co
 PQN = ["--data-parallel", "2", "--algo", "pqn"]
 
 
+@pytest.mark.slow
 def test_a_run_in_shards_goes_on_and_is_evaluated(tmp_path, capsys):
     """By the command line: trained, resumed with the devices that there are, evaluated, and all of it written down."""
     folder = tmp_path / "run"

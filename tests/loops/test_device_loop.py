@@ -434,6 +434,7 @@ def solo_runs(agent):
     return [run_lanes(lanes, [seed], [h]) for seed, h in zip(SEEDS, LANE_HYPERS, strict=True)]
 
 
+@pytest.mark.slow
 def test_mapped_lanes_equal_solo_runs_bit_for_bit(agent, solo_runs):
     """Three lanes over two devices, one after another on each (and one of padding): state, metrics and evaluation."""
     plan = make_plan(agent, 3)
@@ -446,6 +447,7 @@ def test_mapped_lanes_equal_solo_runs_bit_for_bit(agent, solo_runs):
     assert not np.any(kernels[0] == kernels[1]) and not np.any(kernels[1] == kernels[2])
 
 
+@pytest.mark.slow
 def test_vmapped_lanes_equal_solo_runs(agent, solo_runs):
     """Blocks of two, one place of padding: floats within tolerance after a few updates, all else equal."""
     plan = make_plan(agent, 3, block=2)
@@ -489,6 +491,7 @@ def test_lanes_compile_once(agent, count_compilations):
     assert count_compilations() == compiled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_params", [False, True])
 def test_lanes_compiled_ahead_compile_nothing_on_use(agent, count_compilations, with_params):
     """Three programs at once, the very ones that are called: JAX must find them, or each would be compiled twice."""
@@ -525,6 +528,7 @@ def short(tiny_config):
     return tiny_config.replace(total_steps=76)
 
 
+@pytest.mark.slow
 def test_train_under_jit_and_over_a_grid(short, init, iterate, count_compilations):
     """The whole run as one function: alone it is `init` and `iterate`, and one compilation serves a grid of lanes."""
     assert short.num_iterations == 9
