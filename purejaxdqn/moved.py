@@ -56,7 +56,8 @@ class OldPaths:
         """Raises ModuleNotFoundError with the new path of a module that has moved; knows of no other."""
         package, _, old = name.partition(".")
         if package == "purejaxdqn" and old in MOVED:
-            raise ModuleNotFoundError(sentence(old), name=name)
+            # Without its `name`: `from package import old` would swallow an error that has that.
+            raise ModuleNotFoundError(sentence(old))
 
 
 def moved_names(home: str) -> Callable[[str], Any]:

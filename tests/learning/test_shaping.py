@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import unoptimised
 
 from purejaxdqn import build
 from purejaxdqn.build import register
@@ -93,16 +94,22 @@ def filled(key=0, **settings):
     values = {"num_envs": 4, "learning_starts": 400, "buffer_size": 400, "batch_size": 64, "n_step": 1, "hidden": (4,)}
     config = Config(**values | {"env_params": (("max_steps_in_episode", 15),), "total_steps": 1_000} | settings)
     agent = make_agent(config)
-    return agent, jax.jit(agent.init)(jax.random.key(key), Hypers())
+    return agent, unoptimised(agent.init)(jax.random.key(key), Hypers())
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Of the default settings."""
+    return filled()
 
 
 def sampled(agent, state):
     return agent.parts.replay.sample(state.memory, jax.random.key(5), Hypers().as_arrays())[0]
 
 
-def test_an_unmasked_target_really_is_unmasked():
+def test_an_unmasked_target_really_is_unmasked(plain):
     """No discount is zero, and beyond a fall lies the pole's last observation, not that of a reset."""
-    masked, unmasked = (sampled(*filled(mask_terminals=mask)) for mask in (True, False))
+    masked, unmasked = sampled(*plain), sampled(*filled(mask_terminals=False))
     falls = np.asarray(masked.discount_t) == 0.0
     assert 0 < falls.sum() < len(falls)
     np.testing.assert_allclose(unmasked.discount_t, 0.99, rtol=1e-6)
@@ -113,17 +120,27 @@ def test_an_unmasked_target_really_is_unmasked():
     assert ((tilt[:, 2] > THETA_MAX) | (tilt[:, 0] > X_MAX)).all()
 
 
-def test_a_truncation_taken_for_an_end_has_no_value_beyond():
-    right, wrong = (sampled(*filled(bootstrap_truncation=keep)) for keep in (True, False))
+def test_a_truncation_taken_for_an_end_has_no_value_beyond(plain):
+    right, wrong = sampled(*plain), sampled(*filled(bootstrap_truncation=False))
     ends = np.asarray(wrong.discount_t) == 0.0
     assert (ends & (np.asarray(right.discount_t) > 0.0)).any()
     assert ends[np.asarray(right.discount_t) == 0.0].all()
 
 
-def test_returns_are_of_the_environments_own_rewards():
+def logged(log_episodes):
+    """Metrics of 40 iterations whose learner is told other rewards than the environment's."""
+    agent, state = filled(last_step_reward=-5.0, reward_scale=2.0, log_episodes=log_episodes)
+    return unoptimised(agent.iterate)(state, Hypers(), 40)[1]
+
+
+@pytest.fixture(scope="module")
+def metrics():
+    """Of a log with room for every episode."""
+    return logged(50)
+
+
+def test_returns_are_of_the_environments_own_rewards(metrics):
     """The log has both: what the environment gave, and what the learner was told."""
-    agent, state = filled(last_step_reward=-5.0, reward_scale=2.0, log_episodes=50)
-    _, metrics = jax.jit(agent.iterate)(state, Hypers(), 40)
     count = int(metrics.episodes)
     assert 5 < count < 50
     log = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], metrics.log)
@@ -135,13 +152,10 @@ def test_returns_are_of_the_environments_own_rewards():
     assert (np.diff(log.vector_steps) >= 0).all() and log.vector_steps[0] > 100
 
 
-def test_the_log_keeps_the_first_and_drops_the_rest():
-    agent, state = filled(log_episodes=3)
-    _, metrics = jax.jit(agent.iterate)(state, Hypers(), 40)
-    whole_agent, whole_state = filled(log_episodes=50)
-    _, whole = jax.jit(whole_agent.iterate)(whole_state, Hypers(), 40)
-    assert int(metrics.episodes) == int(whole.episodes) > 3
-    np.testing.assert_array_equal(metrics.log.episode_length, whole.log.episode_length[:3])
+def test_the_log_keeps_the_first_and_drops_the_rest(metrics):
+    short = logged(3)
+    assert int(short.episodes) == int(metrics.episodes) > 3
+    np.testing.assert_array_equal(short.log.episode_length, metrics.log.episode_length[:3])
 
 
 def test_the_rollout_learner_is_told_the_same():
@@ -159,7 +173,7 @@ def test_the_rollout_learner_is_told_the_same():
     )
     agent = make_agent(config)
     h = Hypers(gamma=0.0, trace_lambda=0.0, learning_rate=0.01, epsilon_final=1.0)
-    state, metrics = jax.jit(agent.iterate)(jax.jit(agent.init)(jax.random.key(0), h), h, 150)
+    state, metrics = unoptimised(agent.iterate)(unoptimised(agent.init)(jax.random.key(0), h), h, 150)
     q = agent.parts.head.q_values(
         agent.parts.network.apply(state.learner.params, agent.parts.env.observe(state.env), jax.random.key(1), "greedy")
     )
@@ -174,7 +188,7 @@ def test_prefill_by_policy_acts_with_the_fresh_network():
     for prefill, greedy in (("policy", True), ("random", False)):
         config = Config(prefill=prefill, n_step=1, batch_size=8, total_steps=1_000, hidden=(8,), **settings)
         agent = make_agent(config)
-        state = jax.jit(agent.init)(jax.random.key(3), h)
+        state = unoptimised(agent.init)(jax.random.key(3), h)
         stored = state.memory.ring.rows
         q = agent.parts.head.q_values(
             agent.parts.network.apply(state.learner.params, stored.obs[:50, 0], jax.random.key(0), "greedy")

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_lines import refused
+from programs import unoptimised
 from test_device_loop import assert_floats_close_and_others_equal, assert_same_bits, equations
 from test_host_loop import SPEC as SCRIPTED
 from test_host_loop import ScriptedPool, learning_view, make_config
@@ -39,13 +40,6 @@ from purejaxdqn.types import EpisodeLog, Hypers, Row, Transition, is_counter
 COLLECTIVES = {"psum", "pmax", "pmin", "axis_index"}
 BATCH, SHARDS, UPDATES = 12, 2, 2
 ENV = EnvSpec("Test-v0", 3, (5,), "float32", None, 100)
-
-
-def unoptimised(fn):
-    """`fn` jitted without optimisation, in a fraction of the time."""
-    return jax.jit(
-        fn, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    )
 
 
 def close(a, b, rtol=2e-5, atol=2e-6):
@@ -233,6 +227,7 @@ def finished(two_devices):
     return two_devices.get(state), chunks, evaluation
 
 
+@pytest.mark.slow
 def test_shards_do_not_care_where_they_lie(config, two_devices, finished):
     """Four shards on two devices and on one: floats within tolerance after 30 updates, all else equal."""
     lanes = open_lanes(config, 1)
@@ -430,6 +425,7 @@ def open_host_lanes(config, num_devices, num_groups=1):
     return make_host_lanes(config, parts, (0,), 5, True, num_devices), pools
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "num_groups"),
     [
@@ -468,6 +464,7 @@ def test_host_shards_do_not_care_where_they_lie(changes, num_groups):
         assert np.mean(filled[0] != filled[1]) > 0.2
 
 
+@pytest.mark.slow
 def test_host_runs_go_on_elsewhere(count_compilations):
     """What two devices saved goes on on one, with other games; new hypers compile nothing."""
     config = make_config(num_envs=4, data_parallel=2)
@@ -493,6 +490,7 @@ SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-co
 PQN = ["--data-parallel", "2", "--algo", "pqn"]
 
 
+@pytest.mark.slow
 def test_a_run_in_shards_goes_on_and_is_evaluated(tmp_path, capsys):
     """By the command line: trained, resumed with the devices that there are, evaluated, and all of it written down."""
     folder = tmp_path / "run"

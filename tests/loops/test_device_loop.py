@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import unoptimised
 
 from purejaxdqn.config import Config
 from purejaxdqn.loops.device import make_agent, make_train
@@ -433,6 +434,7 @@ def solo_runs(agent):
     return [run_lanes(lanes, [seed], [h]) for seed, h in zip(SEEDS, LANE_HYPERS, strict=True)]
 
 
+@pytest.mark.slow
 def test_mapped_lanes_equal_solo_runs_bit_for_bit(agent, solo_runs):
     """Three lanes over two devices, one after another on each (and one of padding): state, metrics and evaluation."""
     plan = make_plan(agent, 3)
@@ -445,6 +447,7 @@ def test_mapped_lanes_equal_solo_runs_bit_for_bit(agent, solo_runs):
     assert not np.any(kernels[0] == kernels[1]) and not np.any(kernels[1] == kernels[2])
 
 
+@pytest.mark.slow
 def test_vmapped_lanes_equal_solo_runs(agent, solo_runs):
     """Blocks of two, one place of padding: floats within tolerance after a few updates, all else equal."""
     plan = make_plan(agent, 3, block=2)
@@ -488,6 +491,7 @@ def test_lanes_compile_once(agent, count_compilations):
     assert count_compilations() == compiled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_params", [False, True])
 def test_lanes_compiled_ahead_compile_nothing_on_use(agent, count_compilations, with_params):
     """Three programs at once, the very ones that are called: JAX must find them, or each would be compiled twice."""
@@ -524,6 +528,7 @@ def short(tiny_config):
     return tiny_config.replace(total_steps=76)
 
 
+@pytest.mark.slow
 def test_train_under_jit_and_over_a_grid(short, init, iterate, count_compilations):
     """The whole run as one function: alone it is `init` and `iterate`, and one compilation serves a grid of lanes."""
     assert short.num_iterations == 9
@@ -540,7 +545,7 @@ def test_train_under_jit_and_over_a_grid(short, init, iterate, count_compilation
     rates = jnp.array([1e-4, 1e-2])
     keys = jnp.stack([KEY, jax.random.key(1, impl="threefry2x32")])
 
-    @jax.jit
+    @unoptimised
     def grid(keys, rates):
         over_rates = jax.vmap(lambda key, rate: train(key, Hypers(learning_rate=rate))[0].learner, in_axes=(None, 0))
         return jax.vmap(over_rates, in_axes=(0, None))(keys, rates).params
