@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.types import Hypers
 
 
@@ -32,10 +33,13 @@ def greedy(double: bool) -> Backup:
 
     def policy(q_t: Array, h: Hypers) -> tuple[Array, None]:
         del h
+        assert_array("q_t", q_t, (None,), float)
         return jax.nn.one_hot(jnp.argmax(q_t), q_t.shape[0], dtype=q_t.dtype), None
 
     def bonus(q_tm1: Array, a_tm1: Array, h: Hypers) -> Array:
-        del a_tm1, h
+        del h
+        assert_array("q_tm1", q_tm1, (None,), float)
+        assert_array("a_tm1", a_tm1, (), int)
         return jnp.zeros((), q_tm1.dtype)
 
     return Backup(policy=policy, bonus=bonus, selects_online=double, needs_bonus=False)
@@ -54,9 +58,12 @@ def munchausen() -> Backup:
         return advantage - h.munchausen_temperature * jax.nn.logsumexp(advantage / h.munchausen_temperature)
 
     def policy(q_t: Array, h: Hypers) -> tuple[Array, Array]:
+        assert_array("q_t", q_t, (None,), float)
         return jax.nn.softmax((q_t - jnp.max(q_t)) / h.munchausen_temperature), scaled_log_policy(q_t, h)
 
     def bonus(q_tm1: Array, a_tm1: Array, h: Hypers) -> Array:
+        assert_array("q_tm1", q_tm1, (None,), float)
+        assert_array("a_tm1", a_tm1, (), int)
         return h.munchausen_alpha * jnp.clip(scaled_log_policy(q_tm1, h)[a_tm1], h.munchausen_clip, 0.0)
 
     return Backup(policy=policy, bonus=bonus, selects_online=False, needs_bonus=True)

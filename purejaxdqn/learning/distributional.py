@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.learning.losses import huber
+from purejaxdqn.machine.shapes import assert_array, assert_arrays
 
 
 def categorical_l2_projection(atoms: Array, probs: Array, support: Array) -> Array:
@@ -22,6 +23,8 @@ def categorical_l2_projection(atoms: Array, probs: Array, support: Array) -> Arr
     Returns:
       Probabilities of the support [N]; they sum to what `probs` sums to.
     """
+    assert_arrays((None,), float, atoms=atoms, support=support)
+    assert_array("probs", probs, atoms.shape, float)
     per_gap = 1.0 / (support[1:] - support[:-1])
     level = jnp.zeros(1, support.dtype)
     rising, falling = jnp.concatenate([level, per_gap]), jnp.concatenate([per_gap, level])
@@ -48,6 +51,10 @@ def quantile_huber(x: Array, fraction: Array, y: Array, weight: Array, kappa: fl
     Returns:
       The loss [], in units of return.
     """
+    assert_arrays((None,), float, x=x, y=y)
+    assert_array("fraction", fraction, x.shape, float)
+    assert_array("weight", weight, y.shape, float)
+    assert_array("kappa", kappa, ())
     error = y[None, :] - x[:, None]
     tilt = jnp.abs(jax.lax.stop_gradient(fraction)[:, None] - (error < 0.0))
     return jnp.sum(jax.lax.stop_gradient(weight)[None, :] * tilt * huber(error, kappa) / kappa)
@@ -67,5 +74,7 @@ def fraction_loss(boundary: Array, x_boundary: Array, x_mid: Array) -> Array:
     Returns:
       The surrogate [].
     """
+    assert_array("x_mid", x_mid, (None,), float)
+    assert_arrays((x_mid.shape[0] - 1,), float, boundary=boundary, x_boundary=x_boundary)
     slope = 2.0 * x_boundary - x_mid[1:] - x_mid[:-1]
     return jnp.sum(boundary * jax.lax.stop_gradient(slope))

@@ -7,6 +7,7 @@ from jax import Array
 from purejaxdqn.config import Config
 from purejaxdqn.learning.schedules import BY_STEP, SCHEDULES
 from purejaxdqn.machine.random_bits import index_from_bits, uniform_from_bits
+from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.types import Hypers
 
 
@@ -21,6 +22,9 @@ def epsilon_greedy(key: Array, q_values: Array, epsilon: float | Array) -> Array
     Returns:
       int32 [E] (or []). Ties of the greedy choice go to the lowest index.
     """
+    num_envs = q_values.shape[:-1]
+    assert_array("q_values", q_values, (*num_envs[:1], None), float)
+    assert_array("epsilon", epsilon, num_envs if jnp.ndim(epsilon) else ())
     coin, action = jax.random.bits(key, (2, *q_values.shape[:-1]), jnp.uint32)
     explore = uniform_from_bits(coin) < epsilon
     return jnp.where(
@@ -36,6 +40,7 @@ def epsilon_at(config: Config, h: Hypers, env_steps: Array) -> Array:
       h: start, end, and the share of the run over which ε decays, or its decay in a step.
       env_steps: environment steps taken, prefill included, [].
     """
+    assert_array("env_steps", env_steps, ())
     name = config.epsilon_schedule
     pace = h.epsilon_decay if name in BY_STEP else h.epsilon_fraction * config.total_steps
     return SCHEDULES[name](env_steps, h.epsilon_start, h.epsilon_final, pace)

@@ -12,6 +12,7 @@ from jax import Array
 from purejaxdqn.config import require
 from purejaxdqn.learning.distributional import categorical_l2_projection, fraction_loss, quantile_huber
 from purejaxdqn.learning.losses import huber, squared_error
+from purejaxdqn.machine.shapes import assert_array, assert_arrays
 from purejaxdqn.types import Dist, Hypers, Outputs
 
 
@@ -37,6 +38,24 @@ class Head(NamedTuple):
     outputs: Outputs
 
 
+def assert_target_arguments(dist_t: Dist, policy: Array, penalty: Array | None, r_t: Array, discount_t: Array) -> None:
+    """Asserts the shapes and types that `Head.target` names."""
+    assert_array("dist_t.x", dist_t.x, (None, None), float)
+    num_actions, num_atoms = dist_t.x.shape
+    assert_array("dist_t.support", dist_t.support, (num_atoms,), float)
+    assert_array("policy", policy, (num_actions,), float)
+    if penalty is not None:
+        assert_array("penalty", penalty, (num_actions,), float)
+    assert_arrays((), r_t=r_t, discount_t=discount_t)
+
+
+def assert_loss_arguments(dist_tm1: Dist, a_tm1: Array) -> None:
+    """Asserts the shapes and types that `Head.loss` names; those of the target differ from head to head."""
+    assert_array("dist_tm1.x", dist_tm1.x, (None, None), float)
+    assert_array("dist_tm1.support", dist_tm1.support, dist_tm1.x.shape[1:], float)
+    assert_array("a_tm1", a_tm1, (), int)
+
+
 def value_of(q: Array, action: Array) -> Array:
     """Q(s, a) [] from the values of all actions [A], by a mask: an index costs a gather, and its gradient a scatter."""
     return jnp.sum(jnp.where(jnp.arange(q.shape[0]) == action, q, 0.0))
@@ -59,13 +78,17 @@ def scalar(loss_name: str) -> Head:
     """
 
     def q_values(dist: Dist) -> Array:
+        assert_array("dist.x", dist.x, (..., None, None), float)
         return dist.x[..., 0]
 
     def target(dist_t: Dist, policy: Array, penalty: Array | None, r_t: Array, discount_t: Array) -> Array:
+        assert_target_arguments(dist_t, policy, penalty, r_t, discount_t)
         values = q_values(dist_t) if penalty is None else q_values(dist_t) - penalty
         return r_t + discount_t * jnp.sum(policy * values)
 
     def loss(dist_tm1: Dist, a_tm1: Array, y: Array, h: Hypers) -> LossParts:
+        assert_loss_arguments(dist_tm1, a_tm1)
+        assert_array("y", y, (), float)
         error = y - value_of(q_values(dist_tm1), a_tm1)
         return LossParts(scalar_loss(error, h, loss_name), jnp.abs(error), jnp.abs(error))
 
@@ -91,9 +114,11 @@ def categorical(support: Sequence[float]) -> Head:
     require(usable, "support", support, "use at least 2 finite returns, each above the one before")
 
     def q_values(dist: Dist) -> Array:
+        assert_array("dist.x", dist.x, (..., None, None), float)
         return jnp.sum(jax.nn.softmax(dist.x) * dist.support[..., None, :], axis=-1)
 
     def target(dist_t: Dist, policy: Array, penalty: Array | None, r_t: Array, discount_t: Array) -> Array:
+        assert_target_arguments(dist_t, policy, penalty, r_t, discount_t)
         probs = policy[:, None] * jax.nn.softmax(dist_t.x)
         if penalty is None:
             # All actions share their atoms, so the mixture comes first, and N atoms are left to project.
@@ -105,6 +130,8 @@ def categorical(support: Sequence[float]) -> Head:
 
     def loss(dist_tm1: Dist, a_tm1: Array, y: Array, h: Hypers) -> LossParts:
         del h
+        assert_loss_arguments(dist_tm1, a_tm1)
+        assert_array("y", y, dist_tm1.support.shape, float)
         log_p = jax.nn.log_softmax(dist_tm1.x[a_tm1])
         cross_entropy = -jnp.sum(y * log_p)
         error = jnp.sum(y * dist_tm1.support) - value_of(q_values(dist_tm1), a_tm1)
@@ -136,13 +163,16 @@ def quantile_head(outputs: Outputs) -> Head:
     """
 
     def q_values(dist: Dist) -> Array:
+        assert_array("dist.x", dist.x, (..., None, None), float)
         return jnp.sum(dist.weight[..., None, :] * dist.x, axis=-1)
 
     def target(dist_t: Dist, policy: Array, penalty: Array | None, r_t: Array, discount_t: Array) -> QuantileTarget:
+        assert_target_arguments(dist_t, policy, penalty, r_t, discount_t)
         values = dist_t.x if penalty is None else dist_t.x - penalty[:, None]
         return QuantileTarget(r_t + discount_t * jnp.sum(policy[:, None] * values, axis=0), dist_t.weight)
 
     def loss(dist_tm1: Dist, a_tm1: Array, y: QuantileTarget, h: Hypers) -> LossParts:
+        assert_loss_arguments(dist_tm1, a_tm1)
         values, weight = y
         cost = quantile_huber(dist_tm1.x[a_tm1], dist_tm1.support, values, weight, h.huber_delta)
         error = jnp.abs(jnp.sum(weight * values) - value_of(q_values(dist_tm1), a_tm1))

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jax import Array
 
+from purejaxdqn.machine.shapes import assert_array, assert_arrays
+
 
 def td_target(r_t: Array, discount_t: Array, q_t: Array) -> Array:
     """One-step (or folded n-step) target of Q-learning, r + γ max_a Q(s', a) (Mnih et al. 2015, algorithm 1).
@@ -15,6 +17,8 @@ def td_target(r_t: Array, discount_t: Array, q_t: Array) -> Array:
     Returns:
       The target []. No gradient is stopped here: the caller decides what is constant.
     """
+    assert_arrays((), r_t=r_t, discount_t=discount_t)
+    assert_array("q_t", q_t, (None,), float)
     return r_t + discount_t * jnp.max(q_t)
 
 
@@ -30,6 +34,9 @@ def double_td_target(r_t: Array, discount_t: Array, q_t_value: Array, q_t_select
     Returns:
       The target [].
     """
+    assert_arrays((), r_t=r_t, discount_t=discount_t)
+    assert_array("q_t_value", q_t_value, (None,), float)
+    assert_array("q_t_selector", q_t_selector, q_t_value.shape, float)
     return r_t + discount_t * q_t_value[jnp.argmax(q_t_selector)]
 
 
@@ -44,6 +51,9 @@ def td_error(q_tm1: Array, a_tm1: Array, target: Array) -> Array:
     Returns:
       The TD error [], in units of return.
     """
+    assert_array("q_tm1", q_tm1, (None,), float)
+    assert_array("a_tm1", a_tm1, (), int)
+    assert_array("target", target, ())
     return target - q_tm1[a_tm1]
 
 

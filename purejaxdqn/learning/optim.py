@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from purejaxdqn.config import Config
 from purejaxdqn.learning.schedules import linear_schedule
+from purejaxdqn.machine.shapes import assert_array, assert_arrays, assert_same_trees
 from purejaxdqn.types import PROPOSAL, Hypers
 
 Params = TypeVar("Params")
@@ -27,6 +28,7 @@ def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientT
       h: learning rates, Adam's ε, largest gradient norm.
       updates: gradient updates already made, int [].
     """
+    assert_array("updates", updates, (), int)
     scale_by = {
         "adam": lambda: optax.scale_by_adam(eps=h.adam_epsilon),
         # Rectified Adam (Liu et al. 2020), which PQN's authors use.
@@ -83,6 +85,8 @@ def soft_update(params: Params, target_params: Params, tau: float | Array) -> Pa
       target_params: target parameters, of the same structure.
       tau: [] in [0, 1].
     """
+    assert_same_trees(params=params, target_params=target_params)
+    assert_array("tau", tau, ())
     return jax.tree.map(lambda online, target: tau * online + (1.0 - tau) * target, params, target_params)
 
 
@@ -109,4 +113,6 @@ def periodic_update(
       period: gradient updates between two target updates, [].
       tau: [] in [0, 1].
     """
+    assert_arrays((), int, updates=updates, period=period)
+    assert_array("tau", tau, ())
     return soft_update(params, target_params, jnp.where(updates % period == 0, tau, 0.0))

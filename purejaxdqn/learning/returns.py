@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from purejaxdqn.machine.shapes import assert_array, assert_arrays
+
 
 def n_step_fold(reward: Array, terminated: Array, truncated: Array, gamma: float | Array) -> tuple[Array, Array, Array]:
     """Folds a window of n consecutive steps of one environment into one step (Sutton 1988; Watkins 1989 for Q).
@@ -20,6 +22,9 @@ def n_step_fold(reward: Array, terminated: Array, truncated: Array, gamma: float
       The discounted sum of the m rewards folded []; the discount of the value to bootstrap from [], γ^m, or zero where
       step m terminated; and m - 1 [], the offset of the last step folded.
     """
+    assert_array("reward", reward, (None,), float)
+    assert_arrays(reward.shape, bool, terminated=terminated, truncated=truncated)
+    assert_array("gamma", gamma, ())
     done = jnp.logical_or(terminated, truncated)
     ended_before = jnp.cumsum(done) - done > 0
     in_fold = jnp.logical_not(ended_before)
@@ -58,6 +63,10 @@ def lambda_returns(
     Returns:
       The λ-returns [T]. No gradient is stopped here.
     """
+    assert_array("reward", reward, (None,), float)
+    assert_arrays(reward.shape, bool, terminated=terminated, truncated=truncated, valid=valid)
+    assert_array("value_t", value_t, reward.shape, float)
+    assert_arrays((), gamma=gamma, trace_lambda=trace_lambda)
     next_valid = jnp.concatenate([valid[1:], jnp.zeros(1, bool)])
     goes_on = jnp.logical_and(next_valid, jnp.logical_not(jnp.logical_or(terminated, truncated)))
 

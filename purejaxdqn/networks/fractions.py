@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config
+from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks.layers import INITIALIZERS, FeatureMajorDense
 from purejaxdqn.types import PROPOSAL, Role
@@ -24,6 +25,7 @@ def cosines(tau: Array, num_cosines: int) -> Array:
     Returns:
       float32 [n, B, N].
     """
+    assert_array("tau", tau, (None, None), float)
     half_turns = jnp.arange(num_cosines, dtype=jnp.float32).reshape(-1, 1, 1) * tau[None]
     return cosine_of_turns(0.5 * half_turns)
 
@@ -52,6 +54,8 @@ class FractionEmbedding(nn.Module):
     @nn.compact
     def __call__(self, psi: Array, tau: Array) -> Array:
         """Features [F, B, N] from those of the torso, psi [F, B], and fractions tau [B, N]."""
+        assert_array("psi", psi, (None, None), float)
+        assert_array("tau", tau, (psi.shape[1], None), float)
         dense = FeatureMajorDense(psi.shape[0], INITIALIZERS[self.config.initializer](), name="Dense_0")
         return psi[:, :, None] * nn.relu(dense(cosines(tau, self.config.num_cosines)))
 
@@ -100,6 +104,7 @@ class Partition(NamedTuple):
 
 def partition(logits: Array) -> Partition:
     """Parts whose widths are the softmax of logits [B, N] (Yang et al. 2019, section 3.1)."""
+    assert_array("logits", logits, (None, None), float)
     log_width = jax.nn.log_softmax(logits, axis=-1)
     width = jnp.exp(log_width)
     boundary = jnp.cumsum(width, axis=-1)[:, :-1]

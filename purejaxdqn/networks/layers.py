@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config
+from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.machine.threefry import in_a_loop
 from purejaxdqn.networks.products import multiply_columns, multiply_rows
@@ -79,6 +80,7 @@ def make_norm(config: Config, axis: int) -> Callable[[Array], Array]:
 def affine(kernel: Array, bias: Array, x: Array) -> Array:
     """kernelᵀx + bias on features [F, B] or [F, B, N]."""
     # One matrix of columns: of a product with three axes the gradient took two and a half times as long on a CPU.
+    assert_array("x", x, (kernel.shape[0], None, ...), float)
     columns = x.reshape(x.shape[0], -1)
     y = multiply_columns(kernel, columns)
     return (y + bias[:, None]).reshape(kernel.shape[1], *x.shape[1:])
@@ -196,6 +198,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B, H', W', width] from x [B, H, W, C], with H' = ⌊(H - k) / s⌋ + 1; k must not exceed H or W."""
+        assert_array("x", x, (None, None, None, None), float)
         size, stride, channels = self.kernel_size, self.stride, x.shape[-1]
         assert size % stride == 0, f"a kernel of {size} is no multiple of its stride, {stride}"
         kernel = self.param("kernel", INITIALIZERS[self.initializer](), (size, size, channels, self.width))
@@ -214,6 +217,7 @@ def patches_of(x: Array, size: int, stride: int) -> Array:
       size: of the square kernel, a multiple of the stride.
       stride: places between two neighbours, in rows and in columns.
     """
+    assert_array("x", x, (None, None, None, None))
     rows, columns = ((length - size) // stride + 1 for length in x.shape[1:3])
     blocks = size // stride
     x = x[:, : (rows - 1 + blocks) * stride, : (columns - 1 + blocks) * stride]

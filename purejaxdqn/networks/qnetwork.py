@@ -10,6 +10,7 @@ from jax import Array
 from jax.lax import stop_gradient
 
 from purejaxdqn.config import Config, EnvSpec
+from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.networks.fractions import FractionEmbedding, draw_fractions, make_proposal_layer, partition
 from purejaxdqn.networks.layers import STATISTICS, Hidden, make_dense
 from purejaxdqn.networks.torsos import MakeTorso, find_torso, to_features
@@ -48,6 +49,8 @@ def duel(value: Array, advantage: Array) -> Array:
       value: [num_atoms, ...].
       advantage: [A, num_atoms, ...].
     """
+    assert_array("advantage", advantage, (None, None, ...), float)
+    assert_array("value", value, advantage.shape[1:], float)
     return value[None] + advantage - jnp.mean(advantage, axis=0, keepdims=True)
 
 
@@ -62,6 +65,7 @@ class QNetwork(nn.Module):
     @nn.compact
     def __call__(self, obs: Array, key: Array | None, role: Role) -> Dist:
         config, num_actions, num_atoms = self.config, self.spec.num_actions, self.outputs.num_atoms
+        assert_array("obs", obs, (None, *self.spec.obs_shape))
         x = to_features(obs, self.spec.num_obs_values)
         if self.make_torso is not None:
             x = self.make_torso(config)(x)

@@ -13,7 +13,8 @@ from jax import Array
 
 from purejaxdqn.config import EnvSpec
 from purejaxdqn.learning.returns import n_step_fold
-from purejaxdqn.replay.interface import Store
+from purejaxdqn.machine.shapes import assert_array
+from purejaxdqn.replay.interface import Store, assert_rows
 from purejaxdqn.replay.ring import Ring, add_rows, init_ring
 from purejaxdqn.types import Row, Transition
 
@@ -53,6 +54,8 @@ def read_stacks(spec: EnvSpec, ring: Ring, times: Array, writers: Array) -> Arra
       times: int32 [B], each with frame_stack - 1 time steps before it in the ring, save where its episode began later.
       writers: int32 [B].
     """
+    assert_array("times", times, (None,), int)
+    assert_array("writers", writers, times.shape, int)
     offsets = jnp.arange(spec.frame_stack)[None] - (spec.frame_stack - 1)
     window = times[:, None] + offsets
     # A row begins an episode where the one before it is no transition. Positions before the first row ever lie at the
@@ -86,6 +89,9 @@ def read_transitions(
     Returns:
       The transitions [B], and weights float32 [B]: 0 where the first row is no transition, else 1.
     """
+    assert_array("times", times, (None,), int)
+    assert_array("writers", writers, times.shape, int)
+    assert_array("gamma", gamma, ())
     rows: FrameRow = ring.rows
 
     def window(stored: Array, first: int) -> Array:
@@ -134,6 +140,7 @@ def frame_store(capacity: int, num_envs: int, n_step: int, spec: EnvSpec) -> Sto
         return FrameStore(ring=init_ring(one, capacity, num_envs))
 
     def add(store: FrameStore, rows: Row) -> FrameStore:
+        assert_rows(rows)
         return FrameStore(ring=add_rows(store.ring, to_stored(rows)))
 
     def read(store: FrameStore, times: Array, writers: Array, gamma: float | Array) -> tuple[Transition, Array]:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from jax import Array
 
+from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.types import Hypers, Row, Transition
 
 
@@ -39,3 +40,13 @@ class Store(NamedTuple):
     """(store, rows [T, E]) -> store."""
     read: Callable[[Any, Array, Array, float | Array], tuple[Transition, Array]]
     """(store, times [B], writers [B], γ) -> transitions [B], weights [B], 0 for a row that is no transition."""
+
+
+def assert_rows(rows: Row) -> None:
+    """Asserts that rows are [T, E, ...] of the types that `Row` names; the ring asserts their other axes."""
+    assert_array("rows.action", rows.action, (None, None), int)
+    assert_array("rows.reward", rows.reward, rows.action.shape, float)
+    for name in ("terminated", "truncated", "valid"):
+        assert_array(f"rows.{name}", getattr(rows, name), rows.action.shape, bool)
+    for name in ("obs", "final_obs"):
+        assert_array(f"rows.{name}", getattr(rows, name), (*rows.action.shape, ...))

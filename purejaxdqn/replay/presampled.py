@@ -6,6 +6,7 @@ import jax
 from flax import struct
 from jax import Array
 
+from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.replay.interface import Replay
 from purejaxdqn.types import Hypers, Transition
 
@@ -34,6 +35,7 @@ def drawn_replay() -> Replay:
 
     def update(memory: DrawnMemory, index: Any, priority: Array, h: Hypers) -> DrawnMemory:
         del index, h
+        assert_array("priority", priority, memory.priority.shape[1:], float)
         noted = memory.priority.at[memory.cursor].set(priority)
         return memory.replace(priority=noted, cursor=memory.cursor + 1)  # type: ignore[attr-defined]
 

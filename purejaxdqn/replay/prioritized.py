@@ -9,6 +9,7 @@ from flax import struct
 from jax import Array
 
 from purejaxdqn.machine.random_bits import uniform_from_bits
+from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.machine.shards import WHOLE, Shards
 from purejaxdqn.replay import sum_tree
 from purejaxdqn.replay.interface import Replay, Store
@@ -66,6 +67,8 @@ def importance_weights(leaf: Array, beta: Array, shards: Shards = WHOLE) -> Arra
     Returns:
       float32 [B], in [0, 1].
     """
+    assert_array("leaf", leaf, (None,), float)
+    assert_array("beta", beta, ())
     drawable = leaf > 0.0
     least = shards.min(jnp.min(jnp.where(drawable, leaf, LARGEST_LEAF)))
     return jnp.where(drawable, (least / jnp.where(drawable, leaf, 1.0)) ** beta, 0.0)
@@ -149,6 +152,7 @@ def prioritized(
         return batch, Drawn(times, writers, leaf), weight * importance
 
     def update(memory: PrioritizedMemory, index: Drawn, priority: Array, h: Hypers) -> PrioritizedMemory:
+        assert_array("priority", priority, index.times.shape, float)
         ring = memory.store.ring
         # A row that has been overwritten since, or that could not be drawn, keeps the leaf that it has.
         changes = jnp.logical_and(index.times >= ring.written.count - ring.size, index.leaf > 0.0)

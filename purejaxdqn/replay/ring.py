@@ -15,6 +15,7 @@ from flax import struct
 from jax import Array
 
 from purejaxdqn.machine.random_bits import index_from_bits
+from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.types import Counter, counter
 
 
@@ -82,7 +83,8 @@ def add_rows(ring: Ring, rows: Any) -> Ring:
         raise ValueError(f"rows of {num_writers} writers do not fit a ring of {ring.num_writers}")
     start = ring.written.count % ring.capacity
 
-    def write(stored: Array, new: Array) -> Array:
+    def write(path: Any, stored: Array, new: Array) -> Array:
+        assert_array(f"rows{jax.tree_util.keystr(path)}", new, (num_steps, *stored.shape[1:]))
         new = new.astype(stored.dtype)
         if num_steps == 1:
             return jax.lax.dynamic_update_slice_in_dim(stored, new, start, axis=0)
@@ -90,7 +92,8 @@ def add_rows(ring: Ring, rows: Any) -> Ring:
         positions = (start + jnp.arange(num_steps)) % ring.capacity
         return stored.at[positions].set(new, unique_indices=True)
 
-    return Ring(rows=jax.tree.map(write, ring.rows, rows), written=Counter(ring.written.count + num_steps))
+    written_rows = jax.tree.map_with_path(write, ring.rows, rows)
+    return Ring(rows=written_rows, written=Counter(ring.written.count + num_steps))
 
 
 def read_rows(ring: Ring, times: Array, writers: Array) -> Any:
@@ -104,6 +107,8 @@ def read_rows(ring: Ring, times: Array, writers: Array) -> Any:
     Returns:
       Pytree of [B, ...].
     """
+    assert_array("times", times, (None,), int)
+    assert_array("writers", writers, times.shape, int)
     return jax.tree.map(lambda stored: stored[times % ring.capacity, writers], ring.rows)
 
 

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from purejaxdqn.machine.shapes import assert_array
+
 FAN_OUT = 8
 """Children of a node. On a CPU core a write, a sample of 128 and an update of a prioritized replay of 100,000 took 32,
 28, 29, 51, 74, 105 and 173 µs with 2, 4, 8, 16, 32, 64 and 128 (uniform: 8), see `benchmarks/speed/replay.py`. Of 4
@@ -83,6 +85,8 @@ def set_leaves(tree: SumTree, index: Array, value: Array) -> SumTree:
         [0, num_leaves) writes nothing.
       value: float32 [K], finite; a negative one counts as 0.
     """
+    assert_array("index", index, (None,), int)
+    assert_array("value", value, index.shape, float)
     leaves, *upper = tree.levels
     outside = jnp.logical_or(index < 0, index >= tree.num_leaves)
     place = jnp.where(outside, leaves.shape[0], index)
@@ -115,6 +119,7 @@ def find(tree: SumTree, mass: Array) -> Array:
     Returns:
       int32 [K].
     """
+    assert_array("mass", mass, (None,), float)
     node = jnp.zeros(mass.shape, jnp.int32)
     child = jnp.arange(tree.fan_out, dtype=jnp.int32)[None]
     for level in reversed(tree.levels):

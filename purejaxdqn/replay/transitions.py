@@ -15,7 +15,8 @@ from flax import struct
 from jax import Array
 
 from purejaxdqn.learning.returns import n_step_fold
-from purejaxdqn.replay.interface import Store
+from purejaxdqn.machine.shapes import assert_array
+from purejaxdqn.replay.interface import Store, assert_rows
 from purejaxdqn.replay.ring import Ring, add_rows, init_ring, read_rows
 from purejaxdqn.types import Row, Transition
 
@@ -83,6 +84,7 @@ def add_steps(store: TransitionStore, rows: Row) -> TransitionStore:
       store: the store.
       rows: [T, writers, ...], in the order of time.
     """
+    assert_rows(rows)
     num_steps = rows.action.shape[0]
     start = store.ring.written.count
 
@@ -119,6 +121,9 @@ def read_transitions(
       The transitions [B], and weights float32 [B]: 0 where the first row is no transition (or its final observation is
       no longer held), else 1.
     """
+    assert_array("times", times, (None,), int)
+    assert_array("writers", writers, times.shape, int)
+    assert_array("gamma", gamma, ())
     ring = store.ring
     window = times[:, None] + jnp.arange(n_step)[None]
 
