@@ -70,11 +70,11 @@ def robustness_table() -> str:
     sources = []
     if memory is not None:
         lines.append(f"| peak memory of 2M steps over that of 200k | {memory['median_ratio']:.3f} |")
-        sources.append(source(memory, "memory"))
+        sources.append(source(memory, "memory", "../"))
     if kills is not None:
         same = f"{kills['passed']} of {len(kills['trials'])}"
         lines.append(f"| killed with SIGKILL at a random moment, resumed, same metrics file | {same} |")
-        sources.append(source(kills, "kill_resume"))
+        sources.append(source(kills, "kill_resume", "../"))
     return "\n".join([*lines, "", *(f"{line}<br>" for line in sources)])
 
 
@@ -97,7 +97,7 @@ def family_table(env: str) -> str:
         steps, speed = step_label(found["env_steps_per_seed"]), found["steps_per_second"]
         lines.append(f"| `{algo}` | {last['iqm']:.1f} ({low:.1f} to {high:.1f}) | {second} | {steps} | {speed:,.0f} |")
     each = "; each algorithm's own training command, commit and settings are in the file"
-    return "\n".join([*lines, "", source(result, f"family-{env}").replace("</sub>", each + "</sub>")])
+    return "\n".join([*lines, "", source(result, f"family-{env}", "../").replace("</sub>", each + "</sub>")])
 
 
 def replay_table() -> str:
@@ -114,7 +114,7 @@ def replay_table() -> str:
         lines.append(f"| {int(capacity):,} transitions | {medians['uniform']:.0f} | {chosen:.0f} |")
     uniform, prioritized = (loop["median_us"][name] for name in ("uniform", "prioritized"))
     lines.append(f"| a whole training iteration, 100,000 | {uniform:.0f} | {prioritized:.0f} ({loop['ratio']:.2f} ×) |")
-    return "\n".join([*lines, "", source(replay, "replay") + "<br>", source(loop, "replay_loop")])
+    return "\n".join([*lines, "", source(replay, "replay", "../") + "<br>", source(loop, "replay_loop", "../")])
 
 
 def atari_table() -> str:
@@ -137,7 +137,7 @@ def atari_table() -> str:
             what = f"{size['num_envs']} × {result['env']}, {network}, {learning}"
             share = f"{size['fraction_of_bound']:.0%} ({size['slowest']})"
             lines.append(f"| {what} | {' | '.join(rates)} | {share} | {size['overlap_gain']:.2f} × |")
-        sources.append(source(result, name))
+        sources.append(source(result, name, "../"))
     return "\n".join([*lines, "", *(f"{line}<br>" for line in sources)]) if sources else ""
 
 
@@ -155,7 +155,9 @@ def host_table() -> str:
     lines.append(
         f"| memory after {steps:,} steps with a full ring of frames, over that before | {memory['growth']:.3f} |"
     )
-    return "\n".join([*lines, "", source(learning, "host_learning") + "<br>", source(memory, "host_memory")])
+    return "\n".join(
+        [*lines, "", source(learning, "host_learning", "../") + "<br>", source(memory, "host_memory", "../")]
+    )
 
 
 TABLES: dict[str, Callable[[], str]] = {

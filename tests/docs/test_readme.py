@@ -66,3 +66,29 @@ def test_there_is_a_page_for_every_tutorial():
 def test_the_first_screen_says_what_it_is_and_how_to_start():
     first = "\n".join(README.splitlines()[:14])
     assert "Q-learning" in first and "make train" in first and "make test" in first and ".gif" in first
+
+
+def block(page, word):
+    """The Python block of a page that has a word."""
+    return next(code for code in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL) if word in code)
+
+
+def test_the_replay_example_runs():
+    names = {"jax": jax, "jnp": jax.numpy}
+    exec(block(ROOT / "README.md", "init_ring"), names)
+    assert names["batch"]["obs"].shape == (128, 4) and names["batch"]["reward"].tolist() == [1.0] * 128
+
+
+def test_the_trace_of_one_step_runs():
+    names = {}
+    exec(block(ROOT / "docs" / "architecture.md", "make_descend"), names)
+    assert np.isfinite(names["y"]).all()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_files_that_a_page_names_exist(page):
+    rooms = "|".join(sorted(path.parent.name for path in (ROOT / "purejaxdqn").glob("*/__init__.py")))
+    text = page.read_text()
+    named = re.findall(r"\b((?:purejaxdqn|tests)/[\w/]+\.py)\b", text)
+    named += [f"purejaxdqn/{name}" for name in re.findall(rf"(?<![\w/])((?:{rooms})/[\w/]+\.py)\b", text)]
+    assert [name for name in named if not (ROOT / name).exists()] == []
