@@ -141,7 +141,7 @@ class Run(Training):
                 chunk = self.advance()
                 rows = self.write(chunk, events)
                 on_rows(rows)
-                listener.chunk(self.report(rows, chunk))
+                listener.chunk(self.report(rows, chunk.iterations, chunk.seconds))
                 if chunk.due.any():
                     on_evaluation()
                 stop = stop_requested()
@@ -188,16 +188,16 @@ class Run(Training):
         rows = episode_rows(chunk.metrics, seeds, chunk.episodes, config.num_envs, self.settings.total_episodes)
         return [row for row in rows if row["seed"] in written]
 
-    def report(self, rows: list[dict[str, Any]], chunk: Chunk) -> ChunkReport:
-        """What a display needs of a chunk, and of the rows that were written of it."""
-        steps = chunk.iterations * self.settings.config.steps_per_iteration * len(self.settings.seeds)
+    def report(self, rows: list[dict[str, Any]], iterations: int, seconds: float) -> ChunkReport:
+        """What a display needs of a chunk, from the rows that were written of it."""
+        steps = iterations * self.settings.config.steps_per_iteration * len(self.settings.seeds)
         return ChunkReport(
             env_steps=self.env_steps,
-            steps_per_second=steps / chunk.seconds,
+            steps_per_second=steps / seconds,
             episode_return=mean_of(rows, "episode_return"),
             loss=mean_of(rows, "loss"),
             q_value=mean_of(rows, "q_value"),
-            epsilon=float(chunk.metrics.epsilon[0]),
+            epsilon=rows[0]["epsilon"] if rows else 0.0,
             eval_return=mean_of(rows, "eval_return"),
         )
 
