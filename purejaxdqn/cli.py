@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import inspect
 import io
+import os
 import signal
 import sys
 import textwrap
@@ -150,32 +151,22 @@ def peek(args: Sequence[str], flag: str) -> str | None:
     return value
 
 
-def count_interrupts() -> tuple[list[int], Callable[[], None]]:
-    """Takes Ctrl-C from now on: the first is only noted, for whoever looks; another one raises `KeyboardInterrupt`.
-
-    Returns:
-      A list that grows by what was noted, and a function that gives Ctrl-C back to whoever had it.
-    """
-    asked: list[int] = []
-
-    def ask(signum: int, frame: Any) -> None:
-        del frame
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(signum)
-
-    before = signal.signal(signal.SIGINT, ask)
-
-    def give_back() -> None:
-        signal.signal(signal.SIGINT, before)
-
-    return asked, give_back
-
-
 def guarded(command: str, main: Callable[[], int]) -> int:
-    """Runs a command's body; what the user can put right ends as one sentence and exit code 2."""
+    """Runs a command's body; what the user can put right ends as one sentence and exit code 2.
+
+    Ctrl-C, where the body does not see to it, ends without a traceback, and so does a reader of the output that has
+    read enough: 128 and the signal's number, as shells have it.
+    """
     try:
-        return main()
+        code = main()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # What Python flushes when it ends goes to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except SettingError as error:
         fail(command, setting_sentence(error))
     except UsageError as error:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def write_sweep(folder, varied=None, seeds=4, points=40, halving=False, settings
         )
     write_columns(folder / CURVES, join_columns(curves, CURVE_COLUMNS))
     names = ("lane", "setting", "seed", "env_steps", "dropped_at", "last", "area")
-    columns = dict(zip(names, zip(*lanes, strict=True), strict=True))
+    columns: dict[str, Any] = dict(zip(names, zip(*lanes, strict=True), strict=True))
     last, ended = np.asarray(columns.pop("last")), np.asarray(columns["env_steps"])
     others = {"last_mean_return": last, "best_mean_return": last + 1, "best_env_steps": ended, "diverged": 0 * ended}
     write_columns(folder / LANES, as_columns(columns | others, SWEEP_COLUMNS))

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from purejaxdqn.config import one_line
+from purejaxdqn.machine.quiet import quiet_background
 
 if TYPE_CHECKING:
     # Where it is used it is imported on use: it takes half as long as JAX, and a run needs it at its first checkpoint.
@@ -86,7 +87,8 @@ def save_checkpoint(manager: "ocp.CheckpointManager", checkpoint: Checkpoint) ->
         }
     )
     try:
-        manager.save(checkpoint.step, args=items, force=True)
+        with quiet_background():
+            manager.save(checkpoint.step, args=items, force=True)
     except Exception as error:
         remove_unfinished(Path(manager.directory))
         # tensorstore has exceptions of its own for a full disk; callers need to know one.

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.recipes.recipes import protocol_of
@@ -133,19 +132,20 @@ def finite_scores(scores: np.ndarray) -> list[float | None]:
     return [float(score) if np.isfinite(score) else None for score in scores]
 
 
-def write_events(events: SummaryWriter, rows: list[dict[str, Any]], env_steps: int) -> None:
-    """Means over seeds to TensorBoard; missing numbers are left out."""
-    names = {
-        "train/episode_return": "episode_return",
-        "train/episode_length": "episode_length",
-        "train/loss": "loss",
-        "train/q_value": "q_value",
-        "train/abs_td_error": "abs_td_error",
-        "train/grad_norm": "grad_norm",
-        "train/epsilon": "epsilon",
-        "eval/return": "eval_return",
-    }
-    for tag, column in names.items():
-        value = mean_of(rows, column)
-        if value is not None:
-            events.add_scalar(tag, value, env_steps)
+EVENT_COLUMNS = {
+    "train/episode_return": "episode_return",
+    "train/episode_length": "episode_length",
+    "train/loss": "loss",
+    "train/q_value": "q_value",
+    "train/abs_td_error": "abs_td_error",
+    "train/grad_norm": "grad_norm",
+    "train/epsilon": "epsilon",
+    "eval/return": "eval_return",
+}
+"""Tags of TensorBoard, and the column of metrics.csv that each is the mean of."""
+
+
+def event_values(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over seeds for TensorBoard, by tag; missing numbers are left out."""
+    values = {tag: mean_of(rows, column) for tag, column in EVENT_COLUMNS.items()}
+    return {tag: value for tag, value in values.items() if value is not None}

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from purejaxdqn.machine.files import remove_unfinished, write_atomically
 from purejaxdqn.machine.stopwatch import Stopwatch
 from purejaxdqn.runs import checkpoint as ckpt
+from purejaxdqn.runs.events import Events
 from purejaxdqn.runs.folder import (
     CHECKPOINTS,
     EPISODES,
@@ -28,10 +29,10 @@ from purejaxdqn.runs.folder import (
 from purejaxdqn.runs.records import (
     describe_returns,
     episode_rows,
+    event_values,
     mean_of,
     metric_rows,
     note_scores,
-    write_events,
 )
 from purejaxdqn.runs.training import Chunk, Training, crosses, open_lanes
 
@@ -40,7 +41,7 @@ SAVED_AT_MOST_EVERY = 120.0
 
 
 class Diverged(Exception):
-    """A loss that is no finite number. Its text says which seed, and at which step."""
+    """A loss that is no finite number in every seed. Its text says which seed came last, and at which step."""
 
 
 class Interrupted(Exception):
@@ -128,14 +129,14 @@ class Run(Training):
 
         Raises:
           Interrupted: after `stop_requested`; the run is saved.
-          Diverged: at a loss that is not finite; the last checkpoint stays as it is.
+          Diverged: where no seed has a finite loss any more; the last checkpoint stays as it is.
           OSError: where the folder cannot be written.
         """
         settings = self.settings
         listener.started(self.plan, settings, self.env_steps, self.compile_seconds)
         if self.iterations == 0:
             on_evaluation()
-        with SummaryWriter(str(self.folder / EVENTS), purge_step=self.env_steps) as events:
+        with closing(Events(self.folder / EVENTS, self.env_steps)) as events:
             while not self.finished:
                 chunk = self.advance()
                 rows = self.write(chunk, events)
@@ -145,52 +146,50 @@ class Run(Training):
                     on_evaluation()
                 stop = stop_requested()
                 if self.finished or stop or self.save_is_due(chunk.before):
+                    events.flush()
                     self.save()
                 if stop and not self.finished:
                     raise Interrupted(self.env_steps)
 
-    def write(self, chunk: Chunk, events: SummaryWriter) -> list[dict[str, Any]]:
+    def write(self, chunk: Chunk, events: Events) -> list[dict[str, Any]]:
         """Writes a chunk to tables and events; the rows of metrics.csv of the lanes that ran.
 
+        A lane that diverged in it has no row of it: where it went, no number tells.
+
         Raises:
-          Diverged: at a loss that is not finite, before anything is written.
+          Diverged: where all have diverged, before anything is written.
         """
         settings = self.settings
         rows = metric_rows(chunk.metrics, settings.seeds, self.env_steps, self.updates)
         for row, score, error in zip(rows, chunk.eval_return, chunk.eval_stderr, strict=True):
             row["eval_return"], row["eval_stderr"] = (None if np.isnan(v) else float(v) for v in (score, error))
-        written = [row for row, runs in zip(rows, chunk.running, strict=True) if runs]
-        self.check_finite(written)
+        if self.endings.diverged.all():
+            last = int(np.argmax(self.endings.env_steps))
+            loss = f"the loss of seed {settings.seeds[last]} became {rows[last]['loss']}"
+            raise Diverged(f"{loss} by environment step {self.env_steps}")
+        sound = chunk.running & ~self.endings.diverged
+        written = [row for row, runs in zip(rows, sound, strict=True) if runs]
         passed = self.passed_marks(chunk.before)
         if passed:
             note_scores(self.folder, settings, passed, self.env_steps, rows[0]["eval_return"])
         append_rows(self.folder, METRICS, written)
         if settings.config.log_episodes:
-            append_rows(self.folder, EPISODES, self.episode_rows(chunk))
-        write_events(events, written, self.env_steps)
+            append_rows(self.folder, EPISODES, self.episode_rows(chunk, {row["seed"] for row in written}))
+        events.add_scalars(event_values(written), self.env_steps)
         # The very stack that the network is fed, wherever there was an evaluation.
         picture = self.lanes.watch(self.state) if rows[0]["eval_return"] is not None else None
         if picture is not None:
-            events.add_image("input/frames", picture, self.env_steps, dataformats="HWC")
+            events.add_picture("input/frames", picture, self.env_steps)
         return written
 
-    def episode_rows(self, chunk: Chunk) -> list[dict[str, Any]]:
-        """Rows of episodes.csv of the lanes that ran."""
+    def episode_rows(self, chunk: Chunk, written: set[int]) -> list[dict[str, Any]]:
+        """Rows of episodes.csv of the seeds that are written of."""
         seeds, config = self.settings.seeds, self.settings.config
         rows = episode_rows(chunk.metrics, seeds, chunk.episodes, config.num_envs, self.settings.total_episodes)
-        ran = {seed for seed, runs in zip(seeds, chunk.running, strict=True) if runs}
-        return [row for row in rows if row["seed"] in ran]
-
-    def check_finite(self, rows: list[dict[str, Any]]) -> None:
-        """Raises `Diverged` for the first seed whose loss is not a finite number."""
-        for row in rows:
-            if row["loss"] is not None and not np.isfinite(row["loss"]):
-                raise Diverged(
-                    f"the loss of seed {row['seed']} became {row['loss']} by environment step {self.env_steps}"
-                )
+        return [row for row in rows if row["seed"] in written]
 
     def report(self, rows: list[dict[str, Any]], iterations: int, seconds: float) -> ChunkReport:
-        """What a display needs of a chunk."""
+        """What a display needs of a chunk, from the rows that were written of it."""
         steps = iterations * self.settings.config.steps_per_iteration * len(self.settings.seeds)
         return ChunkReport(
             env_steps=self.env_steps,
@@ -198,7 +197,7 @@ class Run(Training):
             episode_return=mean_of(rows, "episode_return"),
             loss=mean_of(rows, "loss"),
             q_value=mean_of(rows, "q_value"),
-            epsilon=rows[0]["epsilon"],
+            epsilon=rows[0]["epsilon"] if rows else 0.0,
             eval_return=mean_of(rows, "eval_return"),
         )
 
@@ -221,6 +220,7 @@ class Run(Training):
         assert self.best is not None
         settings = self.settings
         last, best = self.final_returns()
+        diverged = self.endings.diverged
         trained = self.iterations * settings.config.steps_per_iteration * len(settings.seeds)
         summary = {
             "env": settings.config.env,
@@ -237,8 +237,8 @@ class Run(Training):
                 {
                     "seed": seed,
                     "episodes": settings.eval_episodes,
-                    **describe_returns("last", last, lane),
-                    **describe_returns("best", best, lane),
+                    **describe_returns("last", None if diverged[lane] else last, lane),
+                    **describe_returns("best", None if self.best.score[lane] == -np.inf else best, lane),
                     "best_env_steps": int(self.best.env_steps[lane]),
                     "env_steps": int(self.endings.env_steps[lane]),
                     "training_episodes": int(self.endings.episodes[lane]),

@@ -11,6 +11,8 @@ import jax
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError, require
 from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
+from purejaxdqn.machine.stop_requests import noting_stop_requests
+from purejaxdqn.machine.terminal import forgiving_output
 from purejaxdqn.recipes.recipes import Recipe
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint
 from purejaxdqn.runs.folder import new_folder
@@ -18,13 +20,15 @@ from purejaxdqn.runs.sweep_folder import LOCK, REPORT, SWEEP, hold, read_sweep
 from purejaxdqn.sweep.definition import Definition, check_same, make_all, to_json
 from purejaxdqn.sweep.flags import COMMAND, early_options, read_flags, spell_out
 from purejaxdqn.sweep.options import SweepOptions
-from purejaxdqn.sweep.processes import Processes, join, wait_until
+from purejaxdqn.sweep.processes import Processes, join, stop_of_all, wait_until
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
-    return cli.guarded(COMMAND, lambda: sweep(spell_out(args)))
+    # Who reads what a sweep prints decides nothing over the training.
+    with forgiving_output():
+        return cli.guarded(COMMAND, lambda: sweep(spell_out(args)))
 
 
 def sweep(args: list[str]) -> int:
@@ -122,41 +126,43 @@ def drive(
     processes: Processes,
     command: str,
 ) -> int:
-    """Trains, handles Ctrl-C, and leaves the ranking, the best recipe and the report."""
+    """Trains, saves where it is asked to stop, and leaves the ranking, the best recipe and the report."""
     # As in `begin`.
     from purejaxdqn.sweep.display import Progressing, print_table, ranking_table
     from purejaxdqn.sweep.driver import Sweep, is_finished
     from purejaxdqn.sweep.engine import Interrupted
 
-    asked, give_back = cli.count_interrupts()
     flag = "out" if options.resume is None else "resume"
     sweep = Sweep(definition, recipe, layout, folder, options.checkpoint_minutes, processes)
-    try:
-        with hold(folder, f"{LOCK}-{processes.number}", flag):
-            tell_plan(sweep, processes, options.quiet)
-            quiet = options.quiet or processes.number > 0
-            progress = Progressing(sweep.planned_steps // processes.total, 0, quiet)
-            try:
-                sweep.run(progress.advance, lambda: stop_asked(asked))
-            finally:
-                progress.close()
-            if processes.number > 0:
-                wait_until(lambda: is_finished(folder), lambda: stop_asked(asked))
-                return 0
-            summary = sweep.finish(command, options.report)
-    except (Interrupted, KeyboardInterrupt):
-        print(f"saved; go on with: python -m purejaxdqn.sweep --resume {folder}", file=sys.stderr)
-        return 130
-    except DamagedCheckpoint as error:
-        remedy = f"{error}; remove that file, which costs the work in it, or begin a new sweep"
-        raise SettingError(flag, str(folder), remedy) from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise cli.UsageError(
-            f"--{flag} {folder}: it cannot be written ({reason}); make room, then go on with --resume {folder}"
-        ) from error
-    finally:
-        give_back()
+    with noting_stop_requests() as asked:
+        stop = stop_of_all(folder, asked, processes)
+        try:
+            with hold(folder, f"{LOCK}-{processes.number}", flag):
+                tell_plan(sweep, processes, options.quiet)
+                quiet = options.quiet or processes.number > 0
+                progress = Progressing(sweep.planned_steps // processes.total, 0, quiet)
+                try:
+                    sweep.run(progress.advance, stop)
+                finally:
+                    progress.close()
+                if processes.number > 0:
+                    return 0 if wait_until(lambda: is_finished(folder), stop) else asked.exit_code
+                summary = sweep.finish(command, options.report)
+        except Interrupted:
+            print(f"saved; go on with: python -m purejaxdqn.sweep --resume {folder}", file=sys.stderr)
+            return asked.exit_code
+        except KeyboardInterrupt:
+            kept = "what its units have saved is kept"
+            print(f"stopped; {kept}; go on with: python -m purejaxdqn.sweep --resume {folder}", file=sys.stderr)
+            return asked.exit_code
+        except DamagedCheckpoint as error:
+            remedy = f"{error}; remove that file, which costs the work in it, or begin a new sweep"
+            raise SettingError(flag, str(folder), remedy) from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise cli.UsageError(
+                f"--{flag} {folder}: it cannot be written ({reason}); make room, then go on with --resume {folder}"
+            ) from error
     pictures = make_report(folder, flag, options.report)
     if not options.quiet:
         what = f"{definition.env}: {layout.num_lanes} lanes, ranked by the {definition.options['rank_by']} scores"
@@ -164,11 +170,6 @@ def drive(
         print(f"sweep folder: {folder} (curves.npz, lanes.npz, summary.json, best.toml{pictures})")
         print(f"next: python -m purejaxdqn.train --recipe {folder / 'best.toml'}")
     return 0
-
-
-def stop_asked(signals: Sequence[int]) -> bool:
-    """Whether Ctrl-C was pressed."""
-    return bool(signals)
 
 
 def make_report(folder: Path, flag: str, wanted: bool) -> str:

@@ -1,17 +1,24 @@
 """Multi-process sweeps: processes on one machine or many that share a sweep's folder and its units."""
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import jax
 
 from purejaxdqn.cli import UsageError
 from purejaxdqn.config import one_line, require
+from purejaxdqn.machine.files import write_atomically
+from purejaxdqn.machine.stop_requests import StopRequest
 from purejaxdqn.sweep.options import SweepOptions
 
 T = TypeVar("T")
+
+STOP = ".stop"
+"""File in a sweep's folder by which a process that was asked to stop tells the others; it holds the signal."""
 
 
 class Processes(NamedTuple):
@@ -51,6 +58,9 @@ def join(options: SweepOptions) -> Processes:
         )
         if options.process_id > 0:
             wait_for(str(options.coordinator), options.coordinator_timeout)
+    # Nobody gets past the call below before all have removed what an earlier stop left.
+    with contextlib.suppress(OSError):
+        (Path(str(where)) / STOP).unlink()
     try:
         jax.distributed.initialize(
             options.coordinator,
@@ -65,6 +75,21 @@ def join(options: SweepOptions) -> Processes:
             f"{said}: {remedy}; start all of them, or name the first by --coordinator HOST:PORT"
         ) from error
     return Processes(jax.process_index(), jax.process_count())
+
+
+def stop_of_all(folder: Path, asked: StopRequest, processes: Processes) -> Callable[[], bool]:
+    """Whether any process of a sweep was asked to stop: one that ended alone would leave the others waiting for it."""
+    told = folder / STOP
+
+    def stop() -> bool:
+        if processes.total > 1:
+            if asked():
+                write_atomically(told, str(asked.signal))
+            elif told.is_file():
+                asked.note(int(told.read_text()))
+        return asked()
+
+    return stop
 
 
 def wait_for(address: str, seconds: float) -> None:

@@ -14,8 +14,11 @@ from rich.console import Console
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError, require
 from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
+from purejaxdqn.machine.stop_requests import StopRequest, noting_stop_requests
+from purejaxdqn.machine.terminal import forgiving_output
 from purejaxdqn.recipes.recipes import solved_at
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, latest_step
+from purejaxdqn.runs.early_stopping import DIVERGED
 from purejaxdqn.runs.folder import (
     CHECKPOINTS,
     CONFIG,
@@ -40,6 +43,9 @@ from purejaxdqn.train.settings import (
     steps_on_host,
 )
 
+SMALLER_STEPS = "try a smaller learning rate, a longer --target-period or --max-grad-norm 1"
+"""What to do about a loss that is no finite number."""
+
 
 def run_command(args: list[str], started: Callable[[], None]) -> int:
     """Runs the command line.
@@ -51,7 +57,9 @@ def run_command(args: list[str], started: Callable[[], None]) -> int:
     Returns:
       The exit code.
     """
-    return cli.guarded(COMMAND, lambda: train(args, started))
+    # Who reads what a run prints decides nothing over the training.
+    with forgiving_output():
+        return cli.guarded(COMMAND, lambda: train(args, started))
 
 
 def train(args: list[str], started: Callable[[], None]) -> int:
@@ -74,16 +82,24 @@ def train(args: list[str], started: Callable[[], None]) -> int:
     from purejaxdqn.runs.runner import Run
 
     folder = Path(resume) if resume is not None else Path(options.out or "")
-    run = Run(settings, folder)
-    if resume is None:
+    command = " ".join(["python -m purejaxdqn.train", *map(shlex.quote, args)])
+    with noting_stop_requests() as asked:
+        return train_in(Run(settings, folder), options, command, resume is not None, asked, started)
+
+
+def train_in(
+    run: Any, options: RunOptions, command: str, resume: bool, asked: StopRequest, started: Callable[[], None]
+) -> int:
+    """Trains a run in its folder, which is made where the run is new."""
+    settings = run.settings
+    if not resume:
         # What cannot be begun with is refused before there is a folder.
         _ = run.initial_params
         run.folder = new_folder(options.out, "runs", settings.config.env, CONFIG, "run")
-    command = " ".join(["python -m purejaxdqn.train", *map(shlex.quote, args)])
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     try:
         write_config(run.folder, settings, run.parts.env.spec, command, created)
-        return drive(run, options, command, resume is not None, started)
+        return drive(run, options, command, resume, asked, started)
     except OSError as error:
         reason = error.strerror or str(error)
         raise cli.UsageError(
@@ -115,14 +131,15 @@ def wandb_logger(settings: Settings, folder: Path) -> Callable[[list[dict[str, A
     return log
 
 
-def drive(run: Any, options: RunOptions, command: str, resume: bool, started: Callable[[], None]) -> int:
-    """Trains, handles Ctrl-C, and leaves summary, curve and animation."""
+def drive(
+    run: Any, options: RunOptions, command: str, resume: bool, asked: StopRequest, started: Callable[[], None]
+) -> int:
+    """Trains, saves where it is asked to stop, and leaves summary, curve and animation."""
     # As in `train`.
     from purejaxdqn.runs.runner import Diverged, Interrupted
     from purejaxdqn.train.display import make_display
 
     display = make_display(options.quiet)
-    asked, give_back = cli.count_interrupts()
     try:
         if resume:
             run.restore()
@@ -136,23 +153,23 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool, started: Ca
             from purejaxdqn.doctor.examine import Watch
 
             watch = Watch(run, print if not options.quiet else lambda line: None)
-        run.train(display, lambda: bool(asked), log, watch or (lambda: None))
+        run.train(display, asked, log, watch or (lambda: None))
     except Interrupted:
         display.close()
         steps = f"{run.env_steps:,} environment steps"
         print(f"saved at {steps}; go on with: python -m purejaxdqn.train --resume {run.folder}", file=sys.stderr)
-        return 130
+        return asked.exit_code
     except KeyboardInterrupt:
         display.close()
-        print(f"stopped; its newest checkpoint is in {run.folder}", file=sys.stderr)
-        return 130
+        print(f"stopped; {kept(run)}", file=sys.stderr)
+        return asked.exit_code
     except DamagedCheckpoint as error:
         raise SettingError("resume", str(run.folder), f"{error}; begin a new run") from error
     except Diverged as error:
-        raise cli.UsageError(f"--learning-rate {run.settings.hypers.learning_rate}: {error}; {kept(run)}") from error
+        rate = f"--learning-rate {run.settings.hypers.learning_rate}"
+        raise cli.UsageError(f"{rate}: {error}; {kept(run)}; {SMALLER_STEPS}") from error
     finally:
         display.close()
-        give_back()
     finish(run, options, command)
     if watch is not None and not options.quiet:
         print(watch.closing())
@@ -161,10 +178,9 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool, started: Ca
 
 
 def kept(run: Any) -> str:
-    """What a diverged run leaves behind."""
+    """What a run that ended early leaves behind."""
     step = latest_step(run.folder / CHECKPOINTS)
-    where = "no checkpoint was made yet" if step is None else f"the checkpoint of step {run.steps_at(step):,} is kept"
-    return f"{where}; try a smaller learning rate, a longer --target-period or --max-grad-norm 1"
+    return "no checkpoint was made yet" if step is None else f"the checkpoint of step {run.steps_at(step):,} is kept"
 
 
 def finish(run: Any, options: RunOptions, command: str) -> None:
@@ -175,6 +191,10 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     from purejaxdqn.train.display import closing_table, speed_line
 
     summary = run.summarize(command)
+    for entry in summary["evaluation"]:
+        if entry["ended_by"] == DIVERGED:
+            step = f"its loss became no finite number by environment step {entry['env_steps']:,}"
+            print(f"seed {entry['seed']} diverged: {step}; {SMALLER_STEPS}", file=sys.stderr)
     env = run.settings.config.env
     bar = solved_at(run.settings.recipe, env)
     learning_curve(run.folder / METRICS, run.folder / CURVE, env_id=env, solved_at=bar)

@@ -151,7 +151,9 @@ def closing_table(summary: dict[str, Any], solved_at: float | None) -> Table:
     best = np.array([entry["best_mean_return"] for entry in evaluation], float)
     if len(evaluation) > 1:
         table.add_section()
-        table.add_row("mean", f"{last.mean():.1f}", f"{best.mean():.1f}", "")
+        # Of the seeds that have a score: one that diverged has none.
+        means = [number(float(np.nanmean(scores))) if np.isfinite(scores).any() else "–" for scores in (last, best)]
+        table.add_row("mean", *means, "")
     if solved_at is not None:
         counts = [f"{int((scores >= solved_at).sum())} of {len(scores)}" for scores in (last, best)]
         table.add_row(f"≥ {solved_at:g}", *counts, "")

@@ -166,7 +166,7 @@ def test_stopped_and_resumed(grid, stops, tmp_path, monkeypatch):
     def stop_after(count):
         seen = []
 
-        def ask(self, *args):
+        def ask():
             seen.append(None)
             return len(seen) >= count
 
@@ -175,10 +175,10 @@ def test_stopped_and_resumed(grid, stops, tmp_path, monkeypatch):
     args = [*GRID, *QUIET, "--out", str(folder)]
     for count in stops:
         ask = stop_after(count)
-        monkeypatch.setattr(command, "stop_asked", lambda asked, ask=ask: ask(asked))
+        monkeypatch.setattr(command, "stop_of_all", lambda folder, asked, processes, ask=ask: ask)
         assert command.main(args) == 130
         args = ["--resume", str(folder), *QUIET]
-    monkeypatch.setattr(command, "stop_asked", bool)
+    monkeypatch.setattr(command, "stop_of_all", lambda folder, asked, processes: asked)
     assert command.main(args) == 0
     assert engine.Engine.save is real
     assert_same(outcome(folder), grid[1])
@@ -250,7 +250,7 @@ def test_halving_stopped_at_any_chunk_goes_on(halved, tmp_path, monkeypatch):
         first = [*GRID, *QUIET, "--halving", "--halving-first", "0.25", "--out", str(folder)]
         assert command.main(args or first) == 130
         args = ["--resume", str(folder), *QUIET]
-    monkeypatch.setattr(command, "stop_asked", bool)
+    monkeypatch.setattr(command, "stop_of_all", lambda folder, asked, processes: asked)
     assert command.main(args) == 0
     assert_same(outcome(folder), halved[1])
 
