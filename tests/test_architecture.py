@@ -1,6 +1,7 @@
 """Imports point one way, from one table of rooms; no private names across rooms; a late import says why it is late."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,14 @@ def test_the_layout_is_small_enough_to_be_seen():
     assert {str(path): length for path, length in lengths.items() if length > 340} == {}
     for room in PACKAGE.glob("*/__init__.py"):
         assert len((ast.get_docstring(ast.parse(room.read_text(encoding="utf-8"))) or "").splitlines()) >= 3, room
+
+
+def test_the_page_of_the_architecture_has_the_same_table():
+    """Line by line: each row of the page's table names what one line of the table here has, and in its order."""
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = [row.split("|")[1] for row in page.split("| room | what is inside |")[1].split("\n\n")[0].splitlines()[2:]]
+    named = [[name.strip("/").removesuffix(".py") for name in re.findall(r"`([^`]+)`", row)] for row in rows]
+    assert [name for row in named for name in row] == ROOMS.split()
 
 
 def test_no_unit_is_in_two_tiers():
