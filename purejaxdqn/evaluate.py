@@ -31,7 +31,7 @@ class EvaluateFlags:
     epsilon: float = 0.0
     """Probability of a random action; 0 is greedy."""
     max_steps: int | None = None
-    """Environment steps after which an episode counts as it stands (gymnax's environments)."""
+    """Environment steps after which an episode counts as it stands; by default 27,000."""
     seed_index: int | None = None
     """Which of the run's seeds to evaluate, from 0; by default all."""
     which: Literal["last", "best"] = "best"
@@ -92,9 +92,6 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     from purejaxdqn.statistics.intervals import standard_error
 
     chosen = tuple(settings.seeds[index] for index in indices)
-    on_host = settings.config.loop == "host"
-    remedy = "an environment of EnvPool ends by its own settings alone: leave it out"
-    require(flags.max_steps is None or not on_host, "max_steps", flags.max_steps, remedy)
     played = dataclasses.replace(settings, eval_episodes=flags.episodes, eval_max_steps=flags.max_steps)
     parts, lanes = open_lanes(played, chosen)
     one_lane = jax.eval_shape(parts.network.init, jax.random.key(0))

@@ -19,7 +19,7 @@ from purejaxdqn.build import Parts
 from purejaxdqn.config import Config
 from purejaxdqn.envs.interface import HostStep
 from purejaxdqn.learn import LearnMetrics, no_metrics
-from purejaxdqn.loops.evaluation import Evaluation
+from purejaxdqn.loops.evaluation import MAX_STEPS, Evaluation
 from purejaxdqn.loops.host_functions import Actor, HostState, make_host_functions, pack
 from purejaxdqn.loops.host_memory import DevicePhase, HostPhase
 from purejaxdqn.loops.host_sharding import spread_functions
@@ -217,18 +217,23 @@ class HostLoop:
         epsilon = self.functions.epsilon(h, (start + steps - 1) * config.num_envs)
         return new, chunk.metrics(jax.device_get(total), n * config.updates_per_iteration, float(epsilon))
 
-    def evaluate(self, params: Any, seed: int, episodes: int, epsilon: float) -> Evaluation:
+    def evaluate(
+        self, params: Any, seed: int, episodes: int, epsilon: float, max_steps: int | None = None
+    ) -> Evaluation:
         """Plays whole games with fresh environments, in raw rewards.
 
-        Every environment plays a number of episodes that is settled before, so that short ones are not preferred.
+        Every environment plays a number of episodes that is settled before, so that short ones are not preferred. One
+        that was cut goes on where it stands, as its next episode: from outside it cannot be begun anew.
 
         Args:
           params: parameters of the network.
           seed: of the environments and the actions.
           episodes: how many.
           epsilon: probability of a random action.
+          max_steps: environment steps after which an episode counts as it stands; by default `MAX_STEPS`.
         """
         spec, size = self.parts.env.spec, min(episodes, EVAL_ENVS)
+        limit = min(spec.time_limit, max_steps or MAX_STEPS)
         pool = self.parts.env.open_pool(size, seed, 1)
         quota = np.full(size, episodes // size) + (np.arange(size) < episodes % size)
         tally, returns, lengths = Tally(size), [], []
@@ -237,9 +242,11 @@ class HostLoop:
         pool.reset()
         for index in itertools.count():
             step = pool.receive(0)
-            ended = tally.follow(slice(None), step)
-            counts = quota[step.ended] > 0
-            quota[step.ended] -= 1
+            # A policy may stand still for ever, and an environment let it.
+            cut = step._replace(truncated=step.truncated | (~step.terminated & (tally.lengths + 1 >= limit)))
+            ended = tally.follow(slice(None), cut)
+            counts = quota[cut.ended] > 0
+            quota[cut.ended] -= 1
             returns.extend(ended[0][counts])
             lengths.extend(ended[1][counts])
             if len(returns) == episodes:

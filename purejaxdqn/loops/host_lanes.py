@@ -68,6 +68,7 @@ def make_host_lanes(
     episodes: int,
     keep_replay: bool,
     num_devices: int | None = None,
+    eval_max_steps: int | None = None,
 ) -> Lanes:
     """The host loop as the only lane of a run.
 
@@ -78,6 +79,7 @@ def make_host_lanes(
       episodes: of each evaluation.
       keep_replay: whether checkpoints hold the replay.
       num_devices: at most so many for the shards, where there are some; by default all.
+      eval_max_steps: steps after which an episode of an evaluation counts as it stands.
 
     Raises:
       SettingError: for more than one seed, or environments that make no groups of one size.
@@ -119,7 +121,8 @@ def make_host_lanes(
     def evaluate(params: Any, key: Any, epsilon: float) -> Evaluation:
         seed = int(np.asarray(key).astype(np.uint64) @ np.array([2**32, 1], np.uint64)) >> 1
         # Of a run in shards every device has the parameters, and the first one plays.
-        return loop.evaluate(params if spread is None else on_first_device(params), seed, episodes, epsilon)
+        nearby = params if spread is None else on_first_device(params)
+        return loop.evaluate(nearby, seed, episodes, epsilon, eval_max_steps)
 
     def watch(state: HostState) -> np.ndarray | None:
         spec = parts.env.spec

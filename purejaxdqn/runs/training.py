@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from purejaxdqn.build import Parts, build
-from purejaxdqn.config import require
 from purejaxdqn.loops.data_parallel import make_data_lanes
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
@@ -62,10 +61,10 @@ def open_lanes(settings: Settings, seeds: tuple[int, ...]) -> tuple[Parts, Lanes
       SettingError: where the settings cannot work.
     """
     if settings.config.loop == "host":
-        remedy = "an environment of EnvPool has --env-params.max-episode-steps of its own: use that"
-        require(settings.eval_max_steps is None, "eval_max_steps", settings.eval_max_steps, remedy)
         parts = build(settings.config)
-        return parts, make_host_lanes(settings.config, parts, seeds, settings.eval_episodes, settings.keep_replay)
+        episodes, most = settings.eval_episodes, settings.eval_max_steps
+        keep = settings.keep_replay
+        return parts, make_host_lanes(settings.config, parts, seeds, episodes, keep, eval_max_steps=most)
     if settings.config.data_parallel > 1:
         return make_data_lanes(settings.config, seeds, settings.eval_episodes, settings.eval_max_steps)
     agent = make_agent(settings.config)

@@ -42,7 +42,7 @@ class SweepOptions:
     eval_epsilon: float = 0.0
     """Probability of a random action in evaluations; 0 is greedy."""
     eval_max_steps: int | None = None
-    """Environment steps after which an episode of an evaluation counts as it stands (gymnax's environments)."""
+    """Environment steps after which an episode of an evaluation counts as it stands; by default 27,000."""
     total_episodes: int | None = None
     """Episodes of training after which a lane ends, if --total-steps does not end it before."""
     stop_at_return: float | None = None

@@ -197,8 +197,11 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
             print(f"seed {entry['seed']} diverged: {step}; {SMALLER_STEPS}", file=sys.stderr)
     env = run.settings.config.env
     bar = solved_at(run.settings.recipe, env)
-    learning_curve(run.folder / METRICS, run.folder / CURVE, env_id=env, solved_at=bar)
-    pictures = [CURVE]
+    pictures = []
+    # Without evaluations of its own, and with no episode of training over, there is no return to draw.
+    if run.endings.episodes.any() or np.isfinite(run.best.score).any():
+        pictures.append(CURVE)
+        learning_curve(run.folder / METRICS, run.folder / CURVE, env_id=env, solved_at=bar)
     if run.settings.config.log_episodes and run.endings.episodes.any():
         pictures.append(EPISODE_CURVE)
         episode_curve(run.folder / EPISODES, run.folder / EPISODE_CURVE, env_id=env, solved_at=bar)
@@ -215,5 +218,6 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     if on_host and not run.settings.keep_replay:
         print("the replay is not in the checkpoint: a run that goes on fills a new one first (--checkpoint-replay)")
     print(speed_line(summary))
-    print(f"run folder: {run.folder} ({', '.join(pictures)}, {picture}, {METRICS}, TensorBoard events, checkpoints)")
+    held = ", ".join([*pictures, picture, METRICS])
+    print(f"run folder: {run.folder} ({held}, TensorBoard events, checkpoints)")
     print(f"next: python -m purejaxdqn.evaluate {run.folder} --episodes {10 if on_host else 100}")

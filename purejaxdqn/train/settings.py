@@ -40,7 +40,8 @@ class RunOptions:
     eval_epsilon: float = 0.0
     """Probability of a random action in evaluations; 0 is greedy."""
     eval_max_steps: int | None = None
-    """Environment steps after which an episode of an evaluation counts as it stands (gymnax's environments)."""
+    """Environment steps after which an episode of an evaluation counts as it stands; by default 27,000, half an hour of
+    play, after which the Arcade Learning Environment cuts a game."""
     total_episodes: int | None = None
     """Episodes of training after which a seed ends, if --total-steps does not end it before."""
     count_prefill: bool = False

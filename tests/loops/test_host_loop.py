@@ -367,3 +367,12 @@ def test_the_newest_hypers_compile_nothing(count_compilations):
     before = count_compilations()
     state, _ = loop.iterate(state, Hypers(learning_rate=0.1, gamma=0.5, epsilon_final=0.3).as_arrays(), 2)
     assert count_compilations() == before
+
+
+def test_an_evaluation_cuts_episodes_that_nothing_ends():
+    """20 episodes of 16 environments that go on for ever: 7 steps of reward 5 each, also the second ones of four."""
+    loop, pools = make_loop(make_config(), lengths=(10**9,))
+    state, _ = begin(loop)
+    found = loop.evaluate(state.learner.params, 1, 20, 0.0, max_steps=7)
+    assert found.returns.tolist() == [35.0] * 20 and found.lengths.tolist() == [7] * 20
+    assert len(pools[-1].actions) == 14, "two episodes of seven steps, and no step beyond"

@@ -189,3 +189,14 @@ def test_scores_are_written_as_they_pass(atari_run, tmp_path):
     # Breakout: random 1.7, human 30.5, so 16.1 is half way.
     assert [entry["human_normalized"] for entry in found["scores"]] == pytest.approx([0.5, 1.0, 1.0])
     assert found["protocol"] == "nature" and MARKS[0] == 10_000_000
+
+
+def test_a_run_without_any_return_ends_well(tmp_path, capsys):
+    """No evaluation was asked for and no episode ended: no curve, no score, and everything else."""
+    folder = tmp_path / "run"
+    small = [*SMALL, "--eval-episodes", "0", "--total-steps", "60", "--learning-starts", "40", "--num-envs", "10"]
+    assert train.main([*[word for word in small if word != "--quiet"], "--out", str(folder)]) == 0
+    evaluation = json.loads((folder / SUMMARY).read_text())["evaluation"][0]
+    assert evaluation["last_mean_return"] is None and evaluation["best_mean_return"] is None
+    assert not (folder / CURVE).exists() and (folder / MP4).exists()
+    assert CURVE not in capsys.readouterr().out
