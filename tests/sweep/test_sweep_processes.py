@@ -98,6 +98,27 @@ def test_one_of_two_is_killed_and_three_go_on(alone, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(signal.SIGTERM, 1), pytest.param(signal.SIGINT, 0, marks=pytest.mark.learning)],
+)
+def test_one_of_two_is_asked_to_stop_and_both_save_and_end(alone, number, told, tmp_path):
+    """The other one would wait for its units for ever; both end by the signal, and the sweep goes on as if never."""
+    folder = tmp_path / "sweep"
+    processes = start(2, [*GRID, "--checkpoint-minutes", "1e-9", "--out", str(folder)])
+    begin = time.monotonic()
+    while not list((folder / UNITS).glob("*/*/checkpoint.npz")) and time.monotonic() - begin < 300:
+        time.sleep(0.05)
+    processes[told].send_signal(number)
+    for process in processes:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 128 + number, said
+        assert "Traceback" not in said
+    finish(start(2, ["--resume", str(folder)]))
+    assert_same(tables(folder), alone)
+
+
+@pytest.mark.slow
 def test_eight_devices_come_to_what_one_does(alone, tmp_path):
     """One process whose lanes are spread over eight devices."""
     folder = tmp_path / "sweep"
