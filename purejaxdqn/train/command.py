@@ -37,6 +37,7 @@ from purejaxdqn.train.settings import (
     number_of_seeds,
     number_of_shards,
     resumed_settings,
+    rewound,
     steps_on_host,
 )
 
@@ -75,6 +76,9 @@ def train(args: list[str], started: Callable[[], None]) -> int:
 
     folder = Path(resume) if resume is not None else Path(options.out or "")
     run = Run(settings, folder)
+    warning = None if resume is None else rewound(folder, settings.config, settings.hypers)
+    if warning is not None and not options.quiet:
+        print(f"{COMMAND}: {warning}", file=sys.stderr)
     if resume is None:
         # What cannot be begun with is refused before there is a folder.
         _ = run.initial_params
