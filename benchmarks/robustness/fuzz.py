@@ -12,18 +12,18 @@ import json
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from purejaxdqn import cli, train
 from purejaxdqn.bounds import SettingError
-from purejaxdqn.config import Config
+from purejaxdqn.config import Config, flag_name
 from purejaxdqn.envs.gymnax import make_env
 from purejaxdqn.recipes.recipes import default_recipe, make_settings
 from purejaxdqn.runs.folder import CONFIG, Settings, read_config, write_config
-from purejaxdqn.train.settings import RunOptions, flags_class
+from purejaxdqn.train.settings import RunOptions
 from purejaxdqn.types import Hypers
 
 VALUES: tuple[Any, ...] = (
@@ -102,14 +102,27 @@ def kind_of(value: Any) -> str:
     return "number" if is_number else type(value).__name__
 
 
-def command_line(rng: random.Random, flags: Sequence[str]) -> list[str]:
-    """One to four flags with words that may suit them or not."""
+def command_line(rng: random.Random, plain: Mapping[str, str]) -> list[str]:
+    """One to four flags with words that may suit them or not.
+
+    Args:
+      rng: for the choice.
+      plain: a word that suits it for each flag.
+    """
     words = []
     for _ in range(rng.randint(1, 4)):
-        flag = rng.choice(flags) if rng.random() < 0.95 else rng.choice(ODD_FLAGS)
-        words.append(f"{flag}={rng.choice(WORDS)}" if rng.random() < 0.2 else flag)
-        words += [rng.choice(WORDS) for _ in range(rng.choice((0, 1, 1, 1, 1, 2)))]
+        flag = rng.choice([*plain]) if rng.random() < 0.95 else rng.choice(ODD_FLAGS)
+        word = plain[flag] if flag in plain and rng.random() < 0.7 else rng.choice(WORDS)
+        words += [f"{flag}={word}"] if rng.random() < 0.2 else [flag, *word.split(" ")] if word else [flag]
+        words += [rng.choice(WORDS)] if rng.random() < 0.05 else []
     return words
+
+
+def plain_words() -> dict[str, str]:
+    """The value that each flag of `train` has by default, as it is typed; switches have none."""
+    values = {name: value for made in (Config(), Hypers(), RunOptions()) for name, value in vars(made).items()}
+    del values["env_params"]
+    return {flag_name(name): "" if isinstance(value, bool) else cli.typed(value) for name, value in values.items()}
 
 
 def outcome(call: Callable[[], Any]) -> str:
@@ -164,10 +177,10 @@ def fuzz_configs(count: int, seed: int, build: bool) -> tuple[Counter[str], list
 def fuzz_command_lines(count: int, seed: int) -> tuple[Counter[str], list[Any]]:
     """Outcomes of so many command lines, and those that went wrong."""
     rng, found, wrong = random.Random(seed), Counter[str](), []
-    flags = cli.all_flags(flags_class(Config(), Hypers(), RunOptions()))
+    plain = plain_words()
     with tempfile.TemporaryDirectory() as root, contextlib.chdir(root):
         for index in range(count):
-            args = command_line(rng, flags)
+            args = command_line(rng, plain)
             begun = [*args, "--out", str(Path(root) / f"run-{index}")] if "--out" not in args else args
             what = outcome(lambda words=begun: train_nothing(words))  # type: ignore[misc]
             found[what if what in ("accepted", "refused") else "wrong"] += 1

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from purejaxdqn import cli
 from purejaxdqn.bounds import INT32, LIMITS, check_seeds, read_whole, whole
 from purejaxdqn.build import check_read, env_settings
-from purejaxdqn.config import Config, loop_of, require
+from purejaxdqn.config import Config, SettingError, loop_of, require
 from purejaxdqn.learning.explore import env_steps_at, epsilon_at
 from purejaxdqn.recipes.files import find_recipe
 from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings
-from purejaxdqn.runs.checkpoint import latest_step, load_checkpoint
+from purejaxdqn.runs.checkpoint import DamagedCheckpoint, latest_step, load_checkpoint
 from purejaxdqn.runs.early_stopping import STEPS
 from purejaxdqn.runs.folder import CHECKPOINTS, Settings, read_config
 from purejaxdqn.types import Hypers
@@ -246,17 +246,22 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
 
 def check_goes_on(folder: Path, saved: Settings, settings: Settings) -> None:
     """Raises `SettingError` where something is changed of a run in which nothing is left to train."""
-    changed = {**changes(saved.config, settings.config), **changes(saved.hypers, settings.hypers)}
+    changed = changes(saved.config, settings.config) | changes(saved.hypers, settings.hypers)
+    if settings.checkpoint_every != saved.checkpoint_every:
+        changed["checkpoint_every"] = settings.checkpoint_every
     step = latest_step(folder / CHECKPOINTS) if changed else None
     if step is None:
         return
-    ended_by = load_checkpoint(folder / CHECKPOINTS, with_state=False).progress.get("endings", {}).get("ended_by", [])
-    early = bool(ended_by) and all(cause not in (None, STEPS) for cause in ended_by)
     name, value = next(iter(changed.items()))
-    remedy = "all of its seeds have ended, so nothing would be trained: leave the flag out, or begin a new run"
-    require(not early, name, value, remedy)
     remedy = "the run has come to its end, so nothing would be trained: lengthen it by --total-steps, or leave it out"
     require(step < settings.config.num_iterations, name, value, remedy)
+    try:
+        progress = load_checkpoint(folder / CHECKPOINTS, with_state=False).progress
+    except DamagedCheckpoint as error:
+        raise SettingError("resume", str(folder), f"{error}; begin a new run") from error
+    causes = progress.get("endings", {}).get("ended_by", [None])
+    remedy = "all of its seeds have ended, so nothing would be trained: leave the flag out, or begin a new run"
+    require(any(cause in (None, STEPS) for cause in causes), name, value, remedy)
 
 
 def changes(before: Any, after: Any) -> dict[str, Any]:
