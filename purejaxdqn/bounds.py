@@ -36,10 +36,12 @@ LIMITS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("total_episodes", "patience"), (1, MANY)),
     "learning_starts": (0, MANY),
     # A dimension or a counter of a program.
-    **dict.fromkeys(("num_envs", "rollout_length", "updates_per_rollout", "num_epochs", "num_minibatches"), (1, INT32)),
+    **dict.fromkeys(("num_envs", "rollout_length", "updates_per_rollout", "num_minibatches"), (1, INT32)),
     **dict.fromkeys(("buffer_size", "batch_size", "n_step", "target_period"), (1, INT32)),
     **dict.fromkeys(("log_every", "eval_max_steps", "max_steps", "coordinator_timeout"), (1, INT32)),
-    "log_episodes": (0, INT32),
+    # What every lane has an entry for in memory.
+    "log_episodes": (0, 10**7),
+    "num_epochs": (1, 10**6),
     "eval_episodes": (0, INT32),
     "episodes": (1, INT32),
     # Lists that Python makes before a device sees anything.

@@ -45,7 +45,11 @@ def one_line(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Config:
-    """The static half of a run: equal configs share one compiled program; `Hypers` is the traced half."""
+    """The static half of a run: equal configs share one compiled program; `Hypers` is the traced half.
+
+    Numbers may be Python's or NumPy's, `hidden` one width, a list or an array, `env_params` a mapping or pairs.
+    Raises `SettingError` for what cannot work.
+    """
 
     env: str = "CartPole-v1"
     """Environment id: gymnax's, an Atari game of EnvPool such as Pong-v5, or envpool/ID for EnvPool's others."""

@@ -17,7 +17,10 @@ from purejaxdqn.bounds import check
 
 @struct.dataclass
 class Hypers:
-    """The traced half of a run: scalars that may differ from lane to lane without a recompilation."""
+    """The traced half of a run: scalars that may differ from lane to lane without a recompilation.
+
+    Raises `SettingError` for numbers out of range. Arrays, which may be traced, are not looked at: see `validate`.
+    """
 
     learning_rate: float | Array = 1e-3
     """Step size of the optimiser at the start of the run."""

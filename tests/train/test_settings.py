@@ -168,12 +168,14 @@ import jax, numpy as np
 from purejaxdqn import train
 from purejaxdqn.loops.device import make_train
 from purejaxdqn.recipes.recipes import default_recipe, make_settings
+from purejaxdqn.runs.policy import load_policy
 for algo in ("dqn", "m-iqn", "pqn"):
     config, hypers = make_settings(default_recipe("CartPole-v1"), "CartPole-v1", algo, total_steps=1_500)
     made = jax.jit(make_train(config, 2))(jax.random.key(0), hypers)
     print(algo, hashlib.md5(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(made))).hexdigest())
 words = "--total-steps 1500 --eval-episodes 2 --quiet --no-compilation-cache --out"
 assert train.main([*words.split(), sys.argv[1]]) == 0
+print(load_policy(sys.argv[1]).q_values(np.ones(4)).tolist())
 """
 
 
