@@ -224,11 +224,12 @@ def as_pairs(params: Any) -> tuple[tuple[str, Any], ...]:
     Raises:
       SettingError: where they are neither, or a value is not hashable, as a static argument has to be.
     """
+    remedy = "use a mapping of names to numbers, such as {'max_steps_in_episode': 100}"
     try:
         found = dict(params)
         plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in found.items()}
         hash(tuple(plain.items()))
-        return tuple(sorted(plain.items(), key=lambda pair: pair[0]))
     except (TypeError, ValueError) as error:
-        remedy = "use a mapping of names to numbers, such as {'max_steps_in_episode': 100}"
         raise SettingError("env_params", params, remedy) from error
+    require(all(isinstance(name, str) and name.isidentifier() for name in plain), "env_params", params, remedy)
+    return tuple(sorted(plain.items(), key=lambda pair: pair[0]))

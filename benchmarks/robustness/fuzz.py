@@ -90,8 +90,9 @@ def same_kinds(data: dict[str, Any], like: dict[str, Any]) -> bool:
     for table in ("config", "hypers"):
         for name, value in data[table].items():
             kinds = {kind_of(value), kind_of(like[table].get(name))}
-            # None is a word that no setting but these has.
-            if len(kinds) > 1 and name not in ("last_step_reward", "max_grad_norm"):
+            # One width may stand for a list of one, and these have a word beside their numbers.
+            one_width = name == "hidden" and kind_of(value) == "number"
+            if len(kinds) > 1 and name not in ("last_step_reward", "max_grad_norm") and not one_width:
                 return False
     return bool(data["seeds"]) and all(kind_of(seed) == "number" for seed in data["seeds"])
 

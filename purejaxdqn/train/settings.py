@@ -92,7 +92,11 @@ SAVED_OPTIONS = (
 
 def flags_class(config: Config, hypers: Hypers, options: RunOptions) -> type:
     """The dataclass whose fields are the flags, with defaults from a recipe or a saved run."""
-    values = env_settings(config.env) | dict(config.env_params)
+    known = env_settings(config.env)
+    for name, value in config.env_params:
+        remedy = f"{config.env} has no such parameter; it has {', '.join(known)}"
+        require(name in known, f"env_params.{name}", value, remedy)
+    values = known | dict(config.env_params)
     env_flags = cli.number_flags(values, f"parameter of {config.env}")
     env_class = dataclasses.make_dataclass("EnvParams", env_flags, frozen=True)
     fields = [
