@@ -12,6 +12,7 @@ from purejaxdqn.learning.backups import Backup, greedy, munchausen
 from purejaxdqn.learning.heads import Head, categorical, implicit_quantile, proposed_quantile, quantile, scalar
 from purejaxdqn.learning.schedules import BY_STEP
 from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
+from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import Network, make_network
 from purejaxdqn.replay.frames import frame_store
@@ -287,6 +288,7 @@ def changed_settings(config: Config) -> dict[str, Any]:
     return {name: value for name, value in vars(config).items() if value != getattr(Config, name)}
 
 
+@in_usual_modes
 def build(config: Config) -> Parts:
     """Turns a configuration into functions.
 

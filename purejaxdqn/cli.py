@@ -10,14 +10,17 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, NoReturn
 
 import jax
 import tyro
 
+from purejaxdqn.bounds import read_whole
 from purejaxdqn.config import SettingError, flag_name, require
-from purejaxdqn.machine.devices import use_compilation_cache, use_platform
+from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
+from purejaxdqn.machine.number_modes import usual_modes
 
 
 class UsageError(Exception):
@@ -84,11 +87,42 @@ def parse(cls: type, args: Sequence[str], command: str, description: str) -> Any
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(cls, args=list(args), prog=command, description=description)
+            return tyro.cli(cls, args=whole_words(args, cls), prog=command, description=description)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         fail(command, tyro_sentence(said.getvalue(), cls))
+
+
+def whole_words(args: Sequence[str], cls: type) -> list[str]:
+    """The words with whole numbers spelt out where a flag takes them: `--total-steps 1e6` is `--total-steps 1000000`.
+
+    Raises:
+      SettingError: where such a flag has something else.
+    """
+    kinds, words, field = dict(leaves(cls)), [], None
+    fields = {flag: path for flag, path in flag_fields(cls).items() if takes_whole(kinds[path])}
+    for word in args:
+        name, joined, value = word.partition("=")
+        is_flag = word.startswith("--")
+        field = fields.get(name.replace("_", "-")) if is_flag else field
+        if field is not None and (joined or not is_flag):
+            words.append(f"{name}={spelt_out(field, value)}" if is_flag else spelt_out(field, word))
+        else:
+            words.append(word)
+    return words
+
+
+def spelt_out(field: str, word: str) -> str:
+    """A whole number in digits; what stands for no value stays."""
+    number = read_whole(word)
+    require(number is not None or word == "None", field, word, "use a whole number")
+    return word if number is None else str(number)
+
+
+def takes_whole(kind: Any) -> bool:
+    """Whether a flag of this type takes whole numbers and nothing else."""
+    return kind in (int, int | None, tuple[int, ...])
 
 
 def tyro_sentence(box: str, cls: type) -> str:
@@ -118,17 +152,25 @@ def all_flags(cls: type) -> list[str]:
     return list(flag_fields(cls))
 
 
-def flag_fields(cls: type, prefix: str = "") -> dict[str, str]:
+def leaves(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The path of every field of a dataclass, those of dataclasses in it included, and its type."""
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            yield from leaves(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
+        else:
+            yield prefix + field.name, kind
+
+
+def flag_fields(cls: type) -> dict[str, str]:
     """The field, with its path, that each flag of a dataclass sets."""
     found: dict[str, str] = {}
-    for field in dataclasses.fields(cls):
-        kind = getattr(field.type, "__origin__", field.type)
-        if dataclasses.is_dataclass(kind):
-            found |= flag_fields(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
-        else:
-            found[flag_name(prefix + field.name)] = prefix + field.name
-            if kind is bool:
-                found[flag_name(f"{prefix}no-{field.name}")] = prefix + field.name
+    for path, kind in leaves(cls):
+        found[flag_name(path)] = path
+        if kind is bool:
+            above, dot, name = path.rpartition(".")
+            found[flag_name(f"{above}{dot}no-{name}")] = path
     return found
 
 
@@ -158,7 +200,8 @@ def guarded(command: str, main: Callable[[], int]) -> int:
     read enough: 128 and the signal's number, as shells have it.
     """
     try:
-        code = main()
+        with usual_modes():
+            code = main()
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -202,9 +245,10 @@ def start_jax(device: str, compilation_cache: bool) -> None:
 
 def check_device(device: str) -> None:
     """Raises `SettingError` where the platform asked for is not there."""
+    remedy = "JAX finds no such device here: use cpu, or install the extra for it"
     try:
-        jax.local_devices()
+        platform = jax.local_devices()[0].platform
     except (RuntimeError, AssertionError) as error:
-        raise SettingError(
-            "device", device, "JAX finds no such device here: use cpu, or install the extra for it"
-        ) from error
+        raise SettingError("device", device, remedy) from error
+    # JAX takes the CPU beside a GPU that it could not start.
+    require(device not in PLATFORMS or device in ("auto", platform), "device", device, remedy)

@@ -2,7 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, Literal, NamedTuple
+
+from purejaxdqn.bounds import INT32, as_pairs, as_type, as_widths
+from purejaxdqn.bounds import SettingError as SettingError
+from purejaxdqn.bounds import require as require
 
 LearnerName = Literal["replay", "rollout"]
 ReplayMemoryName = Literal["device", "host"]
@@ -15,39 +19,6 @@ OptimizerName = Literal["adam", "radam", "rmsprop", "sgd"]
 EpsilonScheduleName = Literal["linear", "exponential", "multiplicative", "decremental", "constant"]
 PrefillName = Literal["random", "policy"]
 LearningRateScheduleName = Literal["constant", "linear"]
-
-
-SIZES = (
-    "total_steps",
-    "num_envs",
-    "rollout_length",
-    "updates_per_rollout",
-    "buffer_size",
-    "batch_size",
-    "n_step",
-    "num_atoms",
-    "num_quantiles",
-    "num_target_quantiles",
-    "num_policy_quantiles",
-    "num_cosines",
-    "num_epochs",
-    "num_minibatches",
-    "data_parallel",
-)
-
-
-class SettingError(ValueError):
-    """A setting that cannot work. Carries the field, its value and what would work, for one clear sentence."""
-
-    def __init__(self, field: str, value: Any, remedy: str):
-        self.field, self.value, self.remedy = field, value, remedy
-        super().__init__(f"{field}={value!r}: {remedy}")
-
-
-def require(condition: bool, field: str, value: Any, remedy: str) -> None:
-    """Raises `SettingError` unless `condition` holds."""
-    if not condition:
-        raise SettingError(field, value, remedy)
 
 
 def flag_name(field: str) -> str:
@@ -74,7 +45,11 @@ def one_line(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Config:
-    """The static half of a run: equal configs share one compiled program; `Hypers` is the traced half."""
+    """The static half of a run: equal configs share one compiled program; `Hypers` is the traced half.
+
+    Numbers may be Python's or NumPy's, `hidden` one width, a list or an array, `env_params` a mapping or pairs.
+    Raises `SettingError` for what cannot work.
+    """
 
     env: str = "CartPole-v1"
     """Environment id: gymnax's, an Atari game of EnvPool such as Pong-v5, or envpool/ID for EnvPool's others."""
@@ -173,34 +148,16 @@ class Config:
     """`linear` goes from --learning-rate to --learning-rate-final over the run's updates; `constant` stays."""
 
     def __post_init__(self) -> None:
-        # A list is welcome, but a static argument of a compiled function has to be hashable.
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        object.__setattr__(self, "env_params", tuple(map(tuple, self.env_params)))
+        object.__setattr__(self, "hidden", as_widths(self.hidden))
+        object.__setattr__(self, "env_params", as_pairs(self.env_params))
         for field in dataclasses.fields(self):
-            if get_origin(field.type) is Literal:
-                names, value = get_args(field.type), getattr(self, field.name)
-                require(value in names, field.name, value, f"use one of {', '.join(names)}")
-        for name in SIZES:
-            value = getattr(self, name)
-            require(isinstance(value, int) and value > 0, name, value, "use a whole number of at least 1")
-        require(
-            all(isinstance(width, int) and width > 0 for width in self.hidden),
-            "hidden",
-            self.hidden,
-            "use widths of at least 1",
-        )
-        lowest, highest = float("-inf"), float("inf")
-        require(lowest < self.v_min < self.v_max, "v_min", self.v_min, f"use a number below v_max, {self.v_max}")
-        require(self.v_max < highest, "v_max", self.v_max, "use a finite number")
-        require(self.num_atoms >= 2, "num_atoms", self.num_atoms, "a support needs at least 2")
-        require(0.0 < self.noisy_sigma < highest, "noisy_sigma", self.noisy_sigma, "use a finite number above 0")
-        last, scale, logged = self.last_step_reward, self.reward_scale, self.log_episodes
-        require(last is None or lowest < last < highest, "last_step_reward", last, "use a finite number, or None")
-        require(0.0 < scale < highest, "reward_scale", scale, "use a finite number above 0")
-        require(isinstance(logged, int) and logged >= 0, "log_episodes", logged, "use 0 or a positive whole number")
+            object.__setattr__(self, field.name, as_type(field.type, field.name, getattr(self, field.name)))
+        require(self.v_min < self.v_max, "v_min", self.v_min, f"use a number below v_max, {self.v_max}")
+        logged = self.log_episodes
         require(
             logged == 0 or self.loop == "device", "log_episodes", logged, "only gymnax's environments have it: use 0"
         )
+        check_clock(self)
         {"replay": check_replay, "rollout": check_rollout}[self.learner](self)
         check_shards(self)
         require(
@@ -267,11 +224,26 @@ class Config:
         return dataclasses.replace(self, **changes)
 
 
+def check_clock(config: Config) -> None:
+    """Raises `SettingError` for more vector steps or updates than a device counts to."""
+    most = f"a device counts to {INT32:,}"
+    require(
+        config.steps_per_iteration <= INT32,
+        "num_envs",
+        config.num_envs,
+        f"an iteration has {config.steps_per_iteration:,} steps (rollout_length × num_envs), and {most}: use fewer",
+    )
+    vector_steps = -(-config.total_steps // config.num_envs) + config.rollout_length
+    remedy = f"with num_envs {config.num_envs} it takes {vector_steps:,} vector steps, and {most}: use more num_envs"
+    require(vector_steps <= INT32, "total_steps", config.total_steps, remedy)
+    updates = config.num_updates
+    remedy = f"it makes {updates:,} gradient updates, and {most}: use fewer updates, or fewer steps"
+    require(updates <= INT32, "total_steps", config.total_steps, remedy)
+
+
 def check_replay(config: Config) -> None:
     """Raises `SettingError` where a replay could not hold what the run needs of it."""
     size, num_envs, batch_size = config.buffer_size, config.num_envs, config.batch_size
-    starts = config.learning_starts
-    require(starts >= 0, "learning_starts", starts, "use 0 or a positive number of environment steps")
     whole_step = f"the replay must hold a row of every environment: use at least num_envs, {num_envs}"
     require(size >= num_envs, "buffer_size", size, whole_step)
     whole_batch = f"the replay must hold a batch: use at least batch_size, {batch_size}"

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from purejaxdqn import cli
+from purejaxdqn.bounds import SEEDS, check
 from purejaxdqn.config import SettingError, require
 from purejaxdqn.runs.folder import CHECKPOINTS, Settings, finite, read_config
 
@@ -61,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def evaluate(args: list[str]) -> int:
     """Parses, plays and prints."""
     flags: EvaluateFlags = cli.parse(EvaluateFlags, args, COMMAND, str(__doc__))
-    require(flags.episodes >= 1, "episodes", flags.episodes, "use at least 1")
-    require(flags.max_steps is None or flags.max_steps >= 1, "max_steps", flags.max_steps, "use at least 1")
-    require(0.0 <= flags.epsilon <= 1.0, "epsilon", flags.epsilon, "use a number in [0, 1]")
+    check(vars(flags))
     folder = Path(flags.run)
     settings, _, _ = read_config(folder, "run")
     indices = cli.seed_indices(flags.seed_index, len(settings.seeds))
@@ -94,6 +93,8 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     chosen = tuple(settings.seeds[index] for index in indices)
     played = dataclasses.replace(settings, eval_episodes=flags.episodes, eval_max_steps=flags.max_steps)
     parts, lanes = open_lanes(played, chosen)
+    if not on_host:
+        check_room(lanes, flags.episodes)
     one_lane = jax.eval_shape(parts.network.init, jax.random.key(0))
     like = lane_shapes(one_lane, len(indices))
     try:
@@ -102,7 +103,7 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     except (DamagedCheckpoint, IndexError) as error:
         raise SettingError("run", str(folder), f"{error}; train it first, or name a whole run") from error
     # Episodes of their own: neither those of training's evaluations nor those of its summary.
-    keys = seed_keys([flags.key + 1_000_003 * (settings.seeds[index] + 1) for index in indices])
+    keys = seed_keys([(flags.key + 1_000_003 * (settings.seeds[index] + 1)) % SEEDS for index in indices])
     returns = np.asarray(lanes.get(lanes.evaluate(lanes.put(params), lanes.put(keys), flags.epsilon).returns), float)
     first = jax.tree.map(lambda leaf: leaf[0], params)
     for name, write in (("gif", write_gif), ("mp4", write_mp4)):
@@ -121,6 +122,14 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
         }
         for index, found in zip(indices, returns, strict=True)
     ]
+
+
+def check_room(lanes: Any, episodes: int) -> None:
+    """Raises `SettingError` where so many episodes need more memory than there is."""
+    try:
+        lanes.check()
+    except SettingError as error:
+        raise SettingError("episodes", episodes, error.remedy) from error
 
 
 def results_table(settings: Settings, flags: EvaluateFlags, results: list[dict[str, Any]]) -> Table:

@@ -8,27 +8,19 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
 
-from purejaxdqn.config import require
-
-UNIT_INTERVAL = (
-    "gamma",
-    "tau",
-    "epsilon_start",
-    "epsilon_final",
-    "epsilon_decay",
-    "munchausen_alpha",
-    "importance_exponent",
-    "importance_exponent_final",
-    "trace_lambda",
-)
+from purejaxdqn.bounds import check
 
 
 @struct.dataclass
 class Hypers:
-    """The traced half of a run: scalars that may differ from lane to lane without a recompilation."""
+    """The traced half of a run: scalars that may differ from lane to lane without a recompilation.
+
+    Raises `SettingError` for numbers out of range. Arrays, which may be traced, are not looked at: see `validate`.
+    """
 
     learning_rate: float | Array = 1e-3
     """Step size of the optimiser at the start of the run."""
@@ -75,31 +67,15 @@ class Hypers:
     fraction_entropy: float | Array = 0.0
     """Weight of the entropy that keeps fqf's fractions apart."""
 
+    def __post_init__(self) -> None:
+        numbers = {name: value for name, value in vars(self).items() if isinstance(value, int | float | np.number)}
+        # JAX also puts other things into such a tree: the axes of a vmap, say, which are all whole numbers.
+        if not all(type(value) is int for value in vars(self).values()):
+            check(numbers)
+
     def validate(self) -> "Hypers":
         """Returns itself; raises `SettingError` where a value (not a tracer) is out of range."""
-        for name in UNIT_INTERVAL:
-            value = float(getattr(self, name))
-            require(0.0 <= value <= 1.0, name, value, "use a number in [0, 1]")
-        for name in (
-            "learning_rate",
-            "learning_rate_final",
-            "priority_exponent",
-            "fraction_lr_scale",
-            "fraction_entropy",
-        ):
-            value = float(getattr(self, name))
-            require(0.0 <= value < float("inf"), name, value, "use a finite number of at least 0")
-        for name in ("adam_epsilon", "huber_delta", "munchausen_temperature", "priority_epsilon"):
-            value = float(getattr(self, name))
-            require(0.0 < value < float("inf"), name, value, "use a finite number above 0")
-        clip = float(self.munchausen_clip)
-        require(-float("inf") < clip < 0.0, "munchausen_clip", clip, "use a finite number below 0")
-        norm, fraction = float(self.max_grad_norm), float(self.epsilon_fraction)
-        require(norm > 0.0, "max_grad_norm", norm, "use a number above 0")
-        require(0.0 < fraction <= 1.0, "epsilon_fraction", fraction, "use a number in (0, 1]")
-        period = float(self.target_period)
-        whole = period >= 1.0 and period == period // 1
-        require(whole, "target_period", self.target_period, "use a whole number of at least 1")
+        check({name: value for name, value in vars(self).items() if not isinstance(value, jax.core.Tracer)})
         return self
 
     def as_arrays(self) -> "Hypers":

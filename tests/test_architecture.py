@@ -12,6 +12,7 @@ PACKAGE = Path(purejaxdqn.__file__).parent
 
 # From the bottom up: a room imports from lower lines only. A file at the top of the package is a room of its own.
 ROOMS = """
+bounds
 config moved machine statistics
 types cli pictures
 learning networks envs

@@ -1,4 +1,4 @@
-"""Robustness: memory over time, runs killed and resumed, every environment, and the product as a user installs it.
+"""What it survives: kills, signals, full disks, damaged folders, odd numbers and command lines, every environment.
 
-Read `kill_resume.py` first. Each module runs as `python -m benchmarks.NAME`.
+Read `kill_resume.py` first, then `edges.py`. Each module runs as `python -m benchmarks.NAME`.
 """

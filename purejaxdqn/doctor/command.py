@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from purejaxdqn import cli
+from purejaxdqn.bounds import check
 from purejaxdqn.config import SettingError, require
 from purejaxdqn.runs.folder import CHECKPOINTS, Settings, finite, read_config
 
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def doctor(args: list[str]) -> int:
     """Parses, examines and prints."""
     flags: DoctorFlags = cli.parse(DoctorFlags, args, COMMAND, str(__doc__))
-    require(flags.episodes >= 1, "episodes", flags.episodes, "use at least 1")
+    check(vars(flags))
     folder = Path(flags.run)
     settings, _, _ = read_config(folder, "run")
     indices = cli.seed_indices(flags.seed_index, len(settings.seeds))

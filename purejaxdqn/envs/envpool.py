@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from purejaxdqn.bounds import ANY, INT32, Interval, real, whole
 from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, EnvSpec, SettingError, one_line, require
 from purejaxdqn.envs.interface import HostEnv, HostStep, check_groups
 from purejaxdqn.pictures.scenes import render_frame
@@ -117,10 +118,15 @@ def check_changes(env_id: str, changes: Changes) -> dict[str, Any]:
         flag = f"env_params.{name}"
         require(name in found, flag, value, f"{env_id} has no such parameter; it has {', '.join(found)}")
         # EnvPool would end the process on some of these.
-        require(name not in OFTEN or value >= 1, flag, value, "use a whole number of at least 1")
-        require(name != "num_threads" or value >= 0, flag, value, "use 0 (a thread for every core) or more")
-        within = name != "repeat_action_probability" or 0.0 <= value < 1.0
-        require(within, flag, value, "use a probability below 1")
+        if name == "repeat_action_probability":
+            real(flag, value, Interval(0.0, 1.0 - 1e-6, "a probability below 1"))
+        elif isinstance(found[name], bool):
+            require(isinstance(value, bool | int | float) and value in (0, 1), flag, value, "use True or False")
+        elif isinstance(found[name], int):
+            # -1 leaves a game's mode or difficulty to EnvPool.
+            whole(flag, value, (1 if name in OFTEN else 0 if name in POOL_OPTIONS else -1, INT32))
+        else:
+            real(flag, value, ANY)
         found[name] = type(found[name])(value)
     return found
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from purejaxdqn.bounds import ANY, INT32, POSITIVE, real, whole
 from purejaxdqn.config import EnvSpec, SettingError, require
 from purejaxdqn.envs.interface import Env
 from purejaxdqn.machine.lazy_imports import defer_import
@@ -94,16 +95,35 @@ def make_changed(env_id: str, changes: Changes) -> tuple[Any, Any]:
     for name, value in changes:
         remedy = f"{env_id} has no such parameter; it has {', '.join([*names, *options])}"
         require(name in names or name in options, f"env_params.{name}", value, remedy)
-        default = options.get(name)
-        is_size = isinstance(default, int) and not isinstance(default, bool) and default >= 1
-        counted = is_size or name == "max_steps_in_episode"
-        require(not counted or value >= 1, f"env_params.{name}", value, "use a whole number of at least 1")
+        default = options[name] if name in options else getattr(params, name)
+        check_parameter(name, value, default, is_size=name in options and is_number(default) and default >= 1)
     # gymnax computes with a parameter's type: a whole number for a float one would fail deep inside it.
     made_with = {name: as_type_of(options[name], value) for name, value in changes if name in options}
     if made_with:
         env, params = make_raw(env_id, **made_with)
     typed = {name: as_type_of(getattr(params, name), value) for name, value in changes if name in names}
     return env, params.replace(**typed)
+
+
+def check_parameter(name: str, value: Any, default: Any, is_size: bool) -> None:
+    """Raises `SettingError` where a parameter cannot have a value.
+
+    Args:
+      name: of the parameter.
+      value: for it.
+      default: the environment's own; what is no number is not checked.
+      is_size: whether the environment's class is made with it, and it is at least 1 by default.
+    """
+    field = f"env_params.{name}"
+    if isinstance(default, bool):
+        require(isinstance(value, bool | int | float) and value in (0, 1), field, value, "use True or False")
+    elif isinstance(default, int) or (is_number(default) and name == "max_steps_in_episode"):
+        at_least_1 = is_size or name == "max_steps_in_episode"
+        whole(field, value, (1 if at_least_1 else -INT32, INT32))
+    elif is_number(default):
+        # There is no mass, length or time step of 0 or less, whatever the equations make of it.
+        physical = default > 0 and (any(part in name for part in ("mass", "length")) or name in ("tau", "dt"))
+        real(field, value, POSITIVE if physical else ANY)
 
 
 def as_type_of(default: Any, value: Any) -> Any:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from purejaxdqn.bounds import INT32
 from purejaxdqn.config import Config
 from purejaxdqn.learning.schedules import BY_STEP, SCHEDULES
 from purejaxdqn.machine.random_bits import index_from_bits, uniform_from_bits
@@ -32,6 +33,17 @@ def epsilon_greedy(key: Array, q_values: Array, epsilon: float | Array) -> Array
     )
 
 
+def env_steps_at(config: Config, vector_steps: Array) -> Array:
+    """Environment steps after a number of vector steps: int32, or float32 where a run has more than int32 holds.
+
+    Args:
+      config: for the environments and the run's length.
+      vector_steps: int32, any shape.
+    """
+    fits = config.total_steps + config.steps_per_iteration <= INT32
+    return vector_steps * config.num_envs if fits else jnp.float32(vector_steps) * float(config.num_envs)
+
+
 def epsilon_at(config: Config, h: Hypers, env_steps: Array) -> Array:
     """ε after a number of environment steps of one run.
 
@@ -42,5 +54,5 @@ def epsilon_at(config: Config, h: Hypers, env_steps: Array) -> Array:
     """
     assert_array("env_steps", env_steps, ())
     name = config.epsilon_schedule
-    pace = h.epsilon_decay if name in BY_STEP else h.epsilon_fraction * config.total_steps
+    pace = h.epsilon_decay if name in BY_STEP else h.epsilon_fraction * float(config.total_steps)
     return SCHEDULES[name](env_steps, h.epsilon_start, h.epsilon_final, pace)

@@ -12,13 +12,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from purejaxdqn.bounds import whole
 from purejaxdqn.build import Parts, build
 from purejaxdqn.config import Config, EnvSpec, require
 from purejaxdqn.learn import LearnMetrics, init_learner
-from purejaxdqn.learning.explore import epsilon_at, epsilon_greedy
+from purejaxdqn.learning.explore import env_steps_at, epsilon_at, epsilon_greedy
 from purejaxdqn.loops.evaluation import make_evaluate
+from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
-from purejaxdqn.machine.threefry import FUSED_IMPL, KEY_IMPL
+from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
 from purejaxdqn.types import Counter, EpisodeLog, Episodes, Hypers, Learner, Metrics, Row, State, counter
 
 
@@ -33,12 +35,7 @@ class Agent(NamedTuple):
     """(params, key, *, episodes, epsilon=0.0) -> Evaluation, see `loops.evaluation`."""
     parts: Parts
     spec: EnvSpec
-
-
-def run_key_of(key: Array) -> Array:
-    """The key of a run, of `KEY_IMPL`, from a PRNG key, typed or raw."""
-    words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    return jax.random.wrap_key_data(words, impl=KEY_IMPL)
+    config: Config
 
 
 def empty_log(size: int) -> Any:
@@ -170,7 +167,7 @@ def make_act(config: Config, parts: Parts) -> Callable[..., Array]:
 
     def act(params: Any, env: Any, keys: Array, h: Hypers, vector_steps: Array) -> Array:
         network_key, action_key = keys
-        epsilon = epsilon_at(config, h, vector_steps * config.num_envs)
+        epsilon = epsilon_at(config, h, env_steps_at(config, vector_steps))
         q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key, "act"))
         return epsilon_greedy(action_key, q_values, epsilon)
 
@@ -273,7 +270,7 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
             (shards.own_keys(rollout_keys), steps),
         )
         metrics = add_episodes(metrics, followed, steps + 1)
-        metrics = dataclasses.replace(metrics, epsilon=epsilon_at(config, h, steps[-1] * config.num_envs))
+        metrics = dataclasses.replace(metrics, epsilon=epsilon_at(config, h, env_steps_at(config, steps[-1])))
         learner, memory, learned = parts.learn(state.learner, state.memory, rows, learn_key, h)
         clock = Counter(before + config.rollout_length)
         new = State(clock, learner, memory, env, count_ended(episodes, followed), state.key_data)
@@ -305,13 +302,16 @@ def make_agent(config: Config) -> Agent:
     Raises:
       SettingError: where the environment, or what it needs, cannot be had.
     """
+    remedy = "its environments step on the host: use one of gymnax, or train by the command line"
+    require(config.loop == "device", "env", config.env, remedy)
     parts = build(config)
     return Agent(
-        init=make_init(config, parts),
-        iterate=make_iterate(config, parts),
-        evaluate=make_evaluate(parts),
+        init=in_usual_modes(make_init(config, parts)),
+        iterate=in_usual_modes(make_iterate(config, parts)),
+        evaluate=in_usual_modes(make_evaluate(parts)),
         parts=parts,
         spec=parts.env.spec,
+        config=config,
     )
 
 
@@ -327,10 +327,11 @@ def make_train(config: Config, num_chunks: int = 100) -> Callable[[Array, Hypers
     """
     remedy = "a run in shards is more than one function: use 1, or train by the command line"
     require(config.data_parallel == 1, "data_parallel", config.data_parallel, remedy)
+    num_chunks = min(whole("num_chunks", num_chunks), config.num_iterations)
     agent = make_agent(config)
-    num_chunks = min(num_chunks, config.num_iterations)
     chunk, longer = divmod(config.num_iterations, num_chunks)
 
+    @in_usual_modes
     def train(key: Array, hypers: Hypers) -> tuple[State, Metrics]:
         lengths = chunk + (jnp.arange(num_chunks) < longer)
         return jax.lax.scan(lambda state, n: agent.iterate(state, hypers, n), agent.init(key, hypers), lengths)

@@ -10,6 +10,7 @@ from jax import Array
 
 from purejaxdqn.build import Parts
 from purejaxdqn.learning.explore import epsilon_greedy
+from purejaxdqn.machine.threefry import run_key_of
 
 MAX_STEPS = 27_000
 """An evaluation cuts an episode after so many steps, as the Arcade Learning Environment does, if nothing else does."""
@@ -41,7 +42,7 @@ def make_evaluate(parts: Parts) -> Callable[..., Evaluation]:
           max_steps: environment steps after which an episode counts as it stands, static; by default `MAX_STEPS`.
         """
         limit = min(parts.env.spec.time_limit, max_steps or MAX_STEPS)
-        reset_key, play_key = jax.random.split(key)
+        reset_key, play_key = jax.random.split(run_key_of(key))
         env, _ = parts.env.reset(reset_key, episodes)
 
         def playing(carry: tuple[Any, Array, Array, Array, Array]) -> Array:

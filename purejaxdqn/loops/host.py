@@ -214,7 +214,7 @@ class HostLoop:
                 self.act_and_send(learner.params, actors, key_data, h, clock, clock)
         memory = self.phase.settle(memory)
         new = HostState(counter(start + steps), learner, memory, tuple(actors), key_data)
-        epsilon = self.functions.epsilon(h, (start + steps - 1) * config.num_envs)
+        epsilon = self.functions.epsilon(h, start + steps - 1)
         return new, chunk.metrics(jax.device_get(total), n * config.updates_per_iteration, float(epsilon))
 
     def evaluate(

@@ -14,10 +14,9 @@ from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.envs.interface import HostStep
 from purejaxdqn.learn import LearnMetrics, init_learner
-from purejaxdqn.learning.explore import epsilon_at, epsilon_greedy
-from purejaxdqn.loops.device import run_key_of
+from purejaxdqn.learning.explore import env_steps_at, epsilon_at, epsilon_greedy
 from purejaxdqn.machine.shards import make_shards
-from purejaxdqn.machine.threefry import FUSED_IMPL
+from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
 from purejaxdqn.types import Counter, Hypers, Learner, Row, counter
 
 LEARNING = 2**31 - 1
@@ -172,7 +171,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
     ) -> Array:
         key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=FUSED_IMPL), draw)
         network_key, action_key = jax.random.split(shards.own_keys(jax.random.fold_in(key, group)))
-        epsilon = epsilon_at(config, h, vector_steps * config.num_envs)
+        epsilon = epsilon_at(config, h, env_steps_at(config, vector_steps))
         if config.prefill == "random":
             epsilon = jnp.where(vector_steps < config.prefill_steps, 1.0, epsilon)
         q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "act"))
@@ -211,7 +210,7 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
         init=jax.jit(functions.init),
         receive=jax.jit(functions.receive),
         act=jax.jit(functions.act),
-        epsilon=jax.jit(lambda h, env_steps: epsilon_at(config, h, env_steps)),
+        epsilon=jax.jit(lambda h, vector_steps: epsilon_at(config, h, env_steps_at(config, vector_steps))),
         greet=jax.jit(partial(greet, parts.env.spec)),
         play=jax.jit(play),
         add=jax.jit(functions.add, donate_argnums=0),

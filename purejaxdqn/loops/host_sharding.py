@@ -9,9 +9,9 @@ from jax import Array
 
 from purejaxdqn.build import Parts
 from purejaxdqn.config import Config
-from purejaxdqn.loops.device import run_key_of
 from purejaxdqn.loops.host_functions import Actor, HostFunctions, make_shard_functions
 from purejaxdqn.loops.sharding import Spread, over_shards, shapes_of_one, shard_axes, shardings
+from purejaxdqn.machine.threefry import run_key_of
 from purejaxdqn.types import Hypers, Row
 
 

@@ -17,14 +17,14 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from purejaxdqn.loops.device import Agent
-from purejaxdqn.loops.plan import Plan
+from purejaxdqn.loops.plan import Plan, check_work
 from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.types import Hypers, Metrics, State, is_counter, lane_axes
 
 
 def seed_keys(seeds: list[int]) -> np.ndarray:
-    """Raw threefry keys uint32 [L, 2] of seeds, as `jax.random.key(seed)` makes them."""
-    return np.stack([np.asarray(jax.random.key_data(jax.random.key(seed, impl=KEY_IMPL))) for seed in seeds])
+    """Raw threefry keys uint32 [L, 2] of seeds below 2³², as `jax.random.key(seed)` makes them."""
+    return np.array([(0, seed) for seed in seeds], np.uint32)
 
 
 def map_lane_leaves(fn: Callable[..., Any], tree: Any, *others: Any) -> Any:
@@ -277,6 +277,23 @@ def make_lanes(
         compiled = compiler(calls, list(mesh.devices.flat))
         functions.update(zip((name, "iterate", "evaluate"), compiled, strict=True))
 
+    def needed(program: str) -> int:
+        """Bytes that a program takes of each device beside its arguments; it is compiled for that."""
+
+        def padded(leaf: Any) -> Any:
+            return jax.ShapeDtypeStruct((num_padded, *leaf.shape), leaf.dtype, sharding=shard)
+
+        keys, hypers = padded(jnp.zeros(2, jnp.uint32)), jax.tree.map(padded, Hypers().as_arrays())
+        made = jax.eval_shape(jitted_init, keys, hypers)
+        calls = {
+            "iterate": (jitted, (made, hypers, jnp.zeros((), jnp.int32))),
+            "evaluate": (jitted_evaluate, (made.learner.params, keys, jnp.float32(0.0))),
+        }
+        function, arguments = calls[program]
+        found = function.lower(*arguments).compile().memory_analysis()
+        assert found is not None
+        return int(found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes)
+
     def start(keys: Array, hypers: Hypers, params: Any = None) -> State:
         given = present(keys, hypers, params)
         return functions.get(f"init of {len(given)}", jitted_init)(*given)
@@ -292,4 +309,5 @@ def make_lanes(
         like=lane_shapes(state, plan.num_lanes),
         restored=lambda tree, hypers: put(tree),
         compile=compile_all,
+        check=lambda: check_work(agent, plan, eval_episodes, needed),
     )

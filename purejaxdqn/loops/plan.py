@@ -1,12 +1,14 @@
 """How lanes (seed × hypers) are laid out over the devices of a machine, and the memory that they take."""
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from purejaxdqn.config import require
+from purejaxdqn.config import Config, require
 from purejaxdqn.loops.device import Agent
+from purejaxdqn.machine.devices import available_bytes
 from purejaxdqn.types import Hypers
 
 MEMORY_SHARE = 0.8
@@ -44,7 +46,13 @@ def state_bytes(agent: Agent) -> int:
 
 def tree_bytes(tree: Any) -> int:
     """Bytes of a tree of arrays or shapes."""
-    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def room_of_device() -> int:
+    """Bytes that the lanes of one device may take; the devices of a CPU share its memory."""
+    devices = jax.local_devices()
+    return int(MEMORY_SHARE * available_bytes()) // (len(devices) if devices[0].platform == "cpu" else 1)
 
 
 def make_plan(agent: Agent, num_lanes: int, block: int | None = None) -> Plan:
@@ -62,15 +70,63 @@ def make_plan(agent: Agent, num_lanes: int, block: int | None = None) -> Plan:
     num_devices = min(num_lanes, len(devices))
     share = -(-num_lanes // num_devices)
     size = state_bytes(agent)
-    room = int(MEMORY_SHARE * (devices[0].memory_stats() or {}).get("bytes_limit", 0))
-    require(
-        room == 0 or share * size <= room,
-        "seeds",
-        num_lanes,
-        f"a lane takes {size / 2**20:.0f} MB, and {room // size * len(devices)} of them fit: use fewer, or a smaller "
-        "buffer_size",
-    )
+    # Of a CPU's devices those without lanes leave their part to the others.
+    room = room_of_device() * (len(devices) // num_devices if devices[0].platform == "cpu" else 1)
+    fit = room // size * num_devices
+    takes = f"a lane takes {size / 2**20:,.0f} MB, and {fit:,} of them fit"
+    largest = "buffer_size" if agent.config.learner == "replay" else "num_envs"
+    require(fit > 0, largest, getattr(agent.config, largest), f"{takes}: use a smaller number")
+    require(share * size <= room, "seeds", num_lanes, f"{takes}: use fewer, or a smaller buffer_size")
     if block is None:
         block = 1 if devices[0].platform == "cpu" else share
     block = min(block, share)
     return Plan(num_lanes, num_devices, -(-share // block) * block, block, devices[0].platform, size)
+
+
+SMALL_SHARE = 100
+"""Of what the largest layer's outputs take: no program that was measured has as much beside its state at once."""
+
+
+class Work(NamedTuple):
+    """The most examples that one program has in hand at once, and the setting that decides how many they are."""
+
+    program: str
+    field: str
+    examples: int
+
+
+def works(config: Config, eval_episodes: int) -> tuple[Work, ...]:
+    """What the programs of one lane have in hand."""
+    batch = {
+        "replay": ("batch_size", config.batch_size),
+        "rollout": ("num_envs", config.steps_per_iteration),
+    }[config.learner]
+    rollout = Work("iterate", "num_envs", config.steps_per_iteration)
+    return (rollout, Work("iterate", *batch), Work("evaluate", "eval_episodes", eval_episodes))
+
+
+def check_work(agent: Agent, plan: Plan, eval_episodes: int, needed: Callable[[str], int]) -> None:
+    """Raises `SettingError` where a program would need more memory beside the state than there is.
+
+    What cannot fit is refused at once, and what surely does is let through; only between the two is a program compiled.
+
+    Args:
+      agent: the run's functions.
+      plan: of the lanes.
+      eval_episodes: of each evaluation.
+      needed: name of a program, `iterate` or `evaluate` -> bytes that it needs of each device beside its arguments.
+    """
+    config, spec = agent.config, agent.spec
+    used = plan.num_devices if plan.platform == "cpu" else 1
+    room = int(MEMORY_SHARE * available_bytes()) // used
+    width = math.prod(spec.obs_shape) * (spec.num_obs_values or 1) + max(config.hidden, default=0)
+    for work in works(config, eval_episodes):
+        least = 4 * work.examples * width * plan.block
+        if least * SMALL_SHARE <= room:
+            continue
+        size = least if least > room else needed(work.program)
+        value = getattr(config, work.field, eval_episodes)
+        most = max(1, value * room // size)
+        takes = f"{work.program} takes {size / 2**20:,.0f} MB at once of each of {used} devices"
+        remedy = f"{takes}, and {room / 2**20:,.0f} MB are free: use at most {most:,}"
+        require(size <= room, work.field, value, remedy)

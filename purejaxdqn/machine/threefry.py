@@ -99,3 +99,10 @@ def in_a_loop(key: Array) -> Array:
     """The same key for JAX's own generator, which many draws at once are made faster with; others are left alone."""
     fused = jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and jax.random.key_impl(key) == FUSED_IMPL
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=KEY_IMPL) if fused else key
+
+
+def run_key_of(key: Array) -> Array:
+    """The key of a run, of `KEY_IMPL`, from a PRNG key, typed or raw, of any of JAX's generators."""
+    words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    # Four words are two keys of `KEY_IMPL`, equal ones where they come of a seed.
+    return jax.random.wrap_key_data(words if words.shape == (2,) else words[:2], impl=KEY_IMPL)

@@ -7,13 +7,16 @@ import io
 import json
 import os
 import platform
+import typing
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import numpy as np
 
+from purejaxdqn.bounds import as_type, real, whole
 from purejaxdqn.config import Config, EnvSpec, SettingError, one_line, require
 from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.types import Hypers
@@ -49,9 +52,13 @@ EPISODE_COLUMNS = ("seed", "episode", "env_steps", "episode_return", "learning_r
 PACKAGES = ("purejaxdqn", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
 
 
+COUNT_PREFILL = "only --total-episodes of an environment of gymnax counts episodes: leave it out"
+INIT_WHICH = "nothing is begun with: leave it out, or name a run by --init-from"
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything that decides what a run does."""
+    """Everything that decides what a run does. Raises `SettingError` for values that cannot work."""
 
     config: Config
     hypers: Hypers
@@ -72,7 +79,21 @@ class Settings:
     stop_at_return: float | None = None
     patience: int | None = None
     init_from: str | None = None
-    init_which: str = "best"
+    init_which: Literal["last", "best"] = "best"
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, as_type(field.type, field.name, getattr(self, field.name)))
+        seeds = tuple(whole("seed", seed) for seed in self.seeds)
+        object.__setattr__(self, "seeds", seeds)
+        require(0 < len(set(seeds)) == len(seeds), "seeds", seeds, "use at least one, and each of them once")
+        on_host, episodes = self.config.loop == "host", self.eval_episodes
+        least = 0 if on_host else 1
+        require(episodes >= least, "eval_episodes", episodes, f"use a whole number of at least {least}")
+        counts = not self.count_prefill or (self.total_episodes is not None and not on_host)
+        require(counts, "count_prefill", self.count_prefill, COUNT_PREFILL)
+        require(self.init_from is not None or self.init_which == "best", "init_which", self.init_which, INIT_WHICH)
+        require(on_host or self.keep_replay, "keep_replay", self.keep_replay, "a run on the device always saves it")
 
     @property
     def chunk_iterations(self) -> int:
@@ -151,8 +172,8 @@ def settings_to_json(settings: Settings) -> dict[str, Any]:
 def settings_from_json(data: Mapping[str, Any]) -> Settings:
     """The reverse of `settings_to_json`. Raises KeyError, TypeError or ValueError for foreign data."""
     config = dict(data["config"])
-    config["hidden"] = tuple(config["hidden"])
-    config["env_params"] = tuple(sorted(config["env_params"].items()))
+    params = config["env_params"]
+    require(isinstance(params, Mapping), "env_params", params, "use a mapping of names to numbers")
     plain = {
         field.name: data[field.name]
         for field in dataclasses.fields(Settings)
@@ -160,11 +181,24 @@ def settings_from_json(data: Mapping[str, Any]) -> Settings:
         # A run of before there was such a setting had its default.
         and (field.name in data or field.default is dataclasses.MISSING)
     }
-    # Infinity is written as a word.
-    hypers: dict[str, Any] = {
-        name: float(value) if isinstance(value, str) else value for name, value in data["hypers"].items()
-    }
-    return Settings(config=Config(**config), hypers=Hypers(**hypers), seeds=tuple(data["seeds"]), **plain)
+    seeds = data["seeds"]
+    require(isinstance(seeds, list | tuple), "seeds", seeds, "use a list")
+    hypers: dict[str, Any] = {name: hyper_from_json(name, value) for name, value in data["hypers"].items()}
+    return Settings(config=Config(**config), hypers=Hypers(**hypers), seeds=tuple(seeds), **plain)
+
+
+def hyper_from_json(name: str, value: Any) -> float | int:
+    """A field of `Hypers`; infinity is written as a word."""
+    number = float(value) if value in ("inf", "-inf") else value
+    return whole(name, number) if name == "target_period" else real(name, number)
+
+
+def spec_from_json(data: Mapping[str, Any]) -> EnvSpec:
+    """An environment's description from `EnvSpec._asdict`. Raises TypeError or ValueError for foreign data."""
+    hints = typing.get_type_hints(EnvSpec)
+    spec = EnvSpec(**{name: as_type(hints[name], name, value) for name, value in data.items()})
+    np.dtype(spec.obs_dtype)
+    return spec._replace(obs_shape=tuple(whole("obs_shape", size) for size in spec.obs_shape))
 
 
 def write_config(folder: Path, settings: Settings, spec: EnvSpec, command: str, created: str) -> None:
@@ -208,17 +242,16 @@ def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, 
         raise SettingError(flag, str(folder), f"it holds no {CONFIG}, so it is not the folder of a run")
     try:
         data = json.loads(path.read_text())
-        if data["format"] != FORMAT:
-            raise SettingError(flag, str(folder), f"its format is {data['format']!r}, and this version reads {FORMAT}")
-        settings = settings_from_json(data)
-        spec = EnvSpec(**data["env_spec"])
-        return settings, spec._replace(obs_shape=tuple(spec.obs_shape)), data
-    except SettingError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        # Another version's settings need not make sense here.
+        known = data["format"] == FORMAT
+        read = (settings_from_json(data), spec_from_json(data["env_spec"]), data) if known else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SettingError(
             flag, str(folder), f"its {CONFIG} is damaged ({one_line(error)}); name a whole run"
         ) from error
+    if read is None:
+        raise SettingError(flag, str(folder), f"its format is {data['format']!r}, and this version reads {FORMAT}")
+    return read
 
 
 TABLES = {METRICS: METRIC_COLUMNS, EPISODES: EPISODE_COLUMNS}

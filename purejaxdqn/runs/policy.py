@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purejaxdqn.bounds import whole
 from purejaxdqn.build import build_model
 from purejaxdqn.config import EnvSpec, SettingError, require
+from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
 from purejaxdqn.runs.folder import CHECKPOINTS, read_config
 
@@ -48,6 +50,7 @@ class Policy:
         return np.argmax(self.q_values(obs), axis=-1)
 
 
+@in_usual_modes
 def load_policy(run_dir: str | Path, seed_index: int = 0, which: Which = "best") -> Policy:
     """Loads a trained policy from a run folder. Nothing from the folder is executed.
 
@@ -62,7 +65,7 @@ def load_policy(run_dir: str | Path, seed_index: int = 0, which: Which = "best")
     folder = Path(run_dir)
     settings, spec, _ = read_config(folder, "run_dir")
     remedy = f"the run has {len(settings.seeds)} seeds: use 0 to {len(settings.seeds) - 1}"
-    require(0 <= seed_index < len(settings.seeds), "seed_index", seed_index, remedy)
+    require(0 <= whole("seed_index", seed_index) < len(settings.seeds), "seed_index", seed_index, remedy)
     require(which in ("last", "best"), "which", which, "use last or best")
     network, head = build_model(settings.config, spec)
     try:
@@ -73,6 +76,7 @@ def load_policy(run_dir: str | Path, seed_index: int = 0, which: Which = "best")
         raise SettingError("run_dir", str(run_dir), str(error)) from error
 
     @jax.jit
+    @in_usual_modes
     def apply_q(params: Any, obs: jax.Array) -> jax.Array:
         return head.q_values(network.apply(params, obs, jax.random.key(0), "greedy"))
 

@@ -18,7 +18,7 @@ from purejaxdqn.runs.checkpoint import DamagedCheckpoint
 from purejaxdqn.runs.folder import new_folder
 from purejaxdqn.runs.sweep_folder import LOCK, REPORT, SWEEP, hold, read_sweep
 from purejaxdqn.sweep.definition import Definition, check_same, make_all, to_json
-from purejaxdqn.sweep.flags import COMMAND, early_options, read_flags, spell_out
+from purejaxdqn.sweep.flags import COMMAND, early_device, early_options, read_flags, spell_out
 from purejaxdqn.sweep.options import SweepOptions
 from purejaxdqn.sweep.processes import Processes, join, stop_of_all, wait_until
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def sweep(args: list[str]) -> int:
     """Parses, trains and reports."""
-    device = cli.peek(args, "--device") or "auto"
+    device = early_device(args)
     use_platform(device if device in PLATFORMS else "auto")
     if not {"--no-compilation-cache", "--no_compilation_cache"} & set(args):
         use_compilation_cache()

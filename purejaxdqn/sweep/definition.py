@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from purejaxdqn.bounds import INT32
 from purejaxdqn.build import env_settings
 from purejaxdqn.config import Config, SettingError, flag_name, require
 from purejaxdqn.recipes.files import read_toml
@@ -139,7 +140,7 @@ def settings_of(definition: Definition, recipe: Recipe, config: Config, seeds: t
         config=config,
         hypers=Hypers(),
         seeds=seeds,
-        log_every=options["log_every"] or max(1, config.total_steps // 50),
+        log_every=options["log_every"] or min(INT32, max(1, config.total_steps // 50)),
         eval_every=options["eval_every"] or max(1, config.total_steps // 10),
         eval_episodes=options["eval_episodes"],
         checkpoint_every=config.total_steps,

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import tyro
 
 from purejaxdqn import cli
+from purejaxdqn.bounds import read_whole
 from purejaxdqn.build import env_settings
 from purejaxdqn.config import Config, flag_name, require
-from purejaxdqn.recipes.files import find_recipe
+from purejaxdqn.recipes.files import find_recipe, read_toml
 from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings
 from purejaxdqn.runs.sweep_folder import read_sweep
 from purejaxdqn.sweep.definition import ENV_PARAMS, Definition, parse_axes, read_file, to_json
@@ -43,10 +44,17 @@ def early_options(args: Sequence[str]) -> SweepOptions:
     for name in ("coordinator", "out", "resume"):
         found[name] = cli.peek(args, flag_name(name))
     for name in ("num_processes", "process_id", "coordinator_timeout"):
-        word = cli.peek(args, flag_name(name))
-        if word is not None and word.isdigit():
-            found[name] = int(word)
+        number = read_whole(cli.peek(args, flag_name(name)) or "")
+        if number is not None:
+            found[name] = number
     return SweepOptions(**found, distributed="--distributed" in args)
+
+
+def early_device(args: Sequence[str]) -> str:
+    """Where to run, as the flags or else the file have it, before either is checked."""
+    file = cli.peek(args, "--file")
+    of_file = {} if file is None else read_toml(Path(file), "file")
+    return cli.peek(args, "--device") or str(of_file.get("device", "auto"))
 
 
 def flags_class(env: str, recipe: Recipe, options: SweepOptions) -> type:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from purejaxdqn.config import require
+from purejaxdqn.bounds import as_type, check_seeds, require
 
 RankName = Literal["last", "best", "area"]
 
@@ -89,15 +89,7 @@ DEFINING = (
 
 def check_options(options: SweepOptions) -> None:
     """Raises `SettingError` where an option cannot work."""
-    for name in ("seeds", "random", "eval_max_steps", "total_episodes", "patience", "log_every", "eval_every"):
-        value = getattr(options, name)
-        require(value is None or value >= 1, name, value, "use at least 1")
-    for name in ("eval_episodes", "lanes_per_block", "num_processes", "coordinator_timeout"):
-        value = getattr(options, name)
-        require(value is None or value >= 1, name, value, "use at least 1")
-    require(options.seed >= 0, "seed", options.seed, "use 0 or a positive whole number")
-    require(options.draw_seed >= 0, "draw_seed", options.draw_seed, "use 0 or a positive whole number")
-    require(0.0 <= options.eval_epsilon <= 1.0, "eval_epsilon", options.eval_epsilon, "use a number in [0, 1]")
-    require(options.checkpoint_minutes > 0, "checkpoint_minutes", options.checkpoint_minutes, "use a number above 0")
-    require(options.halving_factor >= 2, "halving_factor", options.halving_factor, "use at least 2")
-    require(0.0 < options.halving_first < 1.0, "halving_first", options.halving_first, "use a number in (0, 1)")
+    for field in dataclasses.fields(options):
+        as_type(field.type, field.name, getattr(options, field.name))
+    check_seeds(options.seed, options.seeds)
+    require(options.eval_episodes >= 1, "eval_episodes", options.eval_episodes, "use a whole number of at least 1")

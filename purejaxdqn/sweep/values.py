@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from purejaxdqn.bounds import is_whole, read_whole
 from purejaxdqn.config import Config, SettingError, require
 from purejaxdqn.types import Hypers
 
@@ -98,8 +99,8 @@ def parse_range(field: str, word: str, kind: Any, seed: int) -> Axis:
     whole = kind is int
     count = None
     if len(rest) == 3:
-        require(rest[2].isdigit() and int(rest[2]) >= 1, field, word, "its last part counts values: use 1 or more")
-        count = int(rest[2])
+        count = read_whole(rest[2]) or 0
+        require(1 <= count <= 10**6, field, word, "its last part counts values: use 1 or more, at most 1,000,000")
     if name in SPACED:
         assert count is not None
         points = np.geomspace(low, high, count) if log else np.linspace(low, high, count)
@@ -165,13 +166,10 @@ def read_bool(word: Any) -> bool:
 
 def read_int(word: Any) -> int:
     """A whole number, `1_000` and `1e3` too. Raises ValueError for anything else."""
-    try:
-        value = float(word)
-    except (TypeError, ValueError):
-        value = math.nan
-    if isinstance(word, bool) or not value == value // 1:
+    number = read_whole(word) if isinstance(word, str) else int(word) if is_whole(word) else None
+    if number is None:
         raise ValueError("a whole number")
-    return int(value)
+    return number
 
 
 def read_float(word: Any) -> float:

@@ -40,6 +40,7 @@ from purejaxdqn.train.settings import (
     number_of_seeds,
     number_of_shards,
     resumed_settings,
+    rewound,
     steps_on_host,
 )
 
@@ -92,6 +93,9 @@ def train_in(
 ) -> int:
     """Trains a run in its folder, which is made where the run is new."""
     settings = run.settings
+    warning = rewound(run.folder, settings.config, settings.hypers) if resume else None
+    if warning is not None and not options.quiet:
+        print(f"{COMMAND}: {warning}", file=sys.stderr)
     if not resume:
         # What cannot be begun with is refused before there is a folder.
         _ = run.initial_params

@@ -5,12 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import jax.numpy as jnp
+
 from purejaxdqn import cli
+from purejaxdqn.bounds import INT32, LIMITS, check_seeds, read_whole, whole
 from purejaxdqn.build import check_read, env_settings
-from purejaxdqn.config import Config, loop_of, require
+from purejaxdqn.config import Config, SettingError, loop_of, require
+from purejaxdqn.learning.explore import env_steps_at, epsilon_at
 from purejaxdqn.recipes.files import find_recipe
 from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings
-from purejaxdqn.runs.folder import Settings, read_config
+from purejaxdqn.runs.checkpoint import DamagedCheckpoint, latest_step, load_checkpoint
+from purejaxdqn.runs.early_stopping import STEPS
+from purejaxdqn.runs.folder import CHECKPOINTS, Settings, read_config
 from purejaxdqn.types import Hypers
 
 COMMAND = "purejaxdqn-train"
@@ -78,24 +84,20 @@ class RunOptions:
     """Print nothing but errors."""
 
 
-COUNTS = {
-    **dict.fromkeys(("log_every", "eval_every", "checkpoint_every", "eval_max_steps"), "environment step"),
-    **dict.fromkeys(("total_episodes", "eval_every_episodes"), "episode"),
-    "patience": "evaluation",
-}
-"""Options that are whole numbers where they are given, and what they count."""
 SAVED_OPTIONS = (
     *("eval_max_steps", "eval_every_episodes", "total_episodes", "stop_at_return", "patience"),
     *("count_prefill", "init_from", "init_which"),
 )
 """Options that a run keeps as they are."""
-COUNT_PREFILL = "only --total-episodes of an environment of gymnax counts episodes: leave it out"
-INIT_WHICH = "nothing is begun with: leave it out, or name a run by --init-from"
 
 
 def flags_class(config: Config, hypers: Hypers, options: RunOptions) -> type:
     """The dataclass whose fields are the flags, with defaults from a recipe or a saved run."""
-    values = env_settings(config.env) | dict(config.env_params)
+    known = env_settings(config.env)
+    for name, value in config.env_params:
+        remedy = f"{config.env} has no such parameter; it has {', '.join(known)}"
+        require(name in known, f"env_params.{name}", value, remedy)
+    values = known | dict(config.env_params)
     env_flags = cli.number_flags(values, f"parameter of {config.env}")
     env_class = dataclasses.make_dataclass("EnvParams", env_flags, frozen=True)
     fields = [
@@ -138,8 +140,9 @@ def number_of_seeds(args: Sequence[str]) -> int | None:
         return len(read_config(Path(resume))[0].seeds)
     if seeds is None:
         return RunOptions().seeds
-    # What is no number is refused by the parser.
-    return int(seeds) if seeds.isdigit() and int(seeds) > 0 else None
+    # What is out of bounds is refused with all the others.
+    number = read_whole(seeds)
+    return number if number and number > 0 else None
 
 
 def number_of_shards(args: Sequence[str]) -> int:
@@ -147,8 +150,9 @@ def number_of_shards(args: Sequence[str]) -> int:
     resume, shards = cli.peek(args, "--resume"), cli.peek(args, "--data-parallel")
     if resume is not None:
         return read_config(Path(resume))[0].config.data_parallel
-    # What is no number is refused by the parser.
-    return max(1, int(shards)) if shards and shards.isdigit() else Config.data_parallel
+    # Likewise.
+    number = read_whole(shards or "") or Config.data_parallel
+    return number if 1 <= number <= LIMITS["data_parallel"][1] else Config.data_parallel
 
 
 def steps_on_host(args: Sequence[str]) -> bool:
@@ -174,25 +178,17 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     # Once more with what was typed alone: a value that only the recipe chose is left out where nothing reads it now.
     typed = typed_settings(args, cls, config, hypers)
     config, hypers = make_settings(recipe, env, algo, **typed)
-    require(options.seeds >= 1, "seeds", options.seeds, "use at least 1")
-    require(options.seed >= 0, "seed", options.seed, "use 0 or a positive whole number")
     on_host = config.loop == "host"
-    least = 0 if on_host else 1
-    require(options.eval_episodes >= least, "eval_episodes", options.eval_episodes, f"use at least {least}")
-    require(0.0 <= options.eval_epsilon <= 1.0, "eval_epsilon", options.eval_epsilon, "use a number in [0, 1]")
     remedy = "a run on the device always saves its replay: leave the flag out"
     require(on_host or not options.checkpoint_replay, "checkpoint_replay", options.checkpoint_replay, remedy)
-    for name, unit in COUNTS.items():
-        value = getattr(options, name)
-        require(value is None or value >= 1, name, value, f"use at least 1 {unit}")
-    counts = not options.count_prefill or (options.total_episodes is not None and not on_host)
-    require(counts, "count_prefill", options.count_prefill, COUNT_PREFILL)
-    require(options.init_from is not None or options.init_which == "best", "init_which", options.init_which, INIT_WHICH)
+    count = whole("seeds", options.seeds)
+    first = whole("seed", options.seed)
+    check_seeds(first, count)
     settings = Settings(
         config=config,
         hypers=hypers,
-        seeds=tuple(range(options.seed, options.seed + options.seeds)),
-        log_every=options.log_every or max(1, config.total_steps // 100),
+        seeds=tuple(range(first, first + count)),
+        log_every=options.log_every or min(INT32, max(1, config.total_steps // 100)),
         eval_every=options.eval_every or max(1, config.total_steps // 10, recipe.run.get("eval_every", 1)),
         eval_episodes=options.eval_episodes,
         checkpoint_every=options.checkpoint_every,
@@ -248,7 +244,53 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
     for name in (*fixed_options, *SAVED_OPTIONS, "checkpoint_replay"):
         before, after = getattr(options, name), getattr(chosen, name)
         require(before == after, name, after, "it " + fixed.format(cli.typed(before)))
-    settings = dataclasses.replace(
-        saved, config=config, hypers=hypers, checkpoint_every=chosen.checkpoint_every or saved.checkpoint_every
-    )
+    settings = dataclasses.replace(saved, config=config, hypers=hypers, checkpoint_every=chosen.checkpoint_every)
+    check_goes_on(folder, saved, settings)
     return settings, chosen
+
+
+def check_goes_on(folder: Path, saved: Settings, settings: Settings) -> None:
+    """Raises `SettingError` where something is changed of a run in which nothing is left to train."""
+    changed = changes(saved.config, settings.config) | changes(saved.hypers, settings.hypers)
+    if settings.checkpoint_every != saved.checkpoint_every:
+        changed["checkpoint_every"] = settings.checkpoint_every
+    step = latest_step(folder / CHECKPOINTS) if changed else None
+    if step is None:
+        return
+    name, value = next(iter(changed.items()))
+    remedy = "the run has come to its end, so nothing would be trained: lengthen it by --total-steps, or leave it out"
+    require(step < settings.config.num_iterations, name, value, remedy)
+    try:
+        progress = load_checkpoint(folder / CHECKPOINTS, with_state=False).progress
+    except DamagedCheckpoint as error:
+        raise SettingError("resume", str(folder), f"{error}; begin a new run") from error
+    causes = progress.get("endings", {}).get("ended_by", [None])
+    remedy = "all of its seeds have ended, so nothing would be trained: leave the flag out, or begin a new run"
+    require(any(cause in (None, STEPS) for cause in causes), name, value, remedy)
+
+
+def changes(before: Any, after: Any) -> dict[str, Any]:
+    """Fields of a dataclass that differ, with their new values."""
+    return {name: value for name, value in vars(after).items() if value != getattr(before, name)}
+
+
+def rewound(folder: Path, config: Config, hypers: Hypers) -> str | None:
+    """What lengthening a run does to its ε, in a sentence; None where it does nothing.
+
+    Args:
+      folder: of the run, before it goes on.
+      config: of the run that goes on; the folder has that of before.
+      hypers: likewise.
+    """
+    saved, step = read_config(folder)[0], latest_step(folder / CHECKPOINTS)
+    if step is None or config.total_steps == saved.config.total_steps:
+        return None
+    vector_steps = jnp.int32(config.prefill_steps + step * config.rollout_length)
+    done = config.prefill_steps * config.num_envs + step * config.steps_per_iteration
+    before, after = (float(epsilon_at(c, hypers, env_steps_at(c, vector_steps))) for c in (saved.config, config))
+    if abs(before - after) < 1e-6:
+        return None
+    return (
+        f"at environment step {done:,} ε goes from {before:.3g} to {after:.3g}, since schedules span --total-steps, "
+        f"now {config.total_steps:,}"
+    )

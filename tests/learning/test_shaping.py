@@ -209,9 +209,9 @@ def test_a_view_of_ones_own(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"last_step_reward": float("nan")}, "finite number, or None"),
+        ({"last_step_reward": float("nan")}, "finite number"),
         ({"reward_scale": 0.0}, "above 0"),
-        ({"log_episodes": -1}, "positive whole number"),
+        ({"log_episodes": -1}, "whole number of at least 0"),
         ({"env": "Pong-v5", "log_episodes": 5}, "gymnax's environments"),
         ({"reward_shaping": "nonsense"}, "cartpole-distance"),
     ],

@@ -171,7 +171,7 @@ def test_rows_written_after_a_wrap_get_the_largest_leaf():
 
 def test_new_rows_start_at_one():
     """Until something larger was seen, which a priority below one is not."""
-    replay, h = small(), Hypers(priority_exponent=1.0, priority_epsilon=0.0)
+    replay, h = small(), Hypers(priority_exponent=1.0, priority_epsilon=jnp.float32(0.0))
     memory = play(replay, 6, 3)
     memory = replay.update(memory, at([0, 1], [0, 0]), jnp.array([0.25, 0.5]), h)
     memory = play(replay, 1, 3, memory, 6)
@@ -203,7 +203,7 @@ def test_where_nothing_can_be_drawn_all_weights_are_zero(debug_nans):
 
 def test_an_update_of_an_overwritten_row_changes_nothing():
     """Time 0 has gone and time 12 lies in its place; time 3 is still held."""
-    replay, h = small(), Hypers(priority_exponent=1.0, priority_epsilon=0.0)
+    replay, h = small(), Hypers(priority_exponent=1.0, priority_epsilon=jnp.float32(0.0))
     memory = play(replay, 15, 3)
     changed = replay.update(memory, at([0, 3], [1, 1]), jnp.array([50.0, 20.0]), h)
     expected = leaves(memory, 12, 3).copy()
@@ -270,7 +270,12 @@ def test_weights_equal_a_twin():
 @pytest.mark.parametrize(("written", "beta"), [(20, 0.35), (50, 0.5), (100, 0.75), (140, 0.75)])
 def test_beta_is_annealed_over_the_run(written, beta):
     """0.25 + 0.5 · rows / 100, and no further than 0.75."""
-    h = Hypers(priority_exponent=1.0, priority_epsilon=0.0, importance_exponent=0.25, importance_exponent_final=0.75)
+    h = Hypers(
+        priority_exponent=1.0,
+        priority_epsilon=jnp.float32(0.0),
+        importance_exponent=0.25,
+        importance_exponent_final=0.75,
+    )
     replay = small()
     memory, probability = random_memory(replay, h, written=written)
     _, index, weight = replay.sample(memory, jax.random.key(5), h)

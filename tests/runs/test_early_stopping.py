@@ -193,9 +193,9 @@ def test_beginning_with_another_runs_parameters(three, tmp_path, capsys):
     ("flags", "words"),
     [
         (["--count-prefill"], ["--count-prefill True", "--total-episodes"]),
-        (["--patience", "0"], ["--patience 0", "at least 1 evaluation"]),
-        (["--total-episodes", "0"], ["--total-episodes 0", "at least 1 episode"]),
-        (["--eval-max-steps", "0"], ["--eval-max-steps 0", "at least 1 environment step"]),
+        (["--patience", "0"], ["--patience 0", "at least 1"]),
+        (["--total-episodes", "0"], ["--total-episodes 0", "at least 1"]),
+        (["--eval-max-steps", "0"], ["--eval-max-steps 0", "at least 1"]),
         (["--init-which", "last"], ["--init-which last", "--init-from"]),
         (["--env", "CartPole-v1", "--log-episodes", "-1"], ["--log-episodes -1"]),
     ],

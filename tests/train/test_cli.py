@@ -84,7 +84,7 @@ def test_every_field_is_a_flag_with_help(field, capsys):
         (["--epsilon-fraction", "0"], ["--epsilon-fraction 0", "(0, 1]"]),
         (["--loss", "huber", "--huber-delta", "0"], ["--huber-delta 0", "above 0"]),
         (["--seeds", "0"], ["--seeds 0", "at least 1"]),
-        (["--seed", "-1"], ["--seed -1", "0 or"]),
+        (["--seed", "-1"], ["--seed -1", "at least 0"]),
         (["--network", "minatar-cnn"], ["--network minatar-cnn", "use mlp"]),
         (["--loss", "hubert"], ["--loss", "hubert", "huber"]),
         (["--huber-delta", "2"], ["--huber-delta 2", "--loss squared does not read it", "--loss huber"]),

@@ -1,0 +1,235 @@
+"""`SettingError`, and the bounds of every number that can be set, whole or not: one table for all ways to set it."""
+
+import math
+import operator
+import re
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import numpy as np
+
+
+class SettingError(ValueError):
+    """A setting that cannot work. Carries the field, its value and what would work, for one clear sentence."""
+
+    def __init__(self, field: str, value: Any, remedy: str):
+        self.field, self.value, self.remedy = field, value, remedy
+        super().__init__(f"{field}={value!r}: {remedy}")
+
+
+def require(condition: bool, field: str, value: Any, remedy: str) -> None:
+    """Raises `SettingError` unless `condition` holds."""
+    if not condition:
+        raise SettingError(field, value, remedy)
+
+
+INT32 = 2**31 - 1
+"""The largest whole number that a device counts to."""
+MANY = 10**15
+"""Bound of what is counted on the host alone: exact in float64 too."""
+SEEDS = 2**32
+"""Seeds are the whole numbers below it; a generator's key would take larger ones modulo it."""
+
+LIMITS: dict[str, tuple[int, int]] = {
+    **dict.fromkeys(("total_steps", "eval_every", "checkpoint_every", "eval_every_episodes"), (1, MANY)),
+    **dict.fromkeys(("total_episodes", "patience"), (1, MANY)),
+    "learning_starts": (0, MANY),
+    # A dimension or a counter of a program.
+    **dict.fromkeys(("num_envs", "rollout_length", "updates_per_rollout", "num_minibatches"), (1, INT32)),
+    **dict.fromkeys(("buffer_size", "batch_size", "n_step", "target_period"), (1, INT32)),
+    **dict.fromkeys(("log_every", "eval_max_steps", "max_steps", "coordinator_timeout"), (1, INT32)),
+    # What every lane has an entry for in memory.
+    "log_episodes": (0, 10**7),
+    "num_epochs": (1, 10**6),
+    "eval_episodes": (0, INT32),
+    "episodes": (1, INT32),
+    # Lists that Python makes before a device sees anything.
+    **dict.fromkeys(("num_quantiles", "num_target_quantiles", "num_policy_quantiles", "num_cosines"), (1, 2**16)),
+    "num_atoms": (2, 2**16),
+    "hidden": (1, 2**20),
+    "data_parallel": (1, 2**12),
+    "num_chunks": (1, 10**6),
+    **dict.fromkeys(("seeds", "random", "lanes_per_block"), (1, 10**6)),
+    "seed_index": (0, 10**6),
+    **dict.fromkeys(("seed", "draw_seed", "key"), (0, SEEDS - 1)),
+    # Of an environment's description.
+    **dict.fromkeys(("num_actions", "num_obs_values", "time_limit", "frame_stack", "obs_shape"), (1, INT32)),
+    "halving_factor": (2, 10**6),
+    "num_processes": (1, 2**16),
+    "process_id": (0, 2**16),
+}
+"""The least and the greatest value of every setting that is a whole number; of `hidden`, of each width."""
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number in any of Python's forms: int, NumPy's or JAX's, or a float such as 1e6."""
+    if isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) == np.bool_:
+        return False
+    if isinstance(value, float | np.floating):
+        return float(value).is_integer()
+    return hasattr(value, "__index__") and not np.shape(value)
+
+
+def whole(field: str, value: Any, limits: tuple[int, int] | None = None) -> int:
+    """The value as an int.
+
+    Args:
+      field: of `LIMITS`, where no limits are given.
+      value: in any of the forms of `is_whole`.
+      limits: the least and the greatest value.
+
+    Raises:
+      SettingError: where it is no whole number, or out of bounds.
+    """
+    least, most = limits or LIMITS[field]
+    require(is_whole(value), field, value, f"use a whole number of at least {least}")
+    number = int(value) if isinstance(value, float | np.floating) else operator.index(value)
+    require(number >= least, field, value, f"use a whole number of at least {least}")
+    require(number <= most, field, value, f"use a whole number of at most {most:,}")
+    return number
+
+
+# What float() reads and is whole, in ASCII: "1_000", "1e6", "2.5e3".
+_WHOLE_WORD = re.compile(r"[+-]?[0-9][0-9_]*(\.[0-9]*)?([eE]\+?[0-9]{1,3})?", re.ASCII)
+
+
+def read_whole(word: str) -> int | None:
+    """A word as the whole number that it stands for, exactly; None where it stands for none."""
+    if not _WHOLE_WORD.fullmatch(word) or "__" in word:
+        return None
+    digits, _, power = word.replace("_", "").lower().partition("e")
+    before, _, after = digits.partition(".")
+    zeros = int(power or 0) - len(after.rstrip("0"))
+    if zeros < 0 or len(before) > 400:
+        return None
+    return int(before + after.rstrip("0")) * 10**zeros
+
+
+LEAST, GREATEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+"""Devices compute in float32: what is nearer to 0 may be 0 there, and what is larger is infinite."""
+
+
+class Interval(NamedTuple):
+    """The real numbers, ends included, that a setting may be."""
+
+    low: float
+    high: float
+    words: str
+    """For a sentence."""
+
+
+ANY = Interval(-GREATEST, GREATEST, "a finite number")
+UNIT = Interval(0.0, 1.0, "a number in [0, 1]")
+POSITIVE = Interval(LEAST, GREATEST, "a finite number above 0")
+AT_LEAST_0 = Interval(0.0, GREATEST, "a finite number of at least 0")
+INTERVALS: dict[str, Interval] = {
+    **dict.fromkeys(("gamma", "tau", "epsilon_start", "epsilon_final", "epsilon_decay", "munchausen_alpha"), UNIT),
+    **dict.fromkeys(("importance_exponent", "importance_exponent_final", "trace_lambda"), UNIT),
+    **dict.fromkeys(("eval_epsilon", "epsilon"), UNIT),
+    **dict.fromkeys(("learning_rate", "learning_rate_final", "priority_exponent"), AT_LEAST_0),
+    **dict.fromkeys(("fraction_lr_scale", "fraction_entropy"), AT_LEAST_0),
+    **dict.fromkeys(("adam_epsilon", "huber_delta", "munchausen_temperature", "priority_epsilon"), POSITIVE),
+    **dict.fromkeys(("noisy_sigma", "reward_scale", "checkpoint_minutes"), POSITIVE),
+    "munchausen_clip": Interval(-GREATEST, -LEAST, "a finite number below 0"),
+    "max_grad_norm": Interval(LEAST, math.inf, "a number above 0"),
+    "epsilon_fraction": Interval(LEAST, 1.0, "a number in (0, 1]"),
+    "halving_first": Interval(LEAST, 1.0 - 1e-9, "a number in (0, 1)"),
+}
+"""What each setting that is a real number may be; any finite number where it is not named."""
+
+
+def real(field: str, value: Any, interval: Interval | None = None) -> float:
+    """The value as a float.
+
+    Args:
+      field: of `INTERVALS`, where no interval is given.
+      value: int or float, of Python, NumPy or JAX.
+      interval: what it may be.
+
+    Raises:
+      SettingError: where it is no number, or out of bounds.
+    """
+    low, high, words = interval or INTERVALS.get(field, ANY)
+    number = not isinstance(value, str | bytes | bool | np.bool_) and hasattr(value, "__float__")
+    require(number and not np.shape(value), field, value, f"use {words}")
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    large = GREATEST < abs(found) < math.inf and "finite" in words
+    remedy = f"use {words}, and none beyond 3e38: devices compute in float32" if large else f"use {words}"
+    require(low <= found <= high, field, value, remedy)
+    return found
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Checks settings by name, None excepted: those of `LIMITS` as whole numbers, those of `INTERVALS` as real ones.
+
+    Raises:
+      SettingError: for the first that is out of bounds.
+    """
+    for name, value in values.items():
+        if value is not None and name in LIMITS:
+            whole(name, value)
+        elif value is not None and name in INTERVALS:
+            real(name, value)
+
+
+def check_seeds(first: int, count: int) -> None:
+    """Raises `SettingError` where the last of so many seeds would be none."""
+    remedy = f"the last of {count:,} seeds is beyond {SEEDS - 1:,}: use at most {SEEDS - count:,}"
+    require(first + count <= SEEDS, "seed", first, remedy)
+
+
+def as_type(kind: Any, field: str, value: Any) -> Any:
+    """A value as a field's type has it, out of Python's other forms of the same.
+
+    Args:
+      kind: the field's annotation: a name of a `Literal`, str, bool, int, float, or one of these or None.
+      field: its name, which `LIMITS` and `INTERVALS` know.
+      value: to be one of that type.
+
+    Raises:
+      SettingError: where it is none.
+    """
+    options = get_args(kind) if get_origin(kind) is types.UnionType else (kind,)
+    if value is None and type(None) in options:
+        return None
+    kind = options[0]
+    if get_origin(kind) is Literal:
+        known = isinstance(value, str) and value in get_args(kind)
+        require(known, field, value, f"use one of {', '.join(get_args(kind))}")
+    elif kind is str:
+        require(isinstance(value, str), field, value, "use a name")
+    elif kind is bool:
+        require(isinstance(value, bool | np.bool_), field, value, "use True or False")
+        return bool(value)
+    elif kind is int:
+        return whole(field, value)
+    elif kind is float:
+        return real(field, value)
+    return value
+
+
+def as_widths(widths: Any) -> tuple[int, ...]:
+    """Widths of layers, from one, a list or an array. Raises `SettingError` for anything else."""
+    several = isinstance(widths, list | tuple) or np.ndim(widths) == 1
+    return tuple(whole("hidden", width) for width in (widths if several else [widths]))
+
+
+def as_pairs(params: Any) -> tuple[tuple[str, Any], ...]:
+    """An environment's parameters in the order of their names, from a mapping or from (name, value) pairs.
+
+    Raises:
+      SettingError: where they are neither, or a value is not hashable, as a static argument has to be.
+    """
+    remedy = "use a mapping of names to numbers, such as {'max_steps_in_episode': 100}"
+    try:
+        found = dict(params)
+        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in found.items()}
+        hash(tuple(plain.items()))
+    except (TypeError, ValueError) as error:
+        raise SettingError("env_params", params, remedy) from error
+    require(all(isinstance(name, str) and name.isidentifier() for name in plain), "env_params", params, remedy)
+    return tuple(sorted(plain.items(), key=lambda pair: pair[0]))

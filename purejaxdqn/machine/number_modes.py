@@ -1,0 +1,48 @@
+"""JAX's modes of numbers (64 bits, strict promotion, another generator): a run's programs are the same in all of them.
+
+What a run computes follows from its settings and its seed. gymnax does not work in every mode, and a run's numbers
+would not be the same, so its functions are traced in the modes that JAX begins with.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import jax
+
+USUAL_MODES: dict[str, Any] = {
+    "jax_enable_x64": False,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_default_prng_impl": "threefry2x32",
+    # Infinity is a value here, of the largest return before the first episode has ended, say.
+    "jax_debug_infs": False,
+}
+
+
+@contextmanager
+def usual_modes() -> Iterator[None]:
+    """The usual modes in all threads of this process, until the end; for a command, whose threads compile."""
+    before = {name: getattr(jax.config, name) for name in USUAL_MODES}
+    for name, value in USUAL_MODES.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+def in_usual_modes(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, traced in the usual modes whatever the modes of its caller, in whose thread alone they change."""
+
+    @functools.wraps(fn)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        with ExitStack() as modes:
+            modes.enter_context(jax.enable_x64(False))
+            modes.enter_context(jax.numpy_dtype_promotion("standard"))
+            modes.enter_context(jax.default_prng_impl("threefry2x32"))
+            modes.enter_context(jax.debug_infs(False))
+            return fn(*args, **kwargs)
+
+    return traced
