@@ -93,7 +93,7 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     chosen = tuple(settings.seeds[index] for index in indices)
     played = dataclasses.replace(settings, eval_episodes=flags.episodes, eval_max_steps=flags.max_steps)
     parts, lanes = open_lanes(played, chosen)
-    if not on_host:
+    if settings.config.loop == "device":
         check_room(lanes, flags.episodes)
     one_lane = jax.eval_shape(parts.network.init, jax.random.key(0))
     like = lane_shapes(one_lane, len(indices))
