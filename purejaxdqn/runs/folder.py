@@ -8,6 +8,7 @@ import io
 import json
 import os
 import platform
+import stat
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -81,31 +82,9 @@ class Settings:
         return max(1, self.log_every // self.config.steps_per_iteration)
 
 
-def new_folder(out: str | None, beneath: str, env: str, held: str, what: str) -> Path:
-    """The folder of a new run or sweep, made.
-
-    Args:
-      out: asked for; by default a new one, named by the environment and the time.
-      beneath: the folder in which that is made.
-      env: name of the environment.
-      held: the file by which a folder that is taken is known.
-      what: it holds then, in a word.
-
-    Raises:
-      SettingError: where it holds something already, or cannot be made.
-    """
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path(out) if out is not None else Path(beneath) / f"{env}-{stamp}"
-    remedy = f"it holds a {what} already: choose another folder, or go on with it by --resume"
-    require(not (folder / held).exists(), "out", str(folder), remedy)
-    try:
-        occupied = folder.exists() and any(folder.iterdir())
-        require(not occupied, "out", str(folder), "the folder is not empty: choose a new one")
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        remedy = f"it cannot be made ({error.strerror}); choose another folder"
-        raise SettingError("out", str(folder), remedy) from error
-    return folder
+def default_folder(beneath: str, env: str) -> str:
+    """Name of the folder of a new run or sweep: by the environment and the time."""
+    return f"{beneath}/{env}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def versions() -> dict[str, str]:
@@ -196,17 +175,29 @@ def finite(value: Any) -> Any:
     return value
 
 
+def require_file(path: Path, flag: str, what: str) -> None:
+    """Raises `SettingError` on `flag` where the file is missing by which the folder of a run or sweep is known."""
+    folder = path.parent
+    try:
+        # Asked of the system, which says why: `is_dir` is silent or not as Python's version has it.
+        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
+        held = stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_folder, held = folder.is_dir(), False
+    except OSError as error:
+        raise SettingError(flag, str(folder), f"it cannot be read ({error.strerror})") from error
+    require(is_folder, flag, str(folder), f"there is no such folder; name the folder of a {what}")
+    require(held, flag, str(folder), f"it holds no {path.name}, so it is not the folder of a {what}")
+
+
 def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, dict[str, Any]]:
     """Reads config.json.
 
     Raises:
       SettingError: on `flag`, where the folder is missing, holds no run, or its config.json cannot be read.
     """
-    if not folder.is_dir():
-        raise SettingError(flag, str(folder), "there is no such folder; name the folder of a run")
     path = folder / CONFIG
-    if not path.is_file():
-        raise SettingError(flag, str(folder), f"it holds no {CONFIG}, so it is not the folder of a run")
+    require_file(path, flag, "run")
     try:
         data = json.loads(path.read_text())
         if data["format"] != FORMAT:
@@ -274,7 +265,7 @@ def saved_table(folder: Path, name: str, noted: Mapping[str, Any]) -> bytes:
     return data
 
 
-def old_table(folder: Path, name: str, last_step: int) -> str:
+def old_table(folder: Path, name: str, last_step: int) -> bytes:
     """The same for a checkpoint that noted nothing: whole rows up to its environment step, the newest of which is its.
 
     Raises:
@@ -284,7 +275,7 @@ def old_table(folder: Path, name: str, last_step: int) -> str:
     # Episodes end when they end.
     reached = name != METRICS or (bool(rows) and int(rows[-1]["env_steps"]) == last_step)
     require(reached, "resume", str(folder), f"its {name} ends before step {last_step} of its checkpoint, {NO_ROWS}")
-    return format_rows(name, rows, header=True)
+    return format_rows(name, rows, header=True).encode()
 
 
 def format_rows(name: str, rows: Iterable[Mapping[str, Any]], header: bool = False) -> str:

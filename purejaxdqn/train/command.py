@@ -16,6 +16,7 @@ from purejaxdqn.config import SettingError, require
 from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.recipes.recipes import solved_at
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, latest_step
+from purejaxdqn.runs.claims import claim, claim_new
 from purejaxdqn.runs.folder import (
     CHECKPOINTS,
     CONFIG,
@@ -26,7 +27,7 @@ from purejaxdqn.runs.folder import (
     METRICS,
     MP4,
     Settings,
-    new_folder,
+    default_folder,
     settings_to_json,
     write_config,
 )
@@ -78,17 +79,24 @@ def train(args: list[str], started: Callable[[], None]) -> int:
     if resume is None:
         # What cannot be begun with is refused before there is a folder.
         _ = run.initial_params
-        run.folder = new_folder(options.out, "runs", settings.config.env, CONFIG, "run")
+        claimed = claim_new(options.out, default_folder("runs", settings.config.env), CONFIG, "run")
+    else:
+        claimed = claim(folder, "resume")
     command = " ".join(["python -m purejaxdqn.train", *map(shlex.quote, args)])
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     try:
-        write_config(run.folder, settings, run.parts.env.spec, command, created)
-        return drive(run, options, command, resume is not None, started)
+        with claimed as made:
+            run.folder = made
+            write_config(run.folder, settings, run.parts.env.spec, command, created)
+            return drive(run, options, command, resume is not None, started)
     except OSError as error:
         reason = error.strerror or str(error)
+        if not run.folder.is_dir():
+            said = f"--out {run.folder}: the folder was removed while the run was training; begin a new run"
+            raise cli.UsageError(said) from error
         raise cli.UsageError(
             f"--out {run.folder}: it cannot be written ({reason}); make room or choose another folder, then go on with "
-            f"--resume {run.folder}"
+            f"--resume {cli.quoted(run.folder)}"
         ) from error
 
 
@@ -140,7 +148,10 @@ def drive(run: Any, options: RunOptions, command: str, resume: bool, started: Ca
     except Interrupted:
         display.close()
         steps = f"{run.env_steps:,} environment steps"
-        print(f"saved at {steps}; go on with: python -m purejaxdqn.train --resume {run.folder}", file=sys.stderr)
+        print(
+            f"saved at {steps}; go on with: python -m purejaxdqn.train --resume {cli.quoted(run.folder)}",
+            file=sys.stderr,
+        )
         return 130
     except KeyboardInterrupt:
         display.close()
@@ -196,4 +207,4 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
         print("the replay is not in the checkpoint: a run that goes on fills a new one first (--checkpoint-replay)")
     print(speed_line(summary))
     print(f"run folder: {run.folder} ({', '.join(pictures)}, {picture}, {METRICS}, TensorBoard events, checkpoints)")
-    print(f"next: python -m purejaxdqn.evaluate {run.folder} --episodes {10 if on_host else 100}")
+    print(f"next: python -m purejaxdqn.evaluate {cli.quoted(run.folder)} --episodes {10 if on_host else 100}")

@@ -252,7 +252,7 @@ def test_a_table_of_an_older_checkpoint_is_read_or_refused(tmp_path, harmed):
     run_folder.write_table(tmp_path, run_folder.METRICS, [row(10), row(20)])
     path = tmp_path / run_folder.METRICS
     before = path.read_bytes()
-    assert run_folder.old_table(tmp_path, run_folder.METRICS, 20).encode() == before
+    assert run_folder.old_table(tmp_path, run_folder.METRICS, 20) == before
     with pytest.raises(SettingError, match="ends before step 30"):
         run_folder.old_table(tmp_path, run_folder.METRICS, 30)
     path.write_bytes(before.replace(b"0.1", harmed, 1))
