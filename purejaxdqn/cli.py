@@ -7,11 +7,13 @@ import difflib
 import inspect
 import io
 import os
+import shlex
 import signal
 import sys
 import textwrap
 import typing
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import jax
@@ -29,13 +31,23 @@ class UsageError(Exception):
 
 def fail(command: str, sentence: str, code: int = 2) -> NoReturn:
     """Says one sentence on stderr and exits."""
-    print(f"{command}: {' '.join(sentence.split())}", file=sys.stderr)
+    # Blanks within a line may be part of a name.
+    print(f"{command}: {' '.join(filter(None, map(str.strip, sentence.splitlines())))}", file=sys.stderr)
     raise SystemExit(code)
 
 
 def setting_sentence(error: SettingError) -> str:
     """A `SettingError` as a sentence with the flag, the value and the remedy."""
     return f"{flag_name(error.field)} {typed(error.value)}: {error.remedy}"
+
+
+def quoted(path: Path) -> str:
+    """A path as a shell reads it, on one line and never taken for a flag."""
+    text = f"./{path}" if str(path).startswith("-") else str(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    # Escapes of bash, zsh and ksh, byte by byte.
+    return "$'" + "".join(chr(b) if chr(b).isalnum() and b < 128 else f"\\x{b:02x}" for b in os.fsencode(text)) + "'"
 
 
 def typed(value: Any) -> str:

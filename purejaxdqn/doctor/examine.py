@@ -184,7 +184,7 @@ def judge_run(
       vitals: by seed.
       earlier: checks that raised an alarm before in this run.
     """
-    rows = read_table(folder, METRICS, env_steps)
+    rows = read_table(folder, METRICS, env_steps, "run")
     return judge(
         {
             seed: Case(found, settings.config, settings.hypers, [row for row in rows if int(row["seed"]) == seed])

@@ -1,9 +1,12 @@
 """JAX platform, CPU devices, compilation cache and free memory: what is set before JAX starts a backend."""
 
 import os
+import sys
 from pathlib import Path
 
 import jax
+
+from purejaxdqn.machine.files import make_private
 
 PLATFORMS = ("auto", "cpu", "gpu", "tpu")
 
@@ -58,14 +61,40 @@ def num_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def use_compilation_cache() -> Path:
-    """Keeps compiled programs in the user's cache folder, so that a second start of the same run compiles nothing."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def use_compilation_cache() -> Path | None:
+    """Keeps compiled programs in the user's cache folder, so that a second start of the same run compiles nothing.
+
+    A folder that JAX was given (`JAX_COMPILATION_CACHE_DIR`) is left to it. Where there is no folder that is the user's
+    alone, nothing is kept, and one line on stderr says so.
+
+    Returns:
+      The folder, None where nothing is kept.
+    """
+    given = jax.config.values["jax_compilation_cache_dir"]
+    if given:
+        return Path(given)
+    root = user_cache()
+    if root is None or not (make_private(root / "purejaxdqn") and make_private(root / "purejaxdqn" / "xla")):
+        where = "there is no home folder" if root is None else f"{root / 'purejaxdqn'} is not this user's alone"
+        print(f"compiled programs are not kept: {where}", file=sys.stderr)
+        return None
     folder = root / "purejaxdqn" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # The small ones too: a start has dozens of them, whose compilation adds up to half a second.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return folder
+
+
+def user_cache() -> Path | None:
+    """The user's cache folder, None where there is no home; a relative XDG_CACHE_HOME is none, as its standard says."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():
+        return named
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return home / ".cache" if home.is_absolute() else None
 
 
 def available_bytes() -> int:

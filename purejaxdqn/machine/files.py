@@ -1,6 +1,8 @@
 """Files that are written beside and renamed into place, so that a crash leaves the old one or the new one whole."""
 
+import contextlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -22,6 +24,42 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     except BaseException:
         os.unlink(beside)
         raise
+
+
+def make_private(folder: Path) -> bool:
+    """Makes a folder for this user alone, whatever the umask; False where there is none that only this user can change.
+
+    Folders above it that are missing are made too.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        # Not of what a link points to: who made the link chose it.
+        status = os.lstat(folder)
+        return stat.S_ISDIR(status.st_mode) and is_private(status) and os.access(folder, os.W_OK)
+    except OSError:
+        return False
+
+
+def is_private(status: os.stat_result) -> bool:
+    """Whether a file or folder is this user's, and nobody else can change it."""
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def read_private(path: Path) -> bytes:
+    """Bytes of a file that only this user can have written.
+
+    Raises:
+      OSError: where it, or its folder, is a link, another's, or can be changed by others; or cannot be read.
+    """
+    if not (stat.S_ISDIR(os.lstat(path.parent).st_mode) and is_private(os.lstat(path.parent))):
+        raise PermissionError(f"{path.parent} is not this user's alone")
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not (stat.S_ISREG(status.st_mode) and is_private(status)):
+            raise PermissionError(f"{path} is not this user's alone")
+        return file.read()
 
 
 def remove_unfinished(folder: Path) -> None:

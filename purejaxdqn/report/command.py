@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from purejaxdqn import cli
-from purejaxdqn.config import SettingError
+from purejaxdqn.config import SettingError, require
 from purejaxdqn.report.write_page import write_report
 from purejaxdqn.runs.sweep_folder import REPORT
 
@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report(args: list[str]) -> int:
     """Parses, writes and says where."""
     flags: ReportFlags = cli.parse(ReportFlags, args, COMMAND, str(__doc__))
+    require(flags.out != "", "out", "''", "name a file, or leave the flag out")
     folders = [Path(folder) for folder in flags.folders]
     out = Path(flags.out) if flags.out is not None else (folders[0] if len(folders) == 1 else Path()) / REPORT
     try:

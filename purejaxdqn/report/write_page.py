@@ -1,10 +1,12 @@
 """Writes a report: from folders to an HTML page on disk."""
 
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from purejaxdqn.cli import UsageError
-from purejaxdqn.config import require
+from purejaxdqn.config import SettingError, require
 from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.report.contents import Run, Score, Sweep
 from purejaxdqn.report.read_run import is_run, read_run
@@ -28,9 +30,20 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
     by: Score | None = "last" if len(folders) > 1 else None
     shown = [read(folder, by) for folder in folders]
     require(len(shown) > 0, "folders", "", "name the folder of a run or of a sweep, or several")
-    require(out.absolute().parent.is_dir(), "out", str(out), "its folder does not exist: make it first")
-    require(not out.is_dir(), "out", str(out), "it is a folder: name a file")
+    check_out(out)
     write_atomically(out, page_of(shown))
+
+
+def check_out(out: Path) -> None:
+    """Raises `SettingError` where a page would not be a new file, or take the place of a regular one."""
+    try:
+        kind = os.lstat(out).st_mode
+    except FileNotFoundError:
+        require(out.absolute().parent.is_dir(), "out", str(out), "its folder does not exist: make it first")
+        return
+    require(not stat.S_ISDIR(kind), "out", str(out), "it is a folder: name a file")
+    remedy = "it is a link or a device, which the page would replace: name a file"
+    require(stat.S_ISREG(kind), "out", str(out), remedy)
 
 
 def read(folder: Path, by: Score | None = None) -> Sweep | Run:
@@ -43,12 +56,14 @@ def read(folder: Path, by: Score | None = None) -> Sweep | Run:
     Raises:
       SettingError: where it is neither a sweep's nor a run's, or damaged.
     """
-    require(folder.is_dir(), "folders", str(folder), "there is no such folder")
-    if is_sweep(folder):
-        return read_sweep(folder, by)
+    try:
+        require(folder.is_dir(), "folders", str(folder), "there is no such folder")
+        sweep, run = is_sweep(folder), is_run(folder)
+    except OSError as error:
+        raise SettingError("folders", str(folder), f"it cannot be read ({error.strerror})") from error
     remedy = f"it holds neither a {SWEEP} nor a config.json, so it is the folder of no sweep and of no run"
-    require(is_run(folder), "folders", str(folder), remedy)
-    return read_run(folder)
+    require(sweep or run, "folders", str(folder), remedy)
+    return read_sweep(folder, by) if sweep else read_run(folder)
 
 
 def page_of(shown: list[Sweep | Run]) -> str:

@@ -1,21 +1,37 @@
-"""Checkpoints: orbax folders of plain arrays, committed by rename. Loading one executes nothing from it."""
+"""Checkpoints: folders of plain arrays, which orbax writes, with a checksum of every file, committed by rename.
 
+Loading one executes nothing from it. orbax is imported on use: it takes half as long as JAX, and a run needs it at its
+first checkpoint.
+"""
+
+import contextlib
+import hashlib
 import json
+import os
+import re
 import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from purejaxdqn.config import one_line
+from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.machine.quiet import quiet_background
 
-if TYPE_CHECKING:
-    # Where it is used it is imported on use: it takes half as long as JAX, and a run needs it at its first checkpoint.
-    import orbax.checkpoint as ocp
-
 STATE, POLICY, PROGRESS = "state", "policy", "progress"
+PROGRESS_FILE = "metadata"
+SUMS = "SHA256SUMS"
+OLD_MARK = "_CHECKPOINT_METADATA"
+"""A file in checkpoints that were made before there were sums, and in no others."""
+UNFINISHED = ".orbax-checkpoint-tmp"
+"""Ending of a checkpoint that is not committed yet."""
+PLAIN = re.compile(r"[A-Za-z0-9/_.+,=-]*")
+"""Paths that orbax and tensorstore take for what they are; they read others as patterns, or not at all."""
 
 
 class DamagedCheckpoint(Exception):
@@ -61,52 +77,124 @@ def from_flat(flat: dict[str, np.ndarray], like: Any) -> Any:
     return jax.tree_util.tree_map_with_path(leaf, like)
 
 
-def open_manager(folder: Path, create: bool = False) -> "ocp.CheckpointManager":
-    """orbax's manager of a folder of checkpoints, which keeps the newest whole one."""
-    # On use: see above.
-    import orbax.checkpoint as ocp
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint beside, reads it back and commits it by rename; only then are older ones removed.
 
-    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False, create=create)
-    return ocp.CheckpointManager(folder.absolute(), options=options, item_names=(STATE, POLICY, PROGRESS))
-
-
-def save_checkpoint(manager: "ocp.CheckpointManager", checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint beside and commits it by rename; only then is the older one removed.
+    Args:
+      folder: of checkpoints; it is made, its parent is not.
+      checkpoint: to save.
 
     Raises:
-      OSError: where it cannot be written; what was begun is removed and the older checkpoint stays.
+      OSError: where it cannot be written or read back; what was begun is removed and the older checkpoint stays.
     """
     # On use: see above.
     import orbax.checkpoint as ocp
 
-    items = ocp.args.Composite(
-        **{
-            STATE: ocp.args.PyTreeSave(checkpoint.state),
-            POLICY: ocp.args.PyTreeSave(checkpoint.policy),
-            PROGRESS: ocp.args.JsonSave(checkpoint.progress),
-        }
-    )
+    folder.mkdir(exist_ok=True)
+    older = saved_steps(folder)
+    beside = folder / f"{checkpoint.step}{UNFINISHED}"
     try:
-        with quiet_background():
-            manager.save(checkpoint.step, args=items, force=True)
+        (beside / PROGRESS).mkdir(parents=True)
+        with quiet_background(), plain_name(beside) as plain, ocp.PyTreeCheckpointer() as writer:
+            writer.save(plain / STATE, checkpoint.state)
+            writer.save(plain / POLICY, checkpoint.policy)
+        write_atomically(beside / PROGRESS / PROGRESS_FILE, json.dumps(checkpoint.progress))
+        write_atomically(beside / SUMS, sums_text(file_sums(beside)))
+        check_same(read_checkpoint(beside, checkpoint.step, with_state=False), checkpoint)
+        os.replace(beside, folder / str(checkpoint.step))
     except Exception as error:
-        remove_unfinished(Path(manager.directory))
+        shutil.rmtree(beside, ignore_errors=True)
         # tensorstore has exceptions of its own for a full disk; callers need to know one.
-        raise OSError(one_line(error)) from error
+        raise OSError(getattr(error, "errno", None), one_line(error)) from error
+    for step in older:
+        shutil.rmtree(folder / str(step), ignore_errors=True)
+
+
+@contextlib.contextmanager
+def plain_name(folder: Path) -> Iterator[Path]:
+    """A name of a folder that libraries cannot take for a pattern or an address: its own, or that of a link to it."""
+    path = folder.absolute()
+    if PLAIN.fullmatch(str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as beside:
+        link = Path(beside) / "checkpoint"
+        link.symlink_to(path, target_is_directory=True)
+        yield link
+
+
+def file_sums(folder: Path, with_state: bool = True) -> dict[str, str]:
+    """SHA-256 of every file beneath a folder, by its path in it; without those of the state if it is not wanted."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
+    names = [path.relative_to(folder).as_posix() for path in files]
+    names = [name for name in names if with_state or not is_state(name)]
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(names, pool.map(lambda name: file_sum(folder / name), names), strict=True))
+
+
+def is_state(name: str) -> bool:
+    """Whether a file of a checkpoint belongs to the state, and so to the replay."""
+    return name.startswith(f"{STATE}/")
+
+
+def file_sum(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sums_text(sums: Mapping[str, str]) -> str:
+    """Sums as the lines that `sha256sum --check` reads."""
+    return "".join(f"{found}  {name}\n" for name, found in sums.items())
+
+
+def check_sums(folder: Path, with_state: bool) -> None:
+    """Raises `DamagedCheckpoint` where a file of a checkpoint is not what was written."""
+    path = folder / SUMS
+    if not path.is_file() and (folder / OLD_MARK).is_file():
+        # Of before there were sums.
+        return
+    try:
+        lines = [line.split("  ", 1) for line in path.read_text().splitlines()]
+        noted = {name: found for found, name in lines if with_state or not is_state(name)}
+        found = file_sums(folder, with_state)
+    except (OSError, ValueError) as error:
+        raise DamagedCheckpoint(f"{SUMS} of checkpoint {folder.name} cannot be read ({one_line(error)})") from error
+    for name in sorted({*noted, *found}):
+        if noted.get(name) != found.get(name):
+            what = "is missing" if name not in found else "is not the file that was saved"
+            raise DamagedCheckpoint(f"{name} of checkpoint {folder.name} {what}")
+
+
+def check_same(read: Checkpoint, saved: Checkpoint) -> None:
+    """Raises `OSError` where policy or progress do not come back as they were saved."""
+    same = read.progress == json.loads(json.dumps(saved.progress)) and all(
+        np.array_equal(np.asarray(leaf), read.policy[which][name], equal_nan=True)
+        for which, params in saved.policy.items()
+        for name, leaf in params.items()
+    )
+    if not same:
+        raise OSError("the checkpoint does not come back as it was written")
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a crash left of a checkpoint that was never committed."""
-    for left in folder.glob("*orbax-checkpoint-tmp*"):
+    """Removes what a crash left of a checkpoint that was never committed, and of older ones."""
+    for left in folder.glob(f"*{UNFINISHED}*"):
         shutil.rmtree(left, ignore_errors=True)
+    for step in saved_steps(folder)[:-1]:
+        shutil.rmtree(folder / str(step), ignore_errors=True)
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """Iterations at the whole checkpoints of a folder, ascending."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
 
 
 def latest_step(folder: Path) -> int | None:
     """Iterations at the newest whole checkpoint of a folder, None where there is none."""
-    if not folder.is_dir():
-        return None
-    with open_manager(folder) as manager:
-        return manager.latest_step()
+    return max(saved_steps(folder), default=None)
 
 
 def load_checkpoint(folder: Path, with_state: bool = True) -> Checkpoint:
@@ -117,21 +205,25 @@ def load_checkpoint(folder: Path, with_state: bool = True) -> Checkpoint:
       with_state: False leaves the state, and so the replay, unread.
 
     Raises:
-      DamagedCheckpoint: where there is none, or it cannot be read.
+      DamagedCheckpoint: where there is none, or it is not what was saved.
     """
-    # On use: see above.
-    import orbax.checkpoint as ocp
-
     step = latest_step(folder)
     if step is None:
         raise DamagedCheckpoint("there is no whole checkpoint")
-    items: dict[str, Any] = {POLICY: ocp.args.PyTreeRestore(), PROGRESS: ocp.args.JsonRestore()}
-    if with_state:
-        items[STATE] = ocp.args.PyTreeRestore()
+    return read_checkpoint(folder / str(step), step, with_state)
+
+
+def read_checkpoint(folder: Path, step: int, with_state: bool) -> Checkpoint:
+    """Reads one checkpoint. Raises `DamagedCheckpoint` where it is not what was saved."""
+    # On use: see above.
+    import orbax.checkpoint as ocp
+
+    check_sums(folder, with_state)
     try:
-        with open_manager(folder) as manager:
-            found = manager.restore(step, args=ocp.args.Composite(**items))
-        state = dict(found[STATE]) if with_state else {}
-        return Checkpoint(step, state, found[POLICY], found[PROGRESS])
-    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
+        with plain_name(folder) as plain, ocp.PyTreeCheckpointer() as reader:
+            state = dict(reader.restore(plain / STATE)) if with_state else {}
+            policy = dict(reader.restore(plain / POLICY))
+        progress = dict(json.loads((folder / PROGRESS / PROGRESS_FILE).read_text()))
+        return Checkpoint(step, state, policy, progress)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedCheckpoint(f"checkpoint {step} cannot be read ({one_line(error)})") from error

@@ -3,10 +3,12 @@
 import csv
 import dataclasses
 import datetime
+import hashlib
 import io
 import json
 import os
 import platform
+import stat
 import typing
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -101,31 +103,9 @@ class Settings:
         return max(1, self.log_every // self.config.steps_per_iteration)
 
 
-def new_folder(out: str | None, beneath: str, env: str, held: str, what: str) -> Path:
-    """The folder of a new run or sweep, made.
-
-    Args:
-      out: asked for; by default a new one, named by the environment and the time.
-      beneath: the folder in which that is made.
-      env: name of the environment.
-      held: the file by which a folder that is taken is known.
-      what: it holds then, in a word.
-
-    Raises:
-      SettingError: where it holds something already, or cannot be made.
-    """
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path(out) if out is not None else Path(beneath) / f"{env}-{stamp}"
-    remedy = f"it holds a {what} already: choose another folder, or go on with it by --resume"
-    require(not (folder / held).exists(), "out", str(folder), remedy)
-    try:
-        occupied = folder.exists() and any(folder.iterdir())
-        require(not occupied, "out", str(folder), "the folder is not empty: choose a new one")
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        remedy = f"it cannot be made ({error.strerror}); choose another folder"
-        raise SettingError("out", str(folder), remedy) from error
-    return folder
+def default_folder(beneath: str, env: str) -> str:
+    """Name of the folder of a new run or sweep: by the environment and the time."""
+    return f"{beneath}/{env}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def versions() -> dict[str, str]:
@@ -229,17 +209,29 @@ def finite(value: Any) -> Any:
     return value
 
 
+def require_file(path: Path, flag: str, what: str) -> None:
+    """Raises `SettingError` on `flag` where the file is missing by which the folder of a run or sweep is known."""
+    folder = path.parent
+    try:
+        # Asked of the system, which says why: `is_dir` is silent or not as Python's version has it.
+        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
+        held = stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_folder, held = folder.is_dir(), False
+    except OSError as error:
+        raise SettingError(flag, str(folder), f"it cannot be read ({error.strerror})") from error
+    require(is_folder, flag, str(folder), f"there is no such folder; name the folder of a {what}")
+    require(held, flag, str(folder), f"it holds no {path.name}, so it is not the folder of a {what}")
+
+
 def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, dict[str, Any]]:
     """Reads config.json.
 
     Raises:
       SettingError: on `flag`, where the folder is missing, holds no run, or its config.json cannot be read.
     """
-    if not folder.is_dir():
-        raise SettingError(flag, str(folder), "there is no such folder; name the folder of a run")
     path = folder / CONFIG
-    if not path.is_file():
-        raise SettingError(flag, str(folder), f"it holds no {CONFIG}, so it is not the folder of a run")
+    require_file(path, flag, "run")
     try:
         data = json.loads(path.read_text())
         # Another version's settings need not make sense here.
@@ -256,17 +248,67 @@ def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, 
 
 TABLES = {METRICS: METRIC_COLUMNS, EPISODES: EPISODE_COLUMNS}
 """Files to which every chunk adds rows, and their columns."""
+NO_ROWS = "and its rows cannot be made again: put the file back, or begin a new run"
 
 
-def read_table(folder: Path, name: str, last_step: int) -> list[dict[str, str]]:
-    """Whole rows of a table up to an environment step; what a crash left beyond it is dropped."""
+def read_table(folder: Path, name: str, last_step: int, flag: str = "resume") -> list[dict[str, str]]:
+    """Whole rows of a table up to an environment step; what a crash left beyond it is dropped.
+
+    Raises:
+      SettingError: on `flag`, where the table cannot be read, or has a cell that is no number.
+    """
     path = folder / name
-    if not path.is_file():
-        return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    rows = csv.DictReader(io.StringIO(whole))
-    return [row for row in rows if None not in row.values() and int(row["env_steps"]) <= last_step]
+    try:
+        if not path.is_file():
+            return []
+        text = path.read_text()
+        rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+        whole = [row for row in rows if None not in row and None not in row.values()]
+        for value in (value for row in whole for value in row.values() if value):
+            float(value)
+        return [row for row in whole if int(row["env_steps"]) <= last_step]
+    except (OSError, ValueError, KeyError) as error:
+        raise SettingError(flag, str(folder), f"its {name} is damaged ({one_line(error)}); name a whole run") from error
+
+
+def describe_table(folder: Path, name: str) -> dict[str, Any]:
+    """What tells later whether a table still begins with what is in it now: its bytes and their SHA-256."""
+    data = (folder / name).read_bytes()
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def saved_table(folder: Path, name: str, noted: Mapping[str, Any]) -> bytes:
+    """A table as it was at a checkpoint; what a crash left beyond that is dropped.
+
+    Args:
+      folder: of the run.
+      name: of the table.
+      noted: by `describe_table`.
+
+    Raises:
+      SettingError: on `resume`, where the table does not begin with what it was.
+    """
+    try:
+        data = (folder / name).read_bytes()[: noted["bytes"]]
+    except OSError as error:
+        remedy = f"its {name} cannot be read ({error.strerror}), {NO_ROWS}"
+        raise SettingError("resume", str(folder), remedy) from error
+    same = hashlib.sha256(data).hexdigest() == noted["sha256"]
+    require(same, "resume", str(folder), f"its {name} is not what it was at the checkpoint, {NO_ROWS}")
+    return data
+
+
+def old_table(folder: Path, name: str, last_step: int) -> bytes:
+    """The same for a checkpoint that noted nothing: whole rows up to its environment step, the newest of which is its.
+
+    Raises:
+      SettingError: on `resume`, where the table cannot be read or ends before the checkpoint.
+    """
+    rows = read_table(folder, name, last_step)
+    # Episodes end when they end.
+    reached = name != METRICS or (bool(rows) and int(rows[-1]["env_steps"]) == last_step)
+    require(reached, "resume", str(folder), f"its {name} ends before step {last_step} of its checkpoint, {NO_ROWS}")
+    return format_rows(name, rows, header=True).encode()
 
 
 def format_rows(name: str, rows: Iterable[Mapping[str, Any]], header: bool = False) -> str:
@@ -286,8 +328,12 @@ def write_table(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> N
 
 
 def append_rows(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Appends rows to a table and sees them to the disk, before the checkpoint that counts on them."""
-    with open(folder / name, "a") as file:
+    """Appends rows to a table and sees them to the disk, before the checkpoint that counts on them.
+
+    Raises:
+      OSError: where it cannot be written. A table that was removed meanwhile is not made again.
+    """
+    with open(os.open(folder / name, os.O_WRONLY | os.O_APPEND), "a") as file:
         file.write(format_rows(name, rows))
         file.flush()
         os.fsync(file.fileno())

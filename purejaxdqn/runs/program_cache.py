@@ -4,6 +4,9 @@ JAX's own cache finds a program by what was traced and lowered, and of a short r
 training. Here a program is found by what it is made from: settings, loaded source files, JAX's configuration and the
 machine. Where a source file has changed it is traced, and found by what came of that, which is often the same.
 
+Unpickling a file can run anything, so only those are read that this user alone can have written, in a folder that this
+user alone can write in.
+
 Only commands of this package keep programs: of what a program of the user's own registers, no file may tell.
 """
 
@@ -23,7 +26,7 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 
 from purejaxdqn.config import Config
 from purejaxdqn.loops.lanes import Call, Compiler, compile_calls
-from purejaxdqn.machine.files import write_atomically
+from purejaxdqn.machine.files import make_private, read_private, write_atomically
 
 KEPT = 256
 """Names of programs that stay, those used last. A program has two and about 1 MB."""
@@ -37,9 +40,9 @@ COMPILED = "/jax/compilation_cache/cache_misses"
 def compiler_of(config: Config) -> Compiler:
     """What compiles a run's functions: it keeps them where JAX keeps its own, but only in a command of this package."""
     cache = jax.config.values["jax_compilation_cache_dir"]
-    if cache is None or not in_own_command():
+    if not cache or not in_own_command():
         return compile_calls
-    return make_compiler(Path(cache).parent / "programs", repr(config))
+    return make_compiler(Path(cache) / "programs", repr(config))
 
 
 def in_own_command() -> bool:
@@ -113,7 +116,7 @@ def sources() -> Iterator[str]:
 def load(path: Path, devices: Sequence[jax.Device]) -> Callable[..., Any] | None:
     """A program from a file; None where there is none that can be read."""
     try:
-        code, in_tree, out_tree = pickle.loads(path.read_bytes())
+        code, in_tree, out_tree = pickle.loads(read_private(path))
         program = deserialize_and_load(code, in_tree, out_tree, execution_devices=devices)
         os.utime(path)
     except Exception:
@@ -146,7 +149,8 @@ def compile_and_save(lowered: jax.stages.Lowered, path: Path) -> Any:
 def save(path: Path, program: Any) -> None:
     """Keeps a program in a file, and removes files that were not used for longest."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not make_private(path.parent):
+            return
         write_atomically(path, pickle.dumps(serialize(program)))
         files = sorted(path.parent.glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime)
         for old in files[:-KEPT]:

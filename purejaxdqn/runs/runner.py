@@ -20,9 +20,11 @@ from purejaxdqn.runs.folder import (
     SUMMARY,
     Settings,
     append_rows,
+    describe_table,
     finite,
     hardware,
-    read_table,
+    old_table,
+    saved_table,
     versions,
     write_table,
 )
@@ -36,6 +38,8 @@ from purejaxdqn.runs.records import (
 )
 from purejaxdqn.runs.training import Chunk, Training, crosses, open_lanes
 
+TABLES_KEY = "tables"
+"""In a checkpoint's progress: what the tables were when it was made."""
 SAVED_AT_MOST_EVERY = 120.0
 """Seconds between checkpoints of a run that has not been told when to make them."""
 
@@ -101,15 +105,23 @@ class Run(Training):
 
         Raises:
           DamagedCheckpoint: where it cannot be read.
+          SettingError: where a table does not begin with the rows that the checkpoint counts on.
         """
         folder = self.folder / CHECKPOINTS
         remove_unfinished(self.folder)
         ckpt.remove_unfinished(folder)
         if ckpt.latest_step(folder) is None:
             return self.start()
-        self.go_back(ckpt.load_checkpoint(folder))
-        for name in self.tables:
-            write_table(self.folder, name, read_table(self.folder, name, self.env_steps))
+        saved = ckpt.load_checkpoint(folder)
+        noted = saved.progress.get(TABLES_KEY)
+        if noted is None:
+            # Of before checkpoints knew their tables.
+            kept = {name: old_table(self.folder, name, self.steps_at(saved.step)) for name in self.tables}
+        else:
+            kept = {name: saved_table(self.folder, name, noted[name]) for name in self.tables}
+        self.go_back(saved)
+        for name, data in kept.items():
+            write_atomically(self.folder / name, data)
         return None
 
     def train(
@@ -211,9 +223,12 @@ class Run(Training):
 
     def save(self) -> None:
         """Saves everything that going on needs."""
-        with ckpt.open_manager(self.folder / CHECKPOINTS, create=True) as manager:
-            if manager.latest_step() != self.iterations:
-                ckpt.save_checkpoint(manager, self.snapshot())
+        folder = self.folder / CHECKPOINTS
+        if ckpt.latest_step(folder) == self.iterations:
+            return
+        taken = self.snapshot()
+        sizes = {name: describe_table(self.folder, name) for name in self.tables}
+        ckpt.save_checkpoint(folder, taken._replace(progress=taken.progress | {TABLES_KEY: sizes}))
 
     def summarize(self, command: str) -> dict[str, Any]:
         """Evaluates the last and the best parameters on fresh episodes and writes summary.json."""

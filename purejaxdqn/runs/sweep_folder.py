@@ -3,15 +3,11 @@
 `pandas.DataFrame(dict(numpy.load("curves.npz")))`
 """
 
-import contextlib
-import fcntl
 import io
 import json
-import os
-import platform
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +15,11 @@ import numpy as np
 
 from purejaxdqn.config import SettingError, one_line
 from purejaxdqn.machine.files import write_atomically
+from purejaxdqn.runs.folder import require_file
 
 FORMAT = 1
 SWEEP, CURVES, LANES, SUMMARY = "sweep.json", "curves.npz", "lanes.npz", "summary.json"
-BEST, POLICY, GIF, REPORT, UNITS, LOCK = "best.toml", "policy.npz", "policy.gif", "report.html", "units", ".lock"
+BEST, POLICY, GIF, REPORT, UNITS = "best.toml", "policy.npz", "policy.gif", "report.html", "units"
 
 CURVE_COLUMNS: dict[str, str] = {
     **dict.fromkeys(("lane", "setting", "seed", "env_steps", "updates", "episodes"), "int32"),
@@ -99,11 +96,8 @@ def read_sweep(folder: Path, flag: str = "resume") -> dict[str, Any]:
     Raises:
       SettingError: on `flag`, where the folder is missing, holds no sweep, or the file cannot be read.
     """
-    if not folder.is_dir():
-        raise SettingError(flag, str(folder), "there is no such folder; name the folder of a sweep")
     path = folder / SWEEP
-    if not path.is_file():
-        raise SettingError(flag, str(folder), f"it holds no {SWEEP}, so it is not the folder of a sweep")
+    require_file(path, flag, "sweep")
     try:
         data = json.loads(path.read_text())
         if data["format"] != FORMAT:
@@ -114,25 +108,3 @@ def read_sweep(folder: Path, flag: str = "resume") -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         remedy = f"its {SWEEP} is damaged ({one_line(error)}); name a whole sweep"
         raise SettingError(flag, str(folder), remedy) from error
-
-
-@contextlib.contextmanager
-def hold(folder: Path, name: str, flag: str) -> Iterator[None]:
-    """Keeps others from writing in a folder meanwhile; the system lets go of it when the process ends, however it ends.
-
-    Raises:
-      SettingError: on `flag`, where another process has it, with who it is.
-    """
-    with open(folder / name, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            who = file.read().strip() or "another process"
-            remedy = f"{who} is writing in it: wait for it, or choose another folder"
-            raise SettingError(flag, str(folder), remedy) from error
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        yield

@@ -15,8 +15,9 @@ from purejaxdqn.machine.stop_requests import noting_stop_requests
 from purejaxdqn.machine.terminal import forgiving_output
 from purejaxdqn.recipes.recipes import Recipe
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint
-from purejaxdqn.runs.folder import new_folder
-from purejaxdqn.runs.sweep_folder import LOCK, REPORT, SWEEP, hold, read_sweep
+from purejaxdqn.runs.claims import LOCK, claim, claim_new
+from purejaxdqn.runs.folder import default_folder
+from purejaxdqn.runs.sweep_folder import REPORT, SWEEP, read_sweep
 from purejaxdqn.sweep.definition import Definition, check_same, make_all, to_json
 from purejaxdqn.sweep.flags import COMMAND, early_device, early_options, read_flags, spell_out
 from purejaxdqn.sweep.options import SweepOptions
@@ -58,18 +59,24 @@ def begin(definition: Definition, recipe: Recipe, options: SweepOptions, process
     if options.dry_run:
         return plan_only(definition, recipe, layout, options, processes)
     if processes.number == 0:
-        folder = new_folder(options.out, "sweeps", definition.env.replace("/", "-"), SWEEP, "sweep")
-        save_sweep(folder, to_file(definition, recipe, layout, command))
-    else:
-        folder = Path(str(options.out))
-        wait_until(lambda: (folder / SWEEP).is_file())
-        remedy = "it holds a sweep already: choose another folder, or go on with it by --resume"
-        require(not is_finished(folder), "out", str(folder), remedy)
-        data = read_sweep(folder)
-        check_same(data["definition"], to_json(definition))
-        # Process 0 has cut the lanes up: whatever this one would have chosen, the units are those.
-        definition, recipe, layout = from_file(data, folder)
-    return drive(definition, recipe, layout, folder, options, processes, command)
+        default = default_folder("sweeps", definition.env.replace("/", "-"))
+        with claim_new(options.out, default, SWEEP, "sweep", lock_name(processes)) as folder:
+            save_sweep(folder, to_file(definition, recipe, layout, command))
+            return drive(definition, recipe, layout, folder, options, processes, command)
+    folder = Path(str(options.out))
+    wait_until(lambda: (folder / SWEEP).is_file())
+    remedy = "it holds a sweep already: choose another folder, or go on with it by --resume"
+    require(not is_finished(folder), "out", str(folder), remedy)
+    data = read_sweep(folder)
+    check_same(data["definition"], to_json(definition))
+    # Process 0 has cut the lanes up: whatever this one would have chosen, the units are those.
+    with claim(folder, "out", lock_name(processes)):
+        return drive(*from_file(data, folder), folder, options, processes, command)
+
+
+def lock_name(processes: Processes) -> str:
+    """The claim of one of a sweep's processes."""
+    return f"{LOCK}-{processes.number}"
 
 
 def go_on(folder: Path, typed: dict[str, Any], options: SweepOptions, processes: Processes, command: str) -> int:
@@ -85,7 +92,8 @@ def go_on(folder: Path, typed: dict[str, Any], options: SweepOptions, processes:
         if not options.quiet and processes.number == 0:
             print(f"{folder} has come to its end already")
         return 0
-    return drive(*from_file(data, folder), folder, options, processes, command)
+    with claim(folder, "resume", lock_name(processes)):
+        return drive(*from_file(data, folder), folder, options, processes, command)
 
 
 def plan_only(definition: Definition, recipe: Recipe, layout: Any, options: SweepOptions, processes: Processes) -> int:
@@ -134,26 +142,26 @@ def drive(
 
     flag = "out" if options.resume is None else "resume"
     sweep = Sweep(definition, recipe, layout, folder, options.checkpoint_minutes, processes)
+    again = f"--resume {cli.quoted(folder)}"
     with noting_stop_requests() as asked:
         stop = stop_of_all(folder, asked, processes)
         try:
-            with hold(folder, f"{LOCK}-{processes.number}", flag):
-                tell_plan(sweep, processes, options.quiet)
-                quiet = options.quiet or processes.number > 0
-                progress = Progressing(sweep.planned_steps // processes.total, 0, quiet)
-                try:
-                    sweep.run(progress.advance, stop)
-                finally:
-                    progress.close()
-                if processes.number > 0:
-                    return 0 if wait_until(lambda: is_finished(folder), stop) else asked.exit_code
-                summary = sweep.finish(command, options.report)
+            tell_plan(sweep, processes, options.quiet)
+            quiet = options.quiet or processes.number > 0
+            progress = Progressing(sweep.planned_steps // processes.total, 0, quiet)
+            try:
+                sweep.run(progress.advance, stop)
+            finally:
+                progress.close()
+            if processes.number > 0:
+                return 0 if wait_until(lambda: is_finished(folder), stop) else asked.exit_code
+            summary = sweep.finish(command, options.report)
         except Interrupted:
-            print(f"saved; go on with: python -m purejaxdqn.sweep --resume {folder}", file=sys.stderr)
+            print(f"saved; go on with: python -m purejaxdqn.sweep {again}", file=sys.stderr)
             return asked.exit_code
         except KeyboardInterrupt:
             kept = "what its units have saved is kept"
-            print(f"stopped; {kept}; go on with: python -m purejaxdqn.sweep --resume {folder}", file=sys.stderr)
+            print(f"stopped; {kept}; go on with: python -m purejaxdqn.sweep {again}", file=sys.stderr)
             return asked.exit_code
         except DamagedCheckpoint as error:
             remedy = f"{error}; remove that file, which costs the work in it, or begin a new sweep"
@@ -161,14 +169,14 @@ def drive(
         except OSError as error:
             reason = error.strerror or str(error)
             raise cli.UsageError(
-                f"--{flag} {folder}: it cannot be written ({reason}); make room, then go on with --resume {folder}"
+                f"--{flag} {folder}: it cannot be written ({reason}); make room, then go on with {again}"
             ) from error
     pictures = make_report(folder, flag, options.report)
     if not options.quiet:
         what = f"{definition.env}: {layout.num_lanes} lanes, ranked by the {definition.options['rank_by']} scores"
         print_table(ranking_table(summary["ranking"], what))
         print(f"sweep folder: {folder} (curves.npz, lanes.npz, summary.json, best.toml{pictures})")
-        print(f"next: python -m purejaxdqn.train --recipe {folder / 'best.toml'}")
+        print(f"next: python -m purejaxdqn.train --recipe {cli.quoted(folder / 'best.toml')}")
     return 0
 
 
@@ -184,6 +192,7 @@ def make_report(folder: Path, flag: str, wanted: bool) -> str:
     try:
         write_report([folder], folder / REPORT)
     except OSError as error:
-        remedy = f"its report cannot be written ({error.strerror or error}); see python -m purejaxdqn.report {folder}"
+        again = f"python -m purejaxdqn.report {cli.quoted(folder)}"
+        remedy = f"its report cannot be written ({error.strerror or error}); see {again}"
         raise SettingError(flag, str(folder), remedy) from error
     return f", {REPORT}"

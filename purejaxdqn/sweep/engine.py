@@ -14,6 +14,7 @@ from purejaxdqn.loops.lanes import Lanes, make_lanes
 from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.machine.stopwatch import Stopwatch
 from purejaxdqn.recipes.recipes import Recipe
+from purejaxdqn.runs.claims import claim
 from purejaxdqn.runs.folder import Settings
 from purejaxdqn.runs.program_cache import compiler_of
 from purejaxdqn.runs.sweep_folder import (
@@ -21,11 +22,9 @@ from purejaxdqn.runs.sweep_folder import (
     CURVES,
     LANE_COLUMNS,
     LANES,
-    LOCK,
     POLICY,
     UNITS,
     as_columns,
-    hold,
     join_columns,
     read_columns,
     write_columns,
@@ -134,7 +133,7 @@ class Engine:
         """
         folder = self.path(unit)
         folder.mkdir(parents=True, exist_ok=True)
-        with hold(folder, LOCK, "out"):
+        with claim(folder, "out"):
             # Units of one program are as wide as the widest of them, so that they share its compilation.
             width = max(len(other.lanes) for other in units if other.group == unit.group)
             self.finish(unit, self.run_lanes(unit, unit.lanes, width, previous, self.group(unit)))

@@ -18,6 +18,7 @@ from purejaxdqn.machine.stop_requests import StopRequest, noting_stop_requests
 from purejaxdqn.machine.terminal import forgiving_output
 from purejaxdqn.recipes.recipes import solved_at
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, latest_step
+from purejaxdqn.runs.claims import claim, claim_new
 from purejaxdqn.runs.early_stopping import DIVERGED
 from purejaxdqn.runs.folder import (
     CHECKPOINTS,
@@ -29,7 +30,7 @@ from purejaxdqn.runs.folder import (
     METRICS,
     MP4,
     Settings,
-    new_folder,
+    default_folder,
     settings_to_json,
     write_config,
 )
@@ -99,16 +100,23 @@ def train_in(
     if not resume:
         # What cannot be begun with is refused before there is a folder.
         _ = run.initial_params
-        run.folder = new_folder(options.out, "runs", settings.config.env, CONFIG, "run")
+        claimed = claim_new(options.out, default_folder("runs", settings.config.env), CONFIG, "run")
+    else:
+        claimed = claim(run.folder, "resume")
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     try:
-        write_config(run.folder, settings, run.parts.env.spec, command, created)
-        return drive(run, options, command, resume, asked, started)
+        with claimed as made:
+            run.folder = made
+            write_config(run.folder, settings, run.parts.env.spec, command, created)
+            return drive(run, options, command, resume, asked, started)
     except OSError as error:
         reason = error.strerror or str(error)
+        if not run.folder.is_dir():
+            said = f"--out {run.folder}: the folder was removed while the run was training; begin a new run"
+            raise cli.UsageError(said) from error
         raise cli.UsageError(
             f"--out {run.folder}: it cannot be written ({reason}); make room or choose another folder, then go on with "
-            f"--resume {run.folder}"
+            f"--resume {cli.quoted(run.folder)}"
         ) from error
 
 
@@ -161,7 +169,8 @@ def drive(
     except Interrupted:
         display.close()
         steps = f"{run.env_steps:,} environment steps"
-        print(f"saved at {steps}; go on with: python -m purejaxdqn.train --resume {run.folder}", file=sys.stderr)
+        again = f"python -m purejaxdqn.train --resume {cli.quoted(run.folder)}"
+        print(f"saved at {steps}; go on with: {again}", file=sys.stderr)
         return asked.exit_code
     except KeyboardInterrupt:
         display.close()
@@ -224,4 +233,4 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     print(speed_line(summary))
     held = ", ".join([*pictures, picture, METRICS])
     print(f"run folder: {run.folder} ({held}, TensorBoard events, checkpoints)")
-    print(f"next: python -m purejaxdqn.evaluate {run.folder} --episodes {10 if on_host else 100}")
+    print(f"next: python -m purejaxdqn.evaluate {cli.quoted(run.folder)} --episodes {10 if on_host else 100}")

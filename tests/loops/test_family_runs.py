@@ -39,8 +39,7 @@ def test_chunks_checkpoints_and_lanes_do_not_show(algo, tmp_path):
     whole, metrics = lanes.iterate(lanes.put(start), stacked, 40)
     half, _ = lanes.iterate(lanes.put(start), stacked, 20)
     flat = ckpt.to_flat(lanes.get(half))
-    with ckpt.open_manager(tmp_path / "checkpoints", create=True) as manager:
-        ckpt.save_checkpoint(manager, ckpt.Checkpoint(20, flat, {"last": flat, "best": flat}, {}))
+    ckpt.save_checkpoint(tmp_path / "checkpoints", ckpt.Checkpoint(20, flat, {"last": flat, "best": flat}, {}))
     saved = ckpt.load_checkpoint(tmp_path / "checkpoints").state
     restored = lanes.put(ckpt.from_flat(saved, jax.eval_shape(lambda: start)))
     rest, _ = lanes.iterate(restored, stacked, 20)

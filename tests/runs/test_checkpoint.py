@@ -24,9 +24,8 @@ def make_checkpoint(step=3, scale=1.0):
 
 
 def save(folder, *checkpoints):
-    with ckpt.open_manager(folder, create=True) as manager:
-        for checkpoint in checkpoints:
-            ckpt.save_checkpoint(manager, checkpoint)
+    for checkpoint in checkpoints:
+        ckpt.save_checkpoint(folder, checkpoint)
 
 
 def settings(**changes):
@@ -84,7 +83,7 @@ def test_no_checkpoint_and_a_damaged_one_are_told_in_a_sentence(tmp_path):
     save(tmp_path, make_checkpoint(1))
     for path in (tmp_path / "1").rglob("d/*"):
         path.write_bytes(b"not what it was")
-    with pytest.raises(ckpt.DamagedCheckpoint, match="checkpoint 1 cannot be read"):
+    with pytest.raises(ckpt.DamagedCheckpoint, match="of checkpoint 1 is not the file that was saved"):
         ckpt.load_checkpoint(tmp_path)
 
 
@@ -153,3 +152,115 @@ def test_metrics_keep_whole_rows_up_to_a_step(tmp_path):
 def test_json_has_no_infinities():
     text = json.dumps(run_folder.finite({"a": [float("inf"), float("nan"), 1.0]}), allow_nan=False)
     assert json.loads(text) == {"a": ["inf", None, 1.0]}
+
+
+def flip(path, rng):
+    raw = bytearray(path.read_bytes())
+    place = rng.integers(8 * len(raw))
+    raw[place // 8] ^= 1 << int(place % 8)
+    path.write_bytes(bytes(raw))
+
+
+def cut(path, rng):
+    path.write_bytes(path.read_bytes()[: rng.integers(path.stat().st_size)])
+
+
+def remove(path, _):
+    path.unlink()
+
+
+@pytest.mark.parametrize("harm", [flip, cut, remove])
+def test_a_change_to_any_file_of_a_checkpoint_is_told(tmp_path, harm):
+    save(tmp_path, make_checkpoint(1))
+    files = sorted(path for path in (tmp_path / "1").rglob("*") if path.is_file() and path.stat().st_size)
+    assert len(files) > 10
+    rng = np.random.default_rng(0)
+    for path in files:
+        before = path.read_bytes()
+        harm(path, rng)
+        with pytest.raises(ckpt.DamagedCheckpoint) as told:
+            ckpt.load_checkpoint(tmp_path)
+        assert "\n" not in str(told.value) and "checkpoint 1" in str(told.value), path
+        path.write_bytes(before)
+    assert ckpt.load_checkpoint(tmp_path).step == 1
+
+
+def test_the_state_is_not_read_for_a_policy(tmp_path):
+    save(tmp_path, make_checkpoint(1))
+    shutil.rmtree(tmp_path / "1" / "state")
+    assert ckpt.load_checkpoint(tmp_path, with_state=False).step == 1
+    with pytest.raises(ckpt.DamagedCheckpoint, match="is missing"):
+        ckpt.load_checkpoint(tmp_path)
+
+
+def test_the_older_checkpoint_stays_until_the_newer_one_was_read_back(tmp_path, monkeypatch):
+    save(tmp_path, make_checkpoint(1))
+    read = ckpt.read_checkpoint
+
+    def read_other(folder, step, with_state):
+        assert (tmp_path / "1").is_dir()
+        return read(folder, step, with_state)._replace(policy=make_checkpoint(2, 7.0).policy)
+
+    monkeypatch.setattr(ckpt, "read_checkpoint", read_other)
+    with pytest.raises(OSError, match="does not come back"):
+        save(tmp_path, make_checkpoint(2))
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["1"] and ckpt.load_checkpoint(tmp_path).step == 1
+    save(tmp_path, make_checkpoint(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
+
+
+@pytest.mark.parametrize("name", ["[x]", "proj [2024]", "a*b?", "100% ü", "two\nlines", "{x}~'\""])
+def test_a_checkpoint_in_a_folder_of_any_name_comes_back(tmp_path, name):
+    (tmp_path / name).mkdir()
+    save(tmp_path / name / "checkpoints", make_checkpoint(1), make_checkpoint(2))
+    assert np.array_equal(ckpt.load_checkpoint(tmp_path / name / "checkpoints").state["['b'].count"], 2)
+
+
+def test_a_checkpoint_of_before_there_were_sums_is_read(tmp_path):
+    """As orbax's own manager lays it out."""
+    import orbax.checkpoint as ocp
+
+    made = make_checkpoint(4)
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+    with ocp.CheckpointManager(tmp_path, options=options, item_names=("state", "policy", "progress")) as manager:
+        arrays = {name: ocp.args.PyTreeSave(getattr(made, name)) for name in ("state", "policy")}
+        manager.save(4, args=ocp.args.Composite(**arrays, progress=ocp.args.JsonSave(made.progress)))
+    loaded = ckpt.load_checkpoint(tmp_path)
+    assert loaded.step == 4 and loaded.progress == made.progress
+    assert np.array_equal(loaded.state["['a']"], made.state["['a']"])
+
+
+def test_a_table_is_what_it_was_at_the_checkpoint(tmp_path):
+    run_folder.write_table(tmp_path, run_folder.METRICS, [])
+    run_folder.append_rows(tmp_path, run_folder.METRICS, [row(10)])
+    path, noted = tmp_path / run_folder.METRICS, run_folder.describe_table(tmp_path, run_folder.METRICS)
+    before = path.read_bytes()
+    path.write_bytes(before + b"1,2\xff,a crash\n")
+    assert run_folder.saved_table(tmp_path, run_folder.METRICS, noted) == before
+    for harmed in (b"", before[: len(before) // 2], before.replace(b"0.1", b"0.2"), before.replace(b"0.1", b"\xff.1")):
+        path.write_bytes(harmed)
+        with pytest.raises(SettingError, match="not what it was"):
+            run_folder.saved_table(tmp_path, run_folder.METRICS, noted)
+    path.unlink()
+    with pytest.raises(SettingError, match="cannot be read"):
+        run_folder.saved_table(tmp_path, run_folder.METRICS, noted)
+
+
+@pytest.mark.parametrize("harmed", [b"\xff", b"x"])
+def test_a_table_of_an_older_checkpoint_is_read_or_refused(tmp_path, harmed):
+    run_folder.write_table(tmp_path, run_folder.METRICS, [row(10), row(20)])
+    path = tmp_path / run_folder.METRICS
+    before = path.read_bytes()
+    assert run_folder.old_table(tmp_path, run_folder.METRICS, 20) == before
+    with pytest.raises(SettingError, match="ends before step 30"):
+        run_folder.old_table(tmp_path, run_folder.METRICS, 30)
+    path.write_bytes(before.replace(b"0.1", harmed, 1))
+    with pytest.raises(SettingError, match="is damaged"):
+        run_folder.old_table(tmp_path, run_folder.METRICS, 20)
+
+
+def test_a_table_that_was_removed_is_not_made_again(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        run_folder.append_rows(tmp_path, run_folder.METRICS, [row(10)])
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """Programs that an earlier process compiled: found without tracing, and only where nothing has changed."""
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ import pytest
 
 from purejaxdqn.config import Config
 from purejaxdqn.loops.lanes import compile_calls
+from purejaxdqn.machine.devices import use_compilation_cache
+from purejaxdqn.machine.files import make_private
 from purejaxdqn.runs import program_cache as programs
 from purejaxdqn.runs.program_cache import compiler_of
 
@@ -17,6 +20,8 @@ import sys
 from pathlib import Path
 import jax
 import jax.numpy as jnp
+from purejaxdqn.machine.devices import use_compilation_cache
+from purejaxdqn.machine.files import make_private
 from purejaxdqn.runs import program_cache as programs
 from purejaxdqn.loops.lanes import Call
 folder, settings = Path(sys.argv[1]), sys.argv[2]
@@ -145,3 +150,93 @@ def test_a_second_run_traces_no_training_loop_and_ends_with_the_same_numbers(tmp
         tables.append((tmp_path / out / "metrics.csv").read_bytes())
     assert said == [{"jit(init)", "jit(<lambda>)", "jit(evaluate_blocks)"}, set()]
     assert tables[0] == tables[1]
+
+
+class Planted:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """A program of somebody's in a private folder, and the file that tells whether it ran."""
+    folder, ran = tmp_path / "programs", tmp_path / "ran"
+    folder.mkdir(mode=0o700)
+    path = folder / "x.program"
+    path.write_bytes(pickle.dumps(Planted(ran)))
+    path.chmod(0o600)
+    return path, ran
+
+
+def test_a_program_that_others_may_have_written_is_never_unpickled(planted, monkeypatch, tmp_path):
+    path, ran = planted
+    for place, mode, safe in ((path.parent, 0o777, 0o700), (path.parent, 0o770, 0o700), (path, 0o666, 0o600)):
+        place.chmod(mode)
+        assert programs.load(path, jax.devices()) is None and not ran.exists(), (place, mode)
+        place.chmod(safe)
+    link = path.with_name("link.program")
+    link.symlink_to(path)
+    assert programs.load(link, jax.devices()) is None and not ran.exists()
+    (tmp_path / "linked").symlink_to(path.parent)
+    assert programs.load(tmp_path / "linked" / path.name, jax.devices()) is None and not ran.exists()
+    with monkeypatch.context() as other:
+        uid = os.getuid()
+        other.setattr(os, "getuid", lambda: uid + 1)
+        assert programs.load(path, jax.devices()) is None and not ran.exists()
+    # It would have run: this user's own file is read.
+    assert programs.load(path, jax.devices()) is None and ran.exists()
+
+
+def test_a_folder_of_programs_is_this_users_alone_whatever_the_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        assert make_private(tmp_path / "cache" / "programs")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "cache" / "programs").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    assert not make_private(tmp_path / "open")
+
+
+@pytest.fixture
+def no_cache():
+    """JAX without a cache, and with what it had afterwards."""
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_where_the_cache_is(no_cache, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert use_compilation_cache() == tmp_path / "cache" / "purejaxdqn" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "given"))
+    assert use_compilation_cache() == tmp_path / "given"
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert use_compilation_cache() == tmp_path / "home" / ".cache" / "purejaxdqn" / "xla"
+    assert not (tmp_path / "relative").exists() and capsys.readouterr().err == ""
+
+
+def test_without_a_home_nothing_is_kept_and_one_line_says_so(no_cache, monkeypatch, tmp_path, capsys):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    assert use_compilation_cache() is None
+    assert capsys.readouterr().err == "compiled programs are not kept: there is no home folder\n"
+    assert jax.config.values["jax_compilation_cache_dir"] is None
+    (tmp_path / "purejaxdqn").mkdir()
+    (tmp_path / "purejaxdqn").chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert use_compilation_cache() is None
+    assert "not this user's alone" in capsys.readouterr().err

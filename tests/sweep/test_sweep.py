@@ -12,13 +12,13 @@ from purejaxdqn import train
 from purejaxdqn.config import SettingError
 from purejaxdqn.recipes.files import find_recipe
 from purejaxdqn.recipes.recipes import make_settings
+from purejaxdqn.runs.claims import claim
 from purejaxdqn.runs.sweep_folder import (
     CURVE_COLUMNS,
     CURVES,
     LANES,
     SWEEP_COLUMNS,
     UNITS,
-    hold,
     read_columns,
     read_sweep,
 )
@@ -393,9 +393,9 @@ def test_a_folder_has_one_sweep_and_one_process(grid, capsys, tmp_path):
     said = refused(capsys, command.main, [*GRID, *QUIET, "--out", str(folder)])
     assert "holds a sweep already" in said and "--resume" in said
     with (
-        hold(tmp_path, "lock", "out"),
+        claim(tmp_path, "out"),
         pytest.raises(SettingError, match=r"process [0-9]+ on .* is writing in it"),
-        hold(tmp_path, "lock", "out"),
+        claim(tmp_path, "out"),
     ):
         raise AssertionError("two processes hold one folder")
 
