@@ -29,7 +29,7 @@ from purejaxdqn.loops.sharding import (
     shard_axes,
     shardings,
 )
-from purejaxdqn.machine.devices import available_bytes
+from purejaxdqn.machine.devices import host_bytes
 from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.types import EpisodeLog, Hypers, Metrics, State
 
@@ -60,9 +60,9 @@ def check_one_seed(config: Config, seeds: tuple[int, ...]) -> None:
 
 def check_room(config: Config, plan: DataPlan) -> None:
     """Raises `SettingError` where a state does not fit the devices' memory."""
-    room = int(MEMORY_SHARE * available_bytes())
-    if plan.spread.mesh.devices.flat[0].platform == "cpu":
-        room //= plan.spread.num_devices
+    limit = (plan.spread.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
+    # The devices of a CPU share its memory.
+    room = int(MEMORY_SHARE * (host_bytes() // plan.spread.num_devices if limit is None else limit))
     remedy = f"a device's shards take {plan.device_bytes / 2**20:.0f} MB, and {room / 2**20:.0f} MB fit: use less"
     require(plan.device_bytes <= room, "buffer_size", config.buffer_size, remedy)
 

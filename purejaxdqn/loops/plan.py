@@ -6,13 +6,17 @@ from typing import Any, NamedTuple
 
 import jax
 
-from purejaxdqn.config import Config, require
+from purejaxdqn.config import Config, SettingError, require
 from purejaxdqn.loops.device import Agent
 from purejaxdqn.machine.devices import available_bytes
 from purejaxdqn.types import Hypers
 
 MEMORY_SHARE = 0.8
 """Share of a device's memory that the lanes' states may take: the rest is for temporaries and evaluation."""
+
+
+class NoRoom(SettingError):
+    """More lanes than the memory has room for, of which some fit."""
 
 
 class Plan(NamedTuple):
@@ -76,7 +80,8 @@ def make_plan(agent: Agent, num_lanes: int, block: int | None = None) -> Plan:
     takes = f"a lane takes {size / 2**20:,.0f} MB, and {fit:,} of them fit"
     largest = "buffer_size" if agent.config.learner == "replay" else "num_envs"
     require(fit > 0, largest, getattr(agent.config, largest), f"{takes}: use a smaller number")
-    require(share * size <= room, "seeds", num_lanes, f"{takes}: use fewer, or a smaller buffer_size")
+    if share * size > room:
+        raise NoRoom("seeds", num_lanes, f"{takes}: use fewer, or a smaller buffer_size")
     if block is None:
         block = 1 if devices[0].platform == "cpu" else share
     block = min(block, share)

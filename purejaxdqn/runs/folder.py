@@ -88,7 +88,7 @@ class Settings:
             object.__setattr__(self, field.name, as_type(field.type, field.name, getattr(self, field.name)))
         seeds = tuple(whole("seed", seed) for seed in self.seeds)
         object.__setattr__(self, "seeds", seeds)
-        require(0 < len(set(seeds)) == len(seeds), "seeds", seeds, "use at least one, and each of them once")
+        require(len(seeds) > 0, "seeds", seeds, "use at least one")
         on_host, episodes = self.config.loop == "host", self.eval_episodes
         least = 0 if on_host else 1
         require(episodes >= least, "eval_episodes", episodes, f"use a whole number of at least {least}")
@@ -162,7 +162,8 @@ def settings_from_json(data: Mapping[str, Any]) -> Settings:
         and (field.name in data or field.default is dataclasses.MISSING)
     }
     seeds = data["seeds"]
-    require(isinstance(seeds, list | tuple), "seeds", seeds, "use a list")
+    once = isinstance(seeds, list | tuple) and len(set(seeds)) == len(seeds)
+    require(once, "seeds", seeds, "use a list with each of them once")
     hypers: dict[str, Any] = {name: hyper_from_json(name, value) for name, value in data["hypers"].items()}
     return Settings(config=Config(**config), hypers=Hypers(**hypers), seeds=tuple(seeds), **plain)
 

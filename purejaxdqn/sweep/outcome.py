@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from purejaxdqn.loops.plan import NoRoom
 from purejaxdqn.runs.records import MEANS
 from purejaxdqn.runs.sweep_folder import CURVE_COLUMNS, as_columns
 from purejaxdqn.runs.training import EVAL_STREAM, Chunk, Training
@@ -61,5 +62,7 @@ def best_place(scores: np.ndarray, settings: Sequence[int], setting: int) -> int
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error of XLA, or of Python, says that memory did not last."""
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+    """Whether an error of XLA, of Python or of a plan says that memory did not last."""
+    return (
+        isinstance(error, MemoryError | NoRoom) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+    )

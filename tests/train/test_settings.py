@@ -19,6 +19,7 @@ from purejaxdqn.loops import plan
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.runs.folder import CONFIG, METRICS, read_config
 from purejaxdqn.sweep.command import main as sweep_main
+from purejaxdqn.sweep.outcome import out_of_memory
 
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache"]
@@ -195,3 +196,12 @@ def trained_in(modes, folder):
 @pytest.mark.slow
 def test_numbers_are_the_same_in_all_of_jaxs_modes(tmp_path):
     assert trained_in(MODES, tmp_path / "odd") == trained_in({}, tmp_path / "usual")
+
+
+def test_a_plan_without_room_counts_as_out_of_memory(monkeypatch):
+    """A sweep then trains half of the lanes at a time."""
+    agent = make_agent(Config())
+    monkeypatch.setattr(plan, "available_bytes", lambda: 4 * plan.state_bytes(agent) * len(jax.local_devices()))
+    with pytest.raises(plan.NoRoom, match="of them fit: use fewer") as found:
+        plan.make_plan(agent, 1_000)
+    assert out_of_memory(found.value)
