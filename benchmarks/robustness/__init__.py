@@ -1,0 +1,1 @@
+"""What happens at the edges: odd paths, kills, full disks, damaged files."""
