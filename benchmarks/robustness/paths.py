@@ -106,9 +106,7 @@ def main() -> None:
                 print(tried[-1], flush=True)
     good, trained = sum(item["good"] for item in tried), sum(item["train"] == 0 for item in tried)
     print(f"{good} of {args.names} names are as they should be: {trained} trained and read, the others refused")
-    what = (
-        "Folders of generated names: what was trained in them is resumed, evaluated, reported and loaded, or refused."
-    )
+    what = "Folders of generated names: what was trained in them is resumed, evaluated, reported and loaded."
     found = {"names": args.names, "seed": args.seed, "good": good, "trained": trained, "tried": tried}
     write_result("paths", what, found)
 
