@@ -12,6 +12,7 @@ from purejaxdqn.config import Config, EnvSpec, SettingError
 from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.runs import folder as run_folder
+from purejaxdqn.sweep import checkpoints as unit_checkpoints
 from purejaxdqn.types import Hypers
 
 SPEC = EnvSpec("CartPole-v1", 2, (4,), "float32", None, 500)
@@ -264,3 +265,20 @@ def test_a_table_that_was_removed_is_not_made_again(tmp_path):
     with pytest.raises(FileNotFoundError):
         run_folder.append_rows(tmp_path, run_folder.METRICS, [row(10)])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("harm", [flip, cut])
+def test_a_change_to_a_sweeps_checkpoint_is_told_or_changes_nothing(tmp_path, harm):
+    """The bytes of a zip file that nothing reads may differ."""
+    made = make_checkpoint(3)
+    unit_checkpoints.save(tmp_path, made)
+    path = tmp_path / unit_checkpoints.SAVED
+    before, rng, told = path.read_bytes(), np.random.default_rng(1), 0
+    for _ in range(200):
+        harm(path, rng)
+        try:
+            assert str(unit_checkpoints.load(tmp_path)) == str(made)
+        except ckpt.DamagedCheckpoint:
+            told += 1
+        path.write_bytes(before)
+    assert told > 100

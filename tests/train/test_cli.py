@@ -141,7 +141,7 @@ def test_resume_of_a_foreign_and_of_a_damaged_folder(run, capsys, tmp_path):
     for path in (broken / "checkpoints").rglob("d/*"):
         path.write_bytes(b"not what it was")
     said = refused(capsys, train.main, ["--resume", str(broken), "--total-steps", "500"])
-    assert f"--resume {broken}" in said and "cannot be read" in said
+    assert f"--resume {broken}" in said and "is not the file that was saved" in said
 
 
 def test_out_that_holds_a_run_or_cannot_be_made(run, capsys, tmp_path):
