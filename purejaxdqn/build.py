@@ -1,13 +1,14 @@
 """Builds a run's functions from a `Config`: the registry of components, and which settings each of them reads."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, loop_of, require
 from purejaxdqn.envs.interface import Env, HostEnv
-from purejaxdqn.learn import LearnFn, make_replay_learn, make_rollout_learn
+from purejaxdqn.learn import LearnFn, anneal_importance, make_replay_learn, make_rollout_learn
 from purejaxdqn.learning.backups import Backup, greedy, munchausen
 from purejaxdqn.learning.heads import Head, categorical, implicit_quantile, proposed_quantile, quantile, scalar
 from purejaxdqn.learning.schedules import BY_STEP
@@ -51,7 +52,7 @@ def make_prioritized(config: Config, env: Env | HostEnv) -> Replay:
     return prioritized(
         make_store(config, env),
         config.shard_batch,
-        total_rows=-(-config.total_steps // config.num_envs),
+        partial(anneal_importance, config),
         shards=make_shards(config.data_parallel),
     )
 

@@ -118,13 +118,28 @@ def update_keys(key: Array, updates: Array) -> tuple[Array, Array, Array]:
     return sample_key, target_key, online_key
 
 
+def anneal_importance(config: Config, h: Hypers, updates: Array) -> Hypers:
+    """Hypers whose importance exponent is β at an update, on its linear way to its final value over the run's steps.
+
+    Args:
+      config: for the run's length, and how many steps and updates make an iteration.
+      h: β goes from `importance_exponent` to `importance_exponent_final`, and stays there.
+      updates: made before it, int32 [].
+    """
+    iterations = updates // config.updates_per_rollout + 1
+    vector_steps = config.prefill_steps + iterations * config.rollout_length
+    share = jnp.minimum(vector_steps / -(-config.total_steps // config.num_envs), 1.0)
+    beta = h.importance_exponent + share * (h.importance_exponent_final - h.importance_exponent)
+    return h.replace(importance_exponent=beta)  # type: ignore[attr-defined]
+
+
 def make_replay_learn(config: Config, network: Network, head: Head, backup: Backup, replay: Replay) -> LearnFn:
     """The learning phase of DQN and its family: write the rollout's rows, then make updates from the replay."""
     descend, shards = make_descend(config, network, head), make_shards(config.data_parallel)
 
     def update(memory: Any, learner: Learner, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
         sample_key, target_key, online_key = update_keys(key, learner.updates.count)
-        batch, where, weight = replay.sample(memory, shards.own_keys(sample_key), h)
+        batch, where, weight = replay.sample(memory, shards.own_keys(sample_key), replay.now(h, learner.updates.count))
         y = jax.lax.stop_gradient(batch_targets(network, head, backup, learner, batch, target_key, h))
         examples = Examples(batch.obs_tm1, batch.a_tm1, y, weight)
         learner, priority, metrics = descend(learner, examples, online_key, h)

@@ -85,7 +85,7 @@ def make_replays(capacity: int, fan_outs: list[int], batch_size: int = BATCH_SIZ
     store = transition_store(rows, NUM_ENVS, N_STEP, TIME_LIMIT, every_row_valid=True)
     found = {"uniform": uniform(store, batch_size)}
     for fan_out in fan_outs:
-        found[f"prioritized, fan-out {fan_out}"] = prioritized(store, batch_size, total_rows=10**6, fan_out=fan_out)
+        found[f"prioritized, fan-out {fan_out}"] = prioritized(store, batch_size, fan_out=fan_out)
     return found
 
 

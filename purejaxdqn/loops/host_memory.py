@@ -41,7 +41,7 @@ def make_host_memory(config: Config, replay: Replay) -> HostMemory:
     def draw(memory: Any, key: Array, updates: Array, h: Hypers) -> tuple[DrawnMemory, Any]:
         # Batch after batch, or all of their frames would be needed at once more than once.
         def one(_: None, i: Array) -> tuple[None, Any]:
-            return None, replay.sample(memory, update_keys(key, updates + i)[0], h)
+            return None, replay.sample(memory, update_keys(key, updates + i)[0], replay.now(h, updates + i))
 
         _, (batch, where, weight) = jax.lax.scan(one, None, steps)
         return DrawnMemory(batch, weight, jnp.zeros_like(weight), jnp.zeros((), jnp.int32)), where

@@ -9,6 +9,12 @@ from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.types import Hypers, Row, Transition
 
 
+def keep_hypers(h: Hypers, updates: Array) -> Hypers:
+    """The hypers as they are: nothing is annealed."""
+    del updates
+    return h
+
+
 class Replay(NamedTuple):
     """What a learner needs of a replay; `memory` is any pytree, `index` whatever `update` wants back."""
 
@@ -20,6 +26,9 @@ class Replay(NamedTuple):
     """(memory, key, hypers) -> transitions [B], index, weights [B]."""
     update: Callable[[Any, Any, Array, Hypers], Any]
     """(memory, index, the head's priorities [B], hypers) -> memory."""
+    now: Callable[[Hypers, Array], Hypers] = keep_hypers
+    """(hypers, updates of the run so far) -> hypers of the next sample: what a replay anneals follows the run's clock
+    and not what it holds, which a run that goes on may have lost."""
 
 
 class Store(NamedTuple):

@@ -1,6 +1,7 @@
 """Prioritized replay, the proportional variant (Schaul et al. 2016, "Prioritized Experience Replay")."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from purejaxdqn.machine.random_bits import uniform_from_bits
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.machine.shards import WHOLE, Shards
 from purejaxdqn.replay import sum_tree
-from purejaxdqn.replay.interface import Replay, Store
+from purejaxdqn.replay.interface import Replay, Store, keep_hypers
 from purejaxdqn.types import Hypers, Row, Transition
 
 SMALLEST_LEAF, LARGEST_LEAF = 2.0**-100, 2.0**90
@@ -75,7 +76,11 @@ def importance_weights(leaf: Array, beta: Array, shards: Shards = WHOLE) -> Arra
 
 
 def prioritized(
-    store: Store, batch_size: int, total_rows: int, fan_out: int = sum_tree.FAN_OUT, shards: Shards = WHOLE
+    store: Store,
+    batch_size: int,
+    now: Callable[[Hypers, Array], Hypers] = keep_hypers,
+    fan_out: int = sum_tree.FAN_OUT,
+    shards: Shards = WHOLE,
 ) -> Replay:
     """Sampling in proportion to priority^α, with replacement, in time logarithmic in the capacity.
 
@@ -89,8 +94,7 @@ def prioritized(
     Args:
       store: what keeps the steps.
       batch_size: transitions in a sample.
-      total_rows: vector steps of the whole run, over which β goes from `importance_exponent` to
-        `importance_exponent_final` linearly; it stays there.
+      now: anneals β, which is `importance_exponent` of the hypers that `sample` is given (see `Replay.now`).
       fan_out: children of a node of the sum tree, a power of two.
       shards: that draw a batch together, each an equal part from a tree of its own.
     """
@@ -145,10 +149,8 @@ def prioritized(
         # The newest time that lies at a position.
         times = written - 1 - (written - 1 - position) % capacity
         batch, weight = store.read(memory.store, times, writers, h.gamma)
-        share = jnp.minimum(written / total_rows, 1.0)
-        beta = h.importance_exponent + share * (h.importance_exponent_final - h.importance_exponent)
         leaf = memory.tree.levels[0][index]
-        importance = importance_weights(shares(leaf, total), beta, shards)
+        importance = importance_weights(shares(leaf, total), jnp.asarray(h.importance_exponent), shards)
         return batch, Drawn(times, writers, leaf), weight * importance
 
     def update(memory: PrioritizedMemory, index: Drawn, priority: Array, h: Hypers) -> PrioritizedMemory:
@@ -162,4 +164,4 @@ def prioritized(
         max_leaf = jnp.maximum(memory.max_leaf, shards.max(jnp.max(jnp.where(changes, leaf, 0.0))))
         return dataclasses.replace(memory, tree=tree, max_leaf=max_leaf)
 
-    return Replay(init=init, add=add, sample=sample, update=update)
+    return Replay(init=init, add=add, sample=sample, update=update, now=now)

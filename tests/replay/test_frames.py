@@ -203,7 +203,7 @@ def test_draws_every_row_that_it_may_and_no_other(replay_name, steps):
     """
     capacity, num_envs, n, spec = 30, 2, 3, make_spec(4)
     store = frame_store(capacity, num_envs, n, spec)
-    replay = {"uniform": lambda: uniform(store, 20_000), "prioritized": lambda: prioritized(store, 20_000, 100)}
+    replay = {"uniform": lambda: uniform(store, 20_000), "prioritized": lambda: prioritized(store, 20_000)}
     replay = replay[replay_name]()
     memory, history = play(replay, spec, num_envs, steps)
     _, index, weight = jax.jit(replay.sample)(memory, jax.random.key(steps), Hypers())

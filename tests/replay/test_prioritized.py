@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
+from purejaxdqn.build import build
+from purejaxdqn.config import Config
 from purejaxdqn.replay import sum_tree
 from purejaxdqn.replay.prioritized import Drawn, importance_weights, prioritized, to_leaf
 from purejaxdqn.replay.transitions import transition_store
@@ -24,14 +26,14 @@ ROW = Row(
     final_obs=jax.ShapeDtypeStruct((2,), jnp.int32),
     valid=jax.ShapeDtypeStruct((), jnp.bool_),
 )
-SMALL = {"capacity": 12, "num_envs": 3, "batch_size": 16, "n_step": 2, "time_limit": 50, "total_rows": 100}
+SMALL = {"capacity": 12, "num_envs": 3, "batch_size": 16, "n_step": 2, "time_limit": 50}
 
 
 def small(**changes):
     """A small replay of compiled functions."""
     shape = SMALL | changes
-    batch_size, total_rows = shape.pop("batch_size"), shape.pop("total_rows")
-    replay = prioritized(transition_store(**shape, every_row_valid=True), batch_size, total_rows)
+    batch_size = shape.pop("batch_size")
+    replay = prioritized(transition_store(**shape, every_row_valid=True), batch_size)
     return replay._replace(add=jax.jit(replay.add), sample=jax.jit(replay.sample), update=jax.jit(replay.update))
 
 
@@ -109,7 +111,7 @@ def test_leaves_equal_a_twin(capacity, num_envs, n_step, step):
 
     Rows drawn are complete and valid ones, and what the ring reads for them is what was written.
     """
-    replay = prioritized(transition_store(capacity, num_envs, n_step, 50, False), 4, 1_000, fan_out=4)
+    replay = prioritized(transition_store(capacity, num_envs, n_step, 50, False), 4, fan_out=4)
     h = Hypers(priority_exponent=1.0, priority_epsilon=0.5)
     add, sample, update = jax.jit(replay.add), jax.jit(replay.sample), jax.jit(replay.update)
 
@@ -256,9 +258,9 @@ def random_memory(replay, h, seed=0, written=20):
 
 
 def test_weights_equal_a_twin():
-    """(1 / (N P(i)))^β over the batch's maximum, β on its way from 0.4 to 1 after 20 of 100 rows: 0.52."""
+    """(1 / (N P(i)))^β over the batch's maximum."""
     replay = small()
-    h = Hypers(priority_exponent=0.6, importance_exponent=0.4, importance_exponent_final=1.0)
+    h = Hypers(priority_exponent=0.6, importance_exponent=0.52)
     memory, probability = random_memory(replay, h)
     _, index, weight = replay.sample(memory, jax.random.key(5), h)
     p = np.array([probability[row] for row in zip(index.times.tolist(), index.writers.tolist(), strict=True)])
@@ -267,20 +269,23 @@ def test_weights_equal_a_twin():
     assert len(set(np.asarray(weight))) > 5
 
 
-@pytest.mark.parametrize(("written", "beta"), [(20, 0.35), (50, 0.5), (100, 0.75), (140, 0.75)])
-def test_beta_is_annealed_over_the_run(written, beta):
-    """0.25 + 0.5 · rows / 100, and no further than 0.75."""
-    h = Hypers(
-        priority_exponent=1.0,
-        priority_epsilon=jnp.float32(0.0),
-        importance_exponent=0.25,
-        importance_exponent_final=0.75,
+@pytest.mark.parametrize(("updates", "beta"), [(0, 0.35), (2, 0.35), (3, 0.375), (18, 0.5), (48, 0.75), (90, 0.75)])
+def test_beta_is_annealed_by_the_run_s_clock(updates, beta):
+    """0.25 + 0.5 · vector steps / 100, and no further than 0.75: 15 of prefill and 5 for every 3 updates begun."""
+    config = Config(
+        num_envs=10,
+        total_steps=1_000,
+        learning_starts=150,
+        rollout_length=5,
+        updates_per_rollout=3,
+        buffer_size=200,
+        batch_size=8,
+        replay="prioritized",
     )
-    replay = small()
-    memory, probability = random_memory(replay, h, written=written)
-    _, index, weight = replay.sample(memory, jax.random.key(5), h)
-    p = np.array([probability[row] for row in zip(index.times.tolist(), index.writers.tolist(), strict=True)])
-    np.testing.assert_allclose(weight, (p.min() / p) ** beta, rtol=1e-5)
+    h = Hypers(importance_exponent=0.25, importance_exponent_final=0.75).as_arrays()
+    now = build(config).replay.now(h, jnp.int32(updates))
+    assert float(now.importance_exponent) == pytest.approx(beta)
+    assert now.replace(importance_exponent=h.importance_exponent) == h, "nothing else changes"
 
 
 def test_importance_weights_by_hand():
@@ -392,7 +397,7 @@ def test_vmapped_lanes_equal_solo_runs():
 
 def test_an_iteration_in_a_loop_is_in_place():
     """Write, draw and update with the memory donated: no scratch space for a copy of 4 MB of leaves, or of the rows."""
-    replay = prioritized(transition_store(100_000, 10, 3, 500, True), 128, 10**6)
+    replay = prioritized(transition_store(100_000, 10, 3, 500, True), 128)
 
     def body(i, carry):
         memory, found = carry
