@@ -289,9 +289,11 @@ class EnvSpec(NamedTuple):
     num_obs_values: int | None
     """Number of values of a discrete observation, which the network is fed as one-hot; None for arrays."""
     time_limit: int
-    """Environment steps after which an episode is truncated."""
+    """Most environment steps of an episode; 2³¹ - 1 where nothing limits it."""
     frame_stack: int = 1
     """Frames that an observation holds on its last axis, oldest first; 1 where an observation is one frame, or none."""
+    fewest_steps: int = 1
+    """Fewest environment steps between two truncations of one environment; 1 where nothing is known."""
 
     @property
     def frame_shape(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from purejaxdqn.build import Parts
@@ -152,7 +153,8 @@ class Examiner:
         settings, config = self.settings, self.settings.config
         local, place = part_with(subject, lane) if self.on_device else (subject, 0)
         h, words = self.hypers, key_words(settings.seeds[lane], iterations)
-        fed = self.look(local, place, words[0], h)
+        now = self.parts.replay.now(h, jnp.int32(iterations * config.updates_per_iteration))
+        fed = self.look(local, place, words[0], now)
         probed = played = None
         if fed is not None:
             # A replay in the host's memory gives its batches where the learner is not.

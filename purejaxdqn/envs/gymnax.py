@@ -3,11 +3,11 @@
 import dataclasses
 import difflib
 import inspect
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from purejaxdqn.bounds import ANY, INT32, POSITIVE, real, whole
@@ -36,6 +36,9 @@ def unknown_env(env_id: str) -> SettingError:
     hint = f"the nearest names are {', '.join(near)}" if near else f"gymnax has {', '.join(env_names())}"
     return SettingError("env", env_id, f"no such environment; {hint}")
 
+
+PLAYED = 64
+"""Steps that an environment which is not gymnax's own plays before anything is trained."""
 
 Changes = tuple[tuple[str, Any], ...]
 """(name, value) pairs of an environment's settings that differ from its defaults."""
@@ -131,6 +134,54 @@ def as_type_of(default: Any, value: Any) -> Any:
     return type(default)(value) if isinstance(default, bool | int | float) else value
 
 
+def check_protocol(env_id: str, env: Any, params: Any) -> jax.ShapeDtypeStruct:
+    """The shape of an environment's observations.
+
+    Raises:
+      SettingError: where what it gives is not what a run can learn from.
+    """
+    key = jax.random.key(0)
+    obs, state = jax.eval_shape(env.reset, key, params)
+    require(
+        isinstance(obs, jax.ShapeDtypeStruct), "env", env_id, "its observations are not one array: join their parts"
+    )
+    keys = any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state))
+    require(not keys, "env", env_id, "its state holds a typed PRNG key: keep its words, jax.random.key_data(key)")
+    after, _, reward, terminated, truncated, _ = jax.eval_shape(env.step, key, state, jnp.int32(0), params)
+    same = (after.shape, after.dtype) == (obs.shape, obs.dtype)
+    require(same, "env", env_id, f"its observations are {obs.shape} {obs.dtype}, and {after.shape} {after.dtype} later")
+    for name, found in (("reward", reward), ("terminated", terminated), ("truncated", truncated)):
+        require(found.shape == (), "env", env_id, f"its {name} has the shape {found.shape}: give a scalar")
+    picture = len(obs.shape) == 3 and obs.shape[0] <= 4 and obs.shape[1] == obs.shape[2] >= 8
+    require(not picture, "env", env_id, f"its pictures {obs.shape} seem to have their channels first: give them last")
+    return obs
+
+
+def check_played(env_id: str, env: Any, params: Any, num_values: int | None) -> None:
+    """Plays some steps of an environment that is not gymnax's own.
+
+    Raises:
+      SettingError: for a reward that is no finite number, or a discrete observation that is none of its values.
+    """
+
+    def play(state: Any, key: Array) -> tuple[Any, tuple[Array, Array]]:
+        action_key, step_key = jax.random.split(key)
+        action = jax.random.randint(action_key, (), 0, env.action_space(params).n)
+        obs, state, reward, *_ = env.step(step_key, state, action, params)
+        return state, (obs, reward)
+
+    @jax.jit
+    def playing() -> tuple[Array, Array]:
+        first, state = env.reset(jax.random.key(0), params)
+        _, (obs, reward) = jax.lax.scan(play, state, jax.random.split(jax.random.key(1), PLAYED))
+        return jnp.concatenate([first[None], obs]), reward
+
+    obs, reward = playing()
+    require(bool(jnp.isfinite(reward).all()), "env", env_id, "it gives rewards that are no finite numbers")
+    inside = num_values is None or bool(jnp.logical_and(obs >= 0, obs < num_values).all())
+    require(inside, "env", env_id, f"it gives observations that are none of its values 0 to {(num_values or 1) - 1}")
+
+
 def make_env(env_id: str, env_params: Changes = ()) -> Env:
     """A gymnax environment with discrete actions.
 
@@ -153,14 +204,22 @@ def make_env(env_id: str, env_params: Changes = ()) -> Env:
         "it has continuous actions, and value learning needs discrete ones: use an environment such as CartPole-v1",
     )
     obs_space = env.observation_space(params)
-    obs_shape, _ = jax.eval_shape(env.reset, jax.random.key(0), params)
+    obs_shape = check_protocol(env_id, env, params)
+    num_values = int(obs_space.n) if isinstance(obs_space, spaces.Discrete) else None
+    limit = float(getattr(params, "max_steps_in_episode", math.inf))
+    time_limit = int(min(limit, INT32))
+    # gymnax's own environments are known to cut episodes at their limit alone.
+    own = type(env).__module__.startswith("gymnax.")
+    if not own:
+        check_played(env_id, env, params, num_values)
     spec = EnvSpec(
         env_id=env_id,
         num_actions=int(action_space.n),
         obs_shape=tuple(obs_shape.shape),
         obs_dtype=str(obs_shape.dtype),
-        num_obs_values=int(obs_space.n) if isinstance(obs_space, spaces.Discrete) else None,
-        time_limit=int(np.asarray(params.max_steps_in_episode)),
+        num_obs_values=num_values,
+        time_limit=time_limit,
+        fewest_steps=time_limit if own else 1,
     )
 
     def reset(key: Array, num_envs: int) -> tuple[Any, Array]:

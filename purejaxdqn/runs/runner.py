@@ -6,8 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from purejaxdqn.config import require
 from purejaxdqn.machine.files import remove_unfinished, write_atomically
 from purejaxdqn.machine.stopwatch import Stopwatch
 from purejaxdqn.runs import checkpoint as ckpt
@@ -177,6 +180,7 @@ class Run(Training):
             row["eval_return"], row["eval_stderr"] = (None if np.isnan(v) else float(v) for v in (score, error))
         if self.endings.diverged.all():
             last = int(np.argmax(self.endings.env_steps))
+            self.check_environment(chunk, last)
             loss = f"the loss of seed {settings.seeds[last]} became {rows[last]['loss']}"
             raise Diverged(f"{loss} by environment step {self.env_steps}")
         sound = chunk.running & ~self.endings.diverged
@@ -193,6 +197,15 @@ class Run(Training):
         if picture is not None:
             events.add_picture("input/frames", picture, self.env_steps)
         return written
+
+    def check_environment(self, chunk: Chunk, lane: int) -> None:
+        """Raises `SettingError` where what became no finite number is the environment's and not the learner's."""
+        env, episodes = (getattr(self.state, name, ()) for name in ("env", "episodes"))
+        leaves = jax.tree.leaves((env, episodes, chunk.metrics.return_sum))
+        numbers = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        sound = all(np.isfinite(np.asarray(leaf)[lane]).all() for leaf in numbers)
+        remedy = f"its observations or rewards became no finite numbers by environment step {self.env_steps}"
+        require(sound, "env", self.settings.config.env, f"{remedy}; see what it gives there")
 
     def episode_rows(self, chunk: Chunk, written: set[int]) -> list[dict[str, Any]]:
         """Rows of episodes.csv of the seeds that are written of."""

@@ -28,8 +28,9 @@ from purejaxdqn.runs.program_cache import compiler_of
 from purejaxdqn.runs.records import MARKS, error_of_mean, finite_scores
 from purejaxdqn.types import Hypers, Metrics
 
-EVAL_STREAM, FINAL_STREAM = 1, 2
-"""Folded into a seed's key: evaluations draw from streams of their own and never disturb training."""
+EVAL_STREAM, FINAL_STREAM = 2**31, 2**31 + 1
+"""Folded into a seed's key: evaluations draw from streams of their own and never disturb training. `fold_in(key, i)` is
+`split(key, n)[i]`, so these lie beyond whatever a key is split into: with 1 and 2 they were `init`'s own keys."""
 
 
 class Chunk(NamedTuple):

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from purejaxdqn.config import Config
+from purejaxdqn.loops.lanes import seed_keys
+from purejaxdqn.machine.threefry import run_key_of
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.runs import runner
 from purejaxdqn.runs.best_params import Best
 from purejaxdqn.runs.folder import CHECKPOINTS, Settings
 from purejaxdqn.runs.policy import load_policy
 from purejaxdqn.runs.runner import Diverged, Interrupted, Run
-from purejaxdqn.runs.training import crosses
+from purejaxdqn.runs.training import EVAL_STREAM, FINAL_STREAM, crosses, eval_keys
 from purejaxdqn.train.display import Lines, Silent, closing_table, steps_text
 from purejaxdqn.types import Hypers
 
@@ -254,3 +256,16 @@ def test_lines_are_few_and_tell_the_end(finished, capsys, tiny_config):
     said = capsys.readouterr().out.splitlines()
     assert 20 <= len(said) <= 22 and "return –" in said[-1]
     assert [steps_text(x) for x in (900, 1_500, 2_000_000)] == ["900", "1.5k", "2M"]
+
+
+def test_evaluations_share_no_key_with_training():
+    """Keys of evaluations differ from those that `init` splits off, and from those that its environments get."""
+    words = seed_keys([3])
+    run_key = run_key_of(words[0])
+    split = jax.random.split(run_key, 8)
+    own = {tuple(row) for row in np.asarray(jax.random.key_data(split))}
+    own |= {tuple(row) for key in split for row in np.asarray(jax.random.key_data(jax.random.split(key, 64)))}
+    for stream in (EVAL_STREAM, FINAL_STREAM):
+        moments = np.arange(64, dtype=np.uint32)
+        found = {tuple(row) for row in np.asarray(eval_keys(words.repeat(64, axis=0), moments, np.uint32(stream)))}
+        assert len(found) == 64 and not found & own

@@ -114,6 +114,7 @@ def test_training_games_as_the_score(tmp_path, capsys):
         (["--env", "Pung-v5"], ["--env Pung-v5", "Pong-v5"]),
         (["--env", "Ant-v5"], ["--env Ant-v5", "discrete"]),
         (["--env", "envpool/CartPol-v1"], ["CartPole-v1"]),
+        (["--env", "Pong-v5", "--learning-starts", "0"], ["--learning-starts 0", "stacked with 3", "use at least 56"]),
         (["--env", "Pong-v5", "--seeds", "2"], ["--seeds 2", "one seed", "use 1"]),
         (["--env", "Pong-v5", "--env-params.noop-max", "0"], ["--env-params.noop-max 0", "at least 1"]),
         (["--env", "Pong-v5", "--num-envs", "9", "--env-params.num-groups", "2"], ["--num-envs 9", "multiple"]),
