@@ -22,7 +22,8 @@ from purejaxdqn.doctor.vitals import Vitals, vitals_of
 from purejaxdqn.loops.lanes import map_lane_leaves
 from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.machine.threefry import KEY_IMPL
-from purejaxdqn.runs.folder import METRICS, Settings, finite, read_table
+from purejaxdqn.runs.folder import METRICS, Settings, finite
+from purejaxdqn.runs.tables import read_table
 from purejaxdqn.types import Hypers
 
 REPORT = "doctor.json"

@@ -1,11 +1,16 @@
 """Files that are written beside and renamed into place, so that a crash leaves the old one or the new one whole."""
 
 import contextlib
+import hashlib
+import json
 import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
+CHECK = "check"
+"""Name of the checksum among sealed values."""
 UNFINISHED = ".tmp"
 """Ending of a file that is not renamed yet."""
 
@@ -66,3 +71,19 @@ def remove_unfinished(folder: Path) -> None:
     """Removes what a crash left of files that were never renamed into place."""
     for left in folder.glob(f".*{UNFINISHED}"):
         left.unlink(missing_ok=True)
+
+
+def sealed(data: dict[str, Any]) -> dict[str, Any]:
+    """JSON values with a checksum of them."""
+    return data | {CHECK: checksum(data)}
+
+
+def check_seal(data: dict[str, Any]) -> None:
+    """Raises ValueError where values are not those that were sealed; without a seal (0.1 had none) nothing is known."""
+    if CHECK in data and data[CHECK] != checksum({name: value for name, value in data.items() if name != CHECK}):
+        raise ValueError("it is not what was written; settings are changed by flags")
+
+
+def checksum(data: dict[str, Any]) -> str:
+    """SHA-256 of JSON values, whatever the order of their names."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

@@ -1,16 +1,13 @@
 """The run folder: file names, settings, tables and versions. Nothing in it is ever executed."""
 
-import csv
 import dataclasses
 import datetime
-import hashlib
-import io
 import json
 import os
 import platform
 import stat
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +17,7 @@ import numpy as np
 
 from purejaxdqn.bounds import as_type, real, whole
 from purejaxdqn.config import Config, EnvSpec, SettingError, one_line, require
-from purejaxdqn.machine.files import write_atomically
+from purejaxdqn.machine.files import check_seal, sealed, write_atomically
 from purejaxdqn.types import Hypers
 
 FORMAT = 1
@@ -29,27 +26,6 @@ EPISODES = "episodes.csv"
 CURVE, GIF, MP4 = "learning_curve.png", "policy.gif", "policy.mp4"
 EPISODE_CURVE = "episode_curve.png"
 CHECKPOINTS, EVENTS = "checkpoints", "tensorboard"
-
-METRIC_COLUMNS = (
-    "seed",
-    "env_steps",
-    "updates",
-    "episodes",
-    "episode_return",
-    "episode_length",
-    "loss",
-    "q_value",
-    "abs_td_error",
-    "grad_norm",
-    "epsilon",
-    "eval_return",
-    "eval_stderr",
-)
-"""Of metrics.csv: a row per seed per chunk; an empty field is a missing number. No clock times: a resumed run must end
-with the file of an undisturbed one."""
-
-EPISODE_COLUMNS = ("seed", "episode", "env_steps", "episode_return", "learning_return", "episode_length")
-"""Of episodes.csv: a row for each episode of training, counted from 1; `learning_return` sums what the learner got."""
 
 PACKAGES = ("purejaxdqn", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
 
@@ -192,8 +168,8 @@ def write_config(folder: Path, settings: Settings, spec: EnvSpec, command: str, 
         "command": command,
         "created": created,
     }
-    # NaN and Infinity are no JSON: a hyper of infinity is written as a word that float() reads.
-    text = json.dumps(finite(data), indent=2, allow_nan=False)
+    # NaN and Infinity are no JSON: infinity is written as a word that float() reads.
+    text = json.dumps(sealed(finite(data)), indent=2, allow_nan=False)
     write_atomically(folder / CONFIG, text + "\n")
 
 
@@ -235,6 +211,7 @@ def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, 
     require_file(path, flag, "run")
     try:
         data = json.loads(path.read_text())
+        check_seal(data)
         # Another version's settings need not make sense here.
         known = data["format"] == FORMAT
         read = (settings_from_json(data), spec_from_json(data["env_spec"]), data) if known else None
@@ -245,96 +222,3 @@ def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, 
     if read is None:
         raise SettingError(flag, str(folder), f"its format is {data['format']!r}, and this version reads {FORMAT}")
     return read
-
-
-TABLES = {METRICS: METRIC_COLUMNS, EPISODES: EPISODE_COLUMNS}
-"""Files to which every chunk adds rows, and their columns."""
-NO_ROWS = "and its rows cannot be made again: put the file back, or begin a new run"
-
-
-def read_table(folder: Path, name: str, last_step: int, flag: str = "resume") -> list[dict[str, str]]:
-    """Whole rows of a table up to an environment step; what a crash left beyond it is dropped.
-
-    Raises:
-      SettingError: on `flag`, where the table cannot be read, or has a cell that is no number.
-    """
-    path = folder / name
-    try:
-        if not path.is_file():
-            return []
-        text = path.read_text()
-        rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
-        whole = [row for row in rows if None not in row and None not in row.values()]
-        for value in (value for row in whole for value in row.values() if value):
-            float(value)
-        return [row for row in whole if int(row["env_steps"]) <= last_step]
-    except (OSError, ValueError, KeyError) as error:
-        raise SettingError(flag, str(folder), f"its {name} is damaged ({one_line(error)}); name a whole run") from error
-
-
-def describe_table(folder: Path, name: str) -> dict[str, Any]:
-    """What tells later whether a table still begins with what is in it now: its bytes and their SHA-256."""
-    data = (folder / name).read_bytes()
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def saved_table(folder: Path, name: str, noted: Mapping[str, Any]) -> bytes:
-    """A table as it was at a checkpoint; what a crash left beyond that is dropped.
-
-    Args:
-      folder: of the run.
-      name: of the table.
-      noted: by `describe_table`.
-
-    Raises:
-      SettingError: on `resume`, where the table does not begin with what it was.
-    """
-    try:
-        data = (folder / name).read_bytes()[: noted["bytes"]]
-    except OSError as error:
-        remedy = f"its {name} cannot be read ({error.strerror}), {NO_ROWS}"
-        raise SettingError("resume", str(folder), remedy) from error
-    same = hashlib.sha256(data).hexdigest() == noted["sha256"]
-    require(same, "resume", str(folder), f"its {name} is not what it was at the checkpoint, {NO_ROWS}")
-    return data
-
-
-def old_table(folder: Path, name: str, last_step: int) -> bytes:
-    """The same for a checkpoint that noted nothing: whole rows up to its environment step, the newest of which is its.
-
-    Raises:
-      SettingError: on `resume`, where the table cannot be read or ends before the checkpoint.
-    """
-    rows = read_table(folder, name, last_step)
-    # Episodes end when they end.
-    reached = name != METRICS or (bool(rows) and int(rows[-1]["env_steps"]) == last_step)
-    require(reached, "resume", str(folder), f"its {name} ends before step {last_step} of its checkpoint, {NO_ROWS}")
-    return format_rows(name, rows, header=True).encode()
-
-
-def format_rows(name: str, rows: Iterable[Mapping[str, Any]], header: bool = False) -> str:
-    """Rows of a table as CSV; None becomes an empty field, floats keep what float32 holds."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, TABLES[name], lineterminator="\n")
-    if header:
-        writer.writeheader()
-    for row in rows:
-        writer.writerow({k: f"{v:.9g}" if isinstance(v, float) else v for k, v in row.items()})
-    return out.getvalue()
-
-
-def write_table(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a table anew."""
-    write_atomically(folder / name, format_rows(name, rows, header=True))
-
-
-def append_rows(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Appends rows to a table and sees them to the disk, before the checkpoint that counts on them.
-
-    Raises:
-      OSError: where it cannot be written. A table that was removed meanwhile is not made again.
-    """
-    with open(os.open(folder / name, os.O_WRONLY | os.O_APPEND), "a") as file:
-        file.write(format_rows(name, rows))
-        file.flush()
-        os.fsync(file.fileno())

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from purejaxdqn.config import SettingError, one_line
 from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.recipes.recipes import protocol_of
 from purejaxdqn.runs.folder import SCORES, Settings
@@ -93,8 +94,12 @@ def episode_rows(
 def note_scores(folder: Path, settings: Settings, marks: list[int], env_steps: int, score: float | None) -> None:
     """Adds to scores.json what a game was worth when numbers of frames were passed."""
     path = folder / SCORES
-    found = json.loads(path.read_text())["scores"] if path.exists() else []
-    kept = [entry for entry in found if entry["frames"] not in marks]
+    try:
+        found = json.loads(path.read_text())["scores"] if path.exists() else []
+        kept = [entry for entry in found if entry["frames"] not in marks]
+    except (ValueError, KeyError, TypeError) as error:
+        remedy = f"its {SCORES} is damaged ({one_line(error)}): remove it, which costs the scores in it"
+        raise SettingError("resume", str(folder), remedy) from error
     new = [
         {
             "frames": mark,

@@ -15,22 +15,7 @@ from purejaxdqn.machine.files import remove_unfinished, write_atomically
 from purejaxdqn.machine.stopwatch import Stopwatch
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.runs.events import Events
-from purejaxdqn.runs.folder import (
-    CHECKPOINTS,
-    EPISODES,
-    EVENTS,
-    METRICS,
-    SUMMARY,
-    Settings,
-    append_rows,
-    describe_table,
-    finite,
-    hardware,
-    old_table,
-    saved_table,
-    versions,
-    write_table,
-)
+from purejaxdqn.runs.folder import CHECKPOINTS, EPISODES, EVENTS, METRICS, SUMMARY, Settings, finite, hardware, versions
 from purejaxdqn.runs.records import (
     describe_returns,
     episode_rows,
@@ -39,6 +24,7 @@ from purejaxdqn.runs.records import (
     metric_rows,
     note_scores,
 )
+from purejaxdqn.runs.tables import append_rows, describe_table, old_table, saved_table, write_table
 from purejaxdqn.runs.training import Chunk, Training, crosses, open_lanes
 
 TABLES_KEY = "tables"

@@ -12,6 +12,7 @@ from purejaxdqn.config import Config, EnvSpec, SettingError
 from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.runs import folder as run_folder
+from purejaxdqn.runs import tables
 from purejaxdqn.sweep import checkpoints as unit_checkpoints
 from purejaxdqn.types import Hypers
 
@@ -105,6 +106,16 @@ def test_config_json_comes_back_equal_with_infinities(tmp_path):
     assert "Infinity" not in (tmp_path / "config.json").read_text()
 
 
+def test_a_config_that_was_changed_is_refused_even_where_it_makes_sense(tmp_path):
+    run_folder.write_config(tmp_path, settings(), SPEC, "command", "today")
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"gamma": 0.99', '"gamma": 0.98'))
+    with pytest.raises(
+        SettingError, match=r"config.json is damaged \(it is not what was written; settings are changed"
+    ):
+        run_folder.read_config(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -132,22 +143,22 @@ def test_atomic_writes_leave_the_old_file_when_they_fail(tmp_path):
 
 
 def row(step, **changes):
-    values = dict.fromkeys(run_folder.METRIC_COLUMNS, 1) | {"env_steps": step, "episode_return": None, "loss": 0.1}
+    values = dict.fromkeys(tables.METRIC_COLUMNS, 1) | {"env_steps": step, "episode_return": None, "loss": 0.1}
     return values | changes
 
 
 def test_metrics_keep_whole_rows_up_to_a_step(tmp_path):
-    run_folder.write_table(tmp_path, run_folder.METRICS, [])
-    run_folder.append_rows(tmp_path, run_folder.METRICS, [row(10), row(20), row(30)])
+    tables.write_table(tmp_path, run_folder.METRICS, [])
+    tables.append_rows(tmp_path, run_folder.METRICS, [row(10), row(20), row(30)])
     with open(tmp_path / "metrics.csv", "a") as file:
         file.write("1,4")  # a crash in the middle of a row
-    kept = run_folder.read_table(tmp_path, run_folder.METRICS, 20)
+    kept = tables.read_table(tmp_path, run_folder.METRICS, 20)
     assert [r["env_steps"] for r in kept] == ["10", "20"]
     assert kept[0]["episode_return"] == "" and kept[0]["loss"] == "0.1"
     before = (tmp_path / "metrics.csv").read_text().splitlines()[:3]
-    run_folder.write_table(tmp_path, run_folder.METRICS, kept)
+    tables.write_table(tmp_path, run_folder.METRICS, kept)
     assert (tmp_path / "metrics.csv").read_text().splitlines() == before
-    assert run_folder.read_table(tmp_path / "missing", run_folder.METRICS, 5) == []
+    assert tables.read_table(tmp_path / "missing", run_folder.METRICS, 5) == []
 
 
 def test_json_has_no_infinities():
@@ -233,37 +244,37 @@ def test_a_checkpoint_of_before_there_were_sums_is_read(tmp_path):
 
 
 def test_a_table_is_what_it_was_at_the_checkpoint(tmp_path):
-    run_folder.write_table(tmp_path, run_folder.METRICS, [])
-    run_folder.append_rows(tmp_path, run_folder.METRICS, [row(10)])
-    path, noted = tmp_path / run_folder.METRICS, run_folder.describe_table(tmp_path, run_folder.METRICS)
+    tables.write_table(tmp_path, run_folder.METRICS, [])
+    tables.append_rows(tmp_path, run_folder.METRICS, [row(10)])
+    path, noted = tmp_path / run_folder.METRICS, tables.describe_table(tmp_path, run_folder.METRICS)
     before = path.read_bytes()
     path.write_bytes(before + b"1,2\xff,a crash\n")
-    assert run_folder.saved_table(tmp_path, run_folder.METRICS, noted) == before
+    assert tables.saved_table(tmp_path, run_folder.METRICS, noted) == before
     for harmed in (b"", before[: len(before) // 2], before.replace(b"0.1", b"0.2"), before.replace(b"0.1", b"\xff.1")):
         path.write_bytes(harmed)
         with pytest.raises(SettingError, match="not what it was"):
-            run_folder.saved_table(tmp_path, run_folder.METRICS, noted)
+            tables.saved_table(tmp_path, run_folder.METRICS, noted)
     path.unlink()
     with pytest.raises(SettingError, match="cannot be read"):
-        run_folder.saved_table(tmp_path, run_folder.METRICS, noted)
+        tables.saved_table(tmp_path, run_folder.METRICS, noted)
 
 
 @pytest.mark.parametrize("harmed", [b"\xff", b"x"])
 def test_a_table_of_an_older_checkpoint_is_read_or_refused(tmp_path, harmed):
-    run_folder.write_table(tmp_path, run_folder.METRICS, [row(10), row(20)])
+    tables.write_table(tmp_path, run_folder.METRICS, [row(10), row(20)])
     path = tmp_path / run_folder.METRICS
     before = path.read_bytes()
-    assert run_folder.old_table(tmp_path, run_folder.METRICS, 20) == before
+    assert tables.old_table(tmp_path, run_folder.METRICS, 20) == before
     with pytest.raises(SettingError, match="ends before step 30"):
-        run_folder.old_table(tmp_path, run_folder.METRICS, 30)
+        tables.old_table(tmp_path, run_folder.METRICS, 30)
     path.write_bytes(before.replace(b"0.1", harmed, 1))
     with pytest.raises(SettingError, match="is damaged"):
-        run_folder.old_table(tmp_path, run_folder.METRICS, 20)
+        tables.old_table(tmp_path, run_folder.METRICS, 20)
 
 
 def test_a_table_that_was_removed_is_not_made_again(tmp_path):
     with pytest.raises(FileNotFoundError):
-        run_folder.append_rows(tmp_path, run_folder.METRICS, [row(10)])
+        tables.append_rows(tmp_path, run_folder.METRICS, [row(10)])
     assert list(tmp_path.iterdir()) == []
 
 
