@@ -54,7 +54,8 @@ LIMITS: dict[str, tuple[int, int]] = {
     "seed_index": (0, 10**6),
     **dict.fromkeys(("seed", "draw_seed", "key"), (0, SEEDS - 1)),
     # Of an environment's description.
-    **dict.fromkeys(("num_actions", "num_obs_values", "time_limit", "frame_stack", "obs_shape"), (1, INT32)),
+    **dict.fromkeys(("num_actions", "num_obs_values", "obs_shape"), (1, INT32)),
+    **dict.fromkeys(("time_limit", "fewest_steps", "frame_stack"), (1, INT32)),
     "halving_factor": (2, 10**6),
     "num_processes": (1, 2**16),
     "process_id": (0, 2**16),

@@ -437,7 +437,7 @@ def open_host_lanes(config, num_devices, num_groups=1):
 )
 def test_host_shards_do_not_care_where_they_lie(changes, num_groups):
     """On two devices and on one, and in other chunks; the ring holds each shard's own environments."""
-    config = make_config(num_envs=8, data_parallel=2, **changes)
+    config = make_config(num_envs=8, data_parallel=2, **{"learning_starts": 80} | changes)
     ends = []
     for num_devices, chunks in ((2, (3, 4)), (1, (7,))):
         lanes, pools = open_host_lanes(config, num_devices, num_groups)
