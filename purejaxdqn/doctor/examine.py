@@ -104,8 +104,7 @@ class Examiner:
         self.on_device = settings.config.loop == "device"
 
     def jit(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """`fn` of one lane, jitted, as a function of (first argument with lanes, lane's index, others, raw key,
-        hypers)."""
+        """`fn` of one lane, jitted, with arguments (first one with lanes, lane's index, others, raw key, hypers)."""
         # The host loop has one lane and no axis for it: its replay may be too large to copy.
         take = take_lane if self.on_device else lambda tree, place: tree
 

@@ -135,7 +135,7 @@ def rollout_update(config: Config, parts: Parts) -> UpdateFn:
 
 
 def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, Hypers], Probed]:
-    """(learner, data, key, hypers) -> effects of hypothetical updates on the batches, each from the same learner.
+    """(learner, fed, key, hypers) -> effects of hypothetical updates on the batches, each from the same learner.
 
     They use the same function that the run learns with.
     """

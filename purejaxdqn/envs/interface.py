@@ -82,8 +82,7 @@ def check_groups(num_envs: int, num_groups: int, num_shards: int = 1) -> None:
 
 
 class HostEnv(NamedTuple):
-    """Environments that step on the host. The step after an episode's last one is ignored and resets the
-    environment."""
+    """Environments that step on the host. The step after an episode's last one only resets."""
 
     spec: EnvSpec
     open_pool: Callable[[int, int, int], Pool]
