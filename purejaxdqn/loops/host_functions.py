@@ -47,7 +47,7 @@ class HostState:
 
 
 class HostFunctions(NamedTuple):
-    """The device's part of the loop, jitted. In a sharded run, what differs between shards has a leading axis of them:
+    """The device's part of the loop, jitted. In a sharded run, per-shard arrays have a leading axis of shards:
     observations are [N, B / N, ...] and actions [N, B / N], in the environments' order."""
 
     init: Callable[[Array, Hypers], HostState]

@@ -45,11 +45,11 @@ METRIC_COLUMNS = (
     "eval_return",
     "eval_stderr",
 )
-"""Of metrics.csv: a row per seed per chunk; an empty field is a missing number. No clock times: a resumed run must end
-with the file of an undisturbed one."""
+"""Columns of metrics.csv: a row per seed per chunk; an empty field is a missing number. No clock times: a resumed run
+must end with the file of an undisturbed one."""
 
 EPISODE_COLUMNS = ("seed", "episode", "env_steps", "episode_return", "learning_return", "episode_length")
-"""Of episodes.csv: a row for each episode of training, counted from 1; `learning_return` sums what the learner got."""
+"""In episodes.csv: a row for each episode of training, counted from 1; `learning_return` sums what the learner got."""
 
 PACKAGES = ("purejaxdqn", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
 
@@ -60,7 +60,7 @@ INIT_WHICH = "nothing is begun with: leave it out, or name a run by --init-from"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything that decides what a run does. Raises `SettingError` for values that cannot work."""
+    """Everything that determines what a run does. Raises `SettingError` for invalid values."""
 
     config: Config
     hypers: Hypers
@@ -109,7 +109,7 @@ def default_folder(beneath: str, env: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what decides a run's numbers; a package that is not installed is left out."""
+    """Versions of Python and of packages that affect a run's numbers; a package that is not installed is left out."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -211,7 +211,7 @@ def finite(value: Any) -> Any:
 
 
 def require_file(path: Path, flag: str, what: str) -> None:
-    """Raises `SettingError` on `flag` where the file is missing by which the folder of a run or sweep is known."""
+    """Raises `SettingError` on `flag` if the file that identifies a run's or sweep's folder is missing."""
     folder = path.parent
     try:
         # Asked of the system, which says why: `is_dir` is silent or not as Python's version has it.
@@ -253,7 +253,7 @@ NO_ROWS = "and its rows cannot be made again: put the file back, or begin a new 
 
 
 def read_table(folder: Path, name: str, last_step: int, flag: str = "resume") -> list[dict[str, str]]:
-    """Whole rows of a table up to an environment step; what a crash left beyond it is dropped.
+    """Complete rows of a table up to an environment step; later rows, left by a crash, are dropped.
 
     Raises:
       SettingError: on `flag`, where the table cannot be read, or has a cell that is no number.
@@ -273,13 +273,13 @@ def read_table(folder: Path, name: str, last_step: int, flag: str = "resume") ->
 
 
 def describe_table(folder: Path, name: str) -> dict[str, Any]:
-    """What tells later whether a table still begins with what is in it now: its bytes and their SHA-256."""
+    """Size and SHA-256 of a table, by which a later check can tell whether it still begins with the same contents."""
     data = (folder / name).read_bytes()
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def saved_table(folder: Path, name: str, noted: Mapping[str, Any]) -> bytes:
-    """A table as it was at a checkpoint; what a crash left beyond that is dropped.
+    """A table as it was at a checkpoint; later rows, left by a crash, are dropped.
 
     Args:
       folder: of the run.
@@ -287,7 +287,7 @@ def saved_table(folder: Path, name: str, noted: Mapping[str, Any]) -> bytes:
       noted: by `describe_table`.
 
     Raises:
-      SettingError: on `resume`, where the table does not begin with what it was.
+      SettingError: on `resume`, if the table no longer begins with its contents at the checkpoint.
     """
     try:
         data = (folder / name).read_bytes()[: noted["bytes"]]
@@ -300,7 +300,7 @@ def saved_table(folder: Path, name: str, noted: Mapping[str, Any]) -> bytes:
 
 
 def old_table(folder: Path, name: str, last_step: int) -> bytes:
-    """The same for a checkpoint that noted nothing: whole rows up to its environment step, the newest of which is its.
+    """The same for a checkpoint without such a record: complete rows up to its environment step, which must be reached.
 
     Raises:
       SettingError: on `resume`, where the table cannot be read or ends before the checkpoint.
@@ -329,10 +329,10 @@ def write_table(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> N
 
 
 def append_rows(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Appends rows to a table and sees them to the disk, before the checkpoint that counts on them.
+    """Appends rows to a table and flushes them to disk, before the checkpoint that relies on them.
 
     Raises:
-      OSError: where it cannot be written. A table that was removed meanwhile is not made again.
+      OSError: if it cannot be written. A table that was removed meanwhile is not created again.
     """
     with open(os.open(folder / name, os.O_WRONLY | os.O_APPEND), "a") as file:
         file.write(format_rows(name, rows))
