@@ -1,4 +1,4 @@
-"""`SettingError`, and the bounds of every number that can be set, whole or not: one table for all ways to set it."""
+"""`SettingError`, and the bounds of every numeric setting: one table for flags, files and Python code."""
 
 import math
 import operator
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class SettingError(ValueError):
-    """A setting that cannot work. Carries the field, its value and what would work, for one clear sentence."""
+    """An invalid setting. Carries the field, its value and a remedy, which make one clear sentence."""
 
     def __init__(self, field: str, value: Any, remedy: str):
         self.field, self.value, self.remedy = field, value, remedy
@@ -25,9 +25,9 @@ def require(condition: bool, field: str, value: Any, remedy: str) -> None:
 
 
 INT32 = 2**31 - 1
-"""The largest whole number that a device counts to."""
+"""Largest count that a device can hold."""
 MANY = 10**15
-"""Bound of what is counted on the host alone: exact in float64 too."""
+"""Bound of counts that exist on the host alone: exact in float64 too."""
 SEEDS = 2**32
 """Seeds are the whole numbers below it; a generator's key would take larger ones modulo it."""
 
@@ -60,7 +60,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "num_processes": (1, 2**16),
     "process_id": (0, 2**16),
 }
-"""The least and the greatest value of every setting that is a whole number; of `hidden`, of each width."""
+"""Smallest and largest value of every integer setting; for `hidden`, of each width."""
 
 
 def is_whole(value: Any) -> bool:
@@ -76,12 +76,12 @@ def whole(field: str, value: Any, limits: tuple[int, int] | None = None) -> int:
     """The value as an int.
 
     Args:
-      field: of `LIMITS`, where no limits are given.
+      field: its name, looked up in `LIMITS` if no limits are given.
       value: in any of the forms of `is_whole`.
-      limits: the least and the greatest value.
+      limits: the smallest and the largest allowed value.
 
     Raises:
-      SettingError: where it is no whole number, or out of bounds.
+      SettingError: if it is not a whole number, or out of bounds.
     """
     least, most = limits or LIMITS[field]
     require(is_whole(value), field, value, f"use a whole number of at least {least}")
@@ -96,7 +96,7 @@ _WHOLE_WORD = re.compile(r"[+-]?[0-9][0-9_]*(\.[0-9]*)?([eE]\+?[0-9]{1,3})?", re
 
 
 def read_whole(word: str) -> int | None:
-    """A word as the whole number that it stands for, exactly; None where it stands for none."""
+    """Parses a word as an exact whole number; None if it is not one."""
     if not _WHOLE_WORD.fullmatch(word) or "__" in word:
         return None
     digits, _, power = word.replace("_", "").lower().partition("e")
@@ -108,16 +108,16 @@ def read_whole(word: str) -> int | None:
 
 
 LEAST, GREATEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-"""Devices compute in float32: what is nearer to 0 may be 0 there, and what is larger is infinite."""
+"""Devices compute in float32: smaller magnitudes may become 0 there, and larger ones infinite."""
 
 
 class Interval(NamedTuple):
-    """The real numbers, ends included, that a setting may be."""
+    """The allowed values of a real setting, ends included."""
 
     low: float
     high: float
     words: str
-    """For a sentence."""
+    """Its text in an error message."""
 
 
 ANY = Interval(-GREATEST, GREATEST, "a finite number")
@@ -137,19 +137,19 @@ INTERVALS: dict[str, Interval] = {
     "epsilon_fraction": Interval(LEAST, 1.0, "a number in (0, 1]"),
     "halving_first": Interval(LEAST, 1.0 - 1e-9, "a number in (0, 1)"),
 }
-"""What each setting that is a real number may be; any finite number where it is not named."""
+"""Allowed values of each real setting; any finite number for one that is not listed."""
 
 
 def real(field: str, value: Any, interval: Interval | None = None) -> float:
     """The value as a float.
 
     Args:
-      field: of `INTERVALS`, where no interval is given.
+      field: its name, looked up in `INTERVALS` if no interval is given.
       value: int or float, of Python, NumPy or JAX.
-      interval: what it may be.
+      interval: the allowed values.
 
     Raises:
-      SettingError: where it is no number, or out of bounds.
+      SettingError: if it is not a number, or out of bounds.
     """
     low, high, words = interval or INTERVALS.get(field, ANY)
     number = not isinstance(value, str | bytes | bool | np.bool_) and hasattr(value, "__float__")
@@ -165,7 +165,7 @@ def real(field: str, value: Any, interval: Interval | None = None) -> float:
 
 
 def check(values: Mapping[str, Any]) -> None:
-    """Checks settings by name, None excepted: those of `LIMITS` as whole numbers, those of `INTERVALS` as real ones.
+    """Checks settings by name, skipping None: those in `LIMITS` as whole numbers, those in `INTERVALS` as real ones.
 
     Raises:
       SettingError: for the first that is out of bounds.
@@ -178,21 +178,21 @@ def check(values: Mapping[str, Any]) -> None:
 
 
 def check_seeds(first: int, count: int) -> None:
-    """Raises `SettingError` where the last of so many seeds would be none."""
+    """Raises `SettingError` if the last of `count` seeds would be out of range."""
     remedy = f"the last of {count:,} seeds is beyond {SEEDS - 1:,}: use at most {SEEDS - count:,}"
     require(first + count <= SEEDS, "seed", first, remedy)
 
 
 def as_type(kind: Any, field: str, value: Any) -> Any:
-    """A value as a field's type has it, out of Python's other forms of the same.
+    """Converts a value to a field's type from its equivalents in Python, NumPy or JAX.
 
     Args:
       kind: the field's annotation: a name of a `Literal`, str, bool, int, float, or one of these or None.
       field: its name, which `LIMITS` and `INTERVALS` know.
-      value: to be one of that type.
+      value: to convert.
 
     Raises:
-      SettingError: where it is none.
+      SettingError: if it cannot be converted.
     """
     options = get_args(kind) if get_origin(kind) is types.UnionType else (kind,)
     if value is None and type(None) in options:
@@ -223,7 +223,7 @@ def as_pairs(params: Any) -> tuple[tuple[str, Any], ...]:
     """An environment's parameters in the order of their names, from a mapping or from (name, value) pairs.
 
     Raises:
-      SettingError: where they are neither, or a value is not hashable, as a static argument has to be.
+      SettingError: if they are neither, or a value is not hashable, as a static argument has to be.
     """
     remedy = "use a mapping of names to numbers, such as {'max_steps_in_episode': 100}"
     try:

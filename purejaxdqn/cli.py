@@ -26,11 +26,11 @@ from purejaxdqn.machine.number_modes import usual_modes
 
 
 class UsageError(Exception):
-    """Something that the user can put right; its text is one sentence."""
+    """An error that the user can fix; its text is one sentence."""
 
 
 def fail(command: str, sentence: str, code: int = 2) -> NoReturn:
-    """Says one sentence on stderr and exits."""
+    """Prints one sentence on stderr and exits."""
     # Blanks within a line may be part of a name.
     print(f"{command}: {' '.join(filter(None, map(str.strip, sentence.splitlines())))}", file=sys.stderr)
     raise SystemExit(code)
@@ -42,7 +42,7 @@ def setting_sentence(error: SettingError) -> str:
 
 
 def quoted(path: Path) -> str:
-    """A path as a shell reads it, on one line and never taken for a flag."""
+    """A path quoted for the shell, on one line and never mistaken for a flag."""
     text = f"./{path}" if str(path).startswith("-") else str(path)
     if text.isprintable():
         return shlex.quote(text)
@@ -51,7 +51,7 @@ def quoted(path: Path) -> str:
 
 
 def typed(value: Any) -> str:
-    """A value as it is typed after its flag."""
+    """A value as the user would type it after its flag."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -83,7 +83,7 @@ def as_flags(defaults: Any, skip: Sequence[str] = ()) -> list[tuple[str, Any, An
 
 
 def number_flags(values: dict[str, Any], help_text: str) -> list[tuple[str, Any, Any]]:
-    """Numbers as flags of their own types, with the values as defaults."""
+    """Numeric flags, each with its value's type and the value as the default."""
     return [
         (name, Annotated[type(value), tyro.conf.arg(help=help_text)], dataclasses.field(default=value))
         for name, value in values.items()
@@ -91,7 +91,7 @@ def number_flags(values: dict[str, Any], help_text: str) -> list[tuple[str, Any,
 
 
 def parse(cls: type, args: Sequence[str], command: str, description: str) -> Any:
-    """`tyro.cli` whose errors are one sentence, with the nearest flags for an unknown one.
+    """`tyro.cli` with errors as one sentence, and the closest flags for an unknown one.
 
     Raises:
       SystemExit: 0 after --help, 2 after an error.
@@ -107,10 +107,10 @@ def parse(cls: type, args: Sequence[str], command: str, description: str) -> Any
 
 
 def whole_words(args: Sequence[str], cls: type) -> list[str]:
-    """The words with whole numbers spelt out where a flag takes them: `--total-steps 1e6` is `--total-steps 1000000`.
+    """Writes whole numbers in digits after flags that take one: `--total-steps 1e6` is `--total-steps 1000000`.
 
     Raises:
-      SettingError: where such a flag has something else.
+      SettingError: if such a flag has any other value.
     """
     kinds, words, field = dict(leaves(cls)), [], None
     fields = {flag: path for flag, path in flag_fields(cls).items() if takes_whole(kinds[path])}
@@ -126,7 +126,7 @@ def whole_words(args: Sequence[str], cls: type) -> list[str]:
 
 
 def spelt_out(field: str, word: str) -> str:
-    """A whole number in digits; what stands for no value stays."""
+    """A whole number in digits; `None` stays."""
     number = read_whole(word)
     require(number is not None or word == "None", field, word, "use a whole number")
     return word if number is None else str(number)
@@ -138,7 +138,7 @@ def takes_whole(kind: Any) -> bool:
 
 
 def tyro_sentence(box: str, cls: type) -> str:
-    """The message inside tyro's box, without what follows its first rule."""
+    """The message inside tyro's box, up to its first horizontal rule."""
     lines = [line.strip("│ ") for line in box.splitlines()]
     # A terminal without Unicode gets no frame; the title then is a line of its own, with a rule beneath it.
     if lines and not lines[0].startswith("╭"):
@@ -165,7 +165,7 @@ def all_flags(cls: type) -> list[str]:
 
 
 def leaves(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The path of every field of a dataclass, those of dataclasses in it included, and its type."""
+    """Path and type of every field of a dataclass, those of nested dataclasses included."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         kind = hints[field.name]
@@ -194,7 +194,7 @@ def typed_fields(args: Sequence[str], cls: type) -> set[str]:
 
 
 def peek(args: Sequence[str], flag: str) -> str | None:
-    """The value of one flag, before the whole is parsed; the last one counts, as in the whole."""
+    """The value of one flag before the command line is parsed; the last occurrence counts, as in the full parse."""
     value = None
     for here, word in enumerate(args):
         name, joined, rest = word.replace("_", "-", 1 if word.startswith("--") else 0).partition("=")
@@ -206,10 +206,10 @@ def peek(args: Sequence[str], flag: str) -> str | None:
 
 
 def guarded(command: str, main: Callable[[], int]) -> int:
-    """Runs a command's body; what the user can put right ends as one sentence and exit code 2.
+    """Runs a command's body; errors that the user can fix end as one sentence and exit code 2.
 
-    Ctrl-C, where the body does not see to it, ends without a traceback, and so does a reader of the output that has
-    read enough: 128 and the signal's number, as shells have it.
+    A Ctrl-C that the body does not handle, and a closed pipe on the output, end without a traceback and with exit code
+    128 plus the signal's number, as in shells.
     """
     try:
         with usual_modes():
@@ -229,7 +229,7 @@ def guarded(command: str, main: Callable[[], int]) -> int:
 
 
 def seed_indices(chosen: int | None, count: int) -> list[int]:
-    """The places of a run's seeds that --seed-index chooses: one of `count`, or all of them for None.
+    """Indices of a run's seeds that --seed-index chooses: one of `count`, or all of them for None.
 
     Raises:
       SettingError: where there is no such seed.
@@ -240,14 +240,14 @@ def seed_indices(chosen: int | None, count: int) -> list[int]:
 
 
 def start_jax(device: str, compilation_cache: bool) -> None:
-    """Settles what must be settled before JAX touches a backend, and starts it.
+    """Configures what must be set before JAX initialises a backend, and starts JAX.
 
     Args:
       device: a flag's value, one of `devices.PLATFORMS`.
       compilation_cache: whether compiled programs are kept for the next start.
 
     Raises:
-      SettingError: where the platform asked for is not there.
+      SettingError: if the requested platform is not available.
     """
     use_platform(device)
     if compilation_cache:
@@ -256,7 +256,7 @@ def start_jax(device: str, compilation_cache: bool) -> None:
 
 
 def check_device(device: str) -> None:
-    """Raises `SettingError` where the platform asked for is not there."""
+    """Raises `SettingError` if the requested platform is not available."""
     remedy = "JAX finds no such device here: use cpu, or install the extra for it"
     try:
         platform = jax.local_devices()[0].platform

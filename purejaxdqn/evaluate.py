@@ -125,7 +125,7 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
 
 
 def check_room(lanes: Any, episodes: int) -> None:
-    """Raises `SettingError` where so many episodes need more memory than there is."""
+    """Raises `SettingError` if the episodes need more memory than is available."""
     try:
         lanes.check()
     except SettingError as error:
@@ -133,7 +133,7 @@ def check_room(lanes: Any, episodes: int) -> None:
 
 
 def results_table(settings: Settings, flags: EvaluateFlags, results: list[dict[str, Any]]) -> Table:
-    """The results for a person."""
+    """The results as a table."""
     how = "greedy" if flags.epsilon == 0.0 else f"ε = {flags.epsilon:g}"
     table = Table(title=f"{settings.config.env}: {flags.which} parameters, {how}, {flags.episodes} episodes each")
     for name in ("seed", "mean return", "standard error"):

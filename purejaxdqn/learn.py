@@ -46,7 +46,7 @@ class Examples(NamedTuple):
 
 
 def init_learner(config: Config, network: Network, key: Array, h: Hypers) -> Learner:
-    """Fresh parameters, a target equal to them where there is one, and an optimiser at rest."""
+    """Fresh parameters, an equal target network if there is one, and a fresh optimiser state."""
     params = network.init(key)
     opt_state = make_optimizer(config, h, jnp.zeros((), jnp.int32)).init(params)
     # A copy, not an alias: donating a state in which two leaves are one buffer is an error.
@@ -57,7 +57,7 @@ def init_learner(config: Config, network: Network, key: Array, h: Hypers) -> Lea
 def batch_targets(
     network: Network, head: Head, backup: Backup, learner: Learner, batch: Transition, key: Array, h: Hypers
 ) -> Any:
-    """Targets of a batch, each leaf [B, ...]: the target network's, save where the backup has the online one select."""
+    """Targets of a batch, each leaf [B, ...]: the target network's, but the backup may let the online one select."""
     value_key, select_key, bonus_key = jax.random.split(key, 3)
     dist_t = network.apply(learner.target_params, batch.obs_t, value_key, "target")
     q_select = head.q_values(dist_t)
@@ -80,7 +80,7 @@ DescendFn = Callable[[Learner, Examples, Array, Hypers], tuple[Learner, Array, L
 def make_descend(config: Config, network: Network, head: Head) -> DescendFn:
     """One gradient step on given targets: (learner, examples, key, hypers) -> learner, priorities [B], metrics.
 
-    Each shard has the examples that it drew, and all make the same step: that of all of their examples at once.
+    Each shard has the examples that it drew, and all take the same step, computed from all of their examples.
     """
     shards = make_shards(config.data_parallel)
     reduce, join = {"mean": (jnp.mean, shards.mean), "sum": (jnp.sum, shards.sum)}[config.reduction]
@@ -113,16 +113,16 @@ def no_metrics() -> LearnMetrics:
 
 
 def update_keys(key: Array, updates: Array) -> tuple[Array, Array, Array]:
-    """Keys of one update's sample, targets and predictions: of a phase's key, and the updates made before this one."""
+    """Keys of one update's sample, targets and predictions, from the phase's key and the number of earlier updates."""
     sample_key, target_key, online_key = jax.random.split(jax.random.fold_in(key, updates), 3)
     return sample_key, target_key, online_key
 
 
 def anneal_importance(config: Config, h: Hypers, updates: Array) -> Hypers:
-    """Hypers whose importance exponent is β at an update, on its linear way to its final value over the run's steps.
+    """Hypers with the importance exponent β of an update, annealed linearly to its final value over the run's steps.
 
     Args:
-      config: for the run's length, and how many steps and updates make an iteration.
+      config: the run's length, and the steps and updates of an iteration.
       h: β goes from `importance_exponent` to `importance_exponent_final`, and stays there.
       updates: made before it, int32 [].
     """

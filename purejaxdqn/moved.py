@@ -1,4 +1,4 @@
-"""Import paths of purejaxdqn 0.1, whose modules lay in one folder: an old one fails and names the new one."""
+"""Import paths of purejaxdqn 0.1, whose modules were all in one folder: an old path fails and names the new one."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -49,11 +49,11 @@ def sentence(old: str) -> str:
 
 
 class OldPaths:
-    """The last finder of modules that Python asks: it finds nothing, and says where an old path leads now."""
+    """The last module finder that Python tries: it finds nothing, but its error names a moved module's path."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
-        """Raises ModuleNotFoundError with the new path of a module that has moved; knows of no other."""
+        """Raises ModuleNotFoundError with the new path of a module that has moved; returns None for any other."""
         package, _, old = name.partition(".")
         if package == "purejaxdqn" and old in MOVED:
             # Without its `name`: `from package import old` would swallow an error that has that.
@@ -73,6 +73,6 @@ def moved_names(home: str) -> Callable[[str], Any]:
 
 
 def tell_old_paths() -> None:
-    """Has old import paths fail with a sentence, in this process."""
+    """Makes old import paths fail with an error that names the new one, in this process."""
     if OldPaths not in sys.meta_path:
         sys.meta_path.append(OldPaths)

@@ -53,7 +53,7 @@ def read_scores(folder: Path) -> dict[str, Any]:
 
 
 def group(found: list[dict[str, Any]]) -> dict[tuple[str, str, int], dict[str, list[float]]]:
-    """Scores of every game, by protocol, what a score is, and frames: what differs in these is never put together."""
+    """Scores of every game, by protocol, what a score is, and frames: runs that differ in these are never combined."""
     groups: dict[tuple[str, str, int], dict[str, list[float]]] = {}
     for run in found:
         for entry in run["scores"]:

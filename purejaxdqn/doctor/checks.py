@@ -1,7 +1,7 @@
 """The doctor's checks: each judges some of a run's vitals.
 
-Thresholds are constants, which docs/doctor.md gives the reasons of. An alarm is for what is wrong whatever the
-environment; what is only often wrong is a note.
+Thresholds are constants; docs/doctor.md gives the reasons for them. An alarm is for what is wrong in any environment, a
+note for what is often wrong but not always.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ GRADIENT_TAIL = 100.0
 TARGET_LAG = 4.0
 """Updates that the target stays behind, --target-period over --tau."""
 SYNC_TOLERANCE = 1e-5
-"""Of the size of the parameters."""
+"""As a share of the size of the parameters."""
 LINEAR_ALARM, LINEAR_NOTE = 0.9, 0.5
 """Share of errors in Huber's linear part."""
 FAR_BEYOND = 10.0
@@ -39,7 +39,7 @@ DUPLICATES_ALARM, DUPLICATES_NOTE = 0.25, 0.1
 EQUAL_NOTE = 0.95
 ONE_ACTION = 0.999
 OVERESTIMATION_ALARM, OVERESTIMATION_NOTE = 2.0, 0.5
-"""Excess of Q at the start over what was obtained, in units of that."""
+"""Excess of Q at the start over the return obtained, in units of that return."""
 BOUND_ALARM = 2.0
 """|Q| over the most that rewards could ever add up to."""
 LOSS_GROWTH = 100.0
@@ -47,14 +47,14 @@ LOSS_GROWTH = 100.0
 
 
 class Verdict(NamedTuple):
-    """What a check says of one seed."""
+    """Result of a check for one seed."""
 
     severity: Severity
     value: str
 
 
 class Case(NamedTuple):
-    """What a check judges."""
+    """The data that a check judges."""
 
     vitals: Vitals
     config: Config
@@ -68,24 +68,24 @@ NO_EPISODES = "no episodes were played: the environments step on the host"
 
 
 def graded(value: float, alarm: float, note: float, text: str) -> Verdict:
-    """An alarm or a note where a value reaches it; what is no number is an alarm."""
+    """An alarm or a note if a value reaches its threshold; NaN is an alarm."""
     if not value < alarm:
         return Verdict("alarm", text)
     return Verdict("note" if value >= note else "ok", text)
 
 
 def listed(values: Iterable[float]) -> str:
-    """Numbers of any size, with slashes."""
+    """Numbers of any magnitude, separated by slashes."""
     return " / ".join(f"{value:.3g}" for value in values)
 
 
 def finite(values: Iterable[float]) -> bool:
-    """Whether all are numbers."""
+    """Whether all values are finite."""
     return bool(np.isfinite(list(values)).all())
 
 
 def reward_bound(case: Case) -> float | None:
-    """The most that |Q| could be if the largest reward seen came at every step; None where there is no such bound."""
+    """Bound of |Q| if the largest reward seen came at every step; None if there is no such bound."""
     reward, gamma, h = case.vitals.reward_abs_max, float(case.hypers.gamma), case.hypers
     if not reward or gamma >= 1.0:
         return None
@@ -108,7 +108,7 @@ def q_jumps(case: Case) -> Verdict:
 
 
 def q_bounds(case: Case) -> Verdict:
-    """Values that no rewards could pay, now or in any row of the history."""
+    """Action values beyond any sum of rewards, now or in any row of the history."""
     bound = reward_bound(case)
     if bound is None:
         missing = case.vitals.reward_abs_max is None
@@ -139,7 +139,7 @@ def gradients(case: Case) -> Verdict:
 
 
 def target(case: Case) -> Verdict:
-    """Whether the target network stands still, and follows when it is due."""
+    """Whether the target network stays fixed between its updates, and is updated when due."""
     v, h = case.vitals, case.hypers
     if case.config.learner == "rollout":
         return Verdict("not applicable", "a rollout learner has no target network")
@@ -184,7 +184,7 @@ def rewards(case: Case) -> Verdict:
 
 
 def observations(case: Case) -> Verdict:
-    """Observations that never change, change too seldom, or have values that do not."""
+    """Observations that never change, change too rarely, or contain values that never change."""
     v = case.vitals
     if v.obs_dims is None or v.obs_dead_dims is None or v.followed_steps is None:
         return Verdict("not looked at", UNSEEN)
@@ -243,7 +243,7 @@ def dead_units(case: Case) -> Verdict:
 
 
 def ends(case: Case) -> Verdict:
-    """What a target is told of the end of an episode; settings say it."""
+    """How targets treat the end of an episode, according to the settings."""
     faults = [
         text
         for wrong, text in (
@@ -258,7 +258,7 @@ def ends(case: Case) -> Verdict:
 
 
 def replay(case: Case) -> Verdict:
-    """Age and repetitions of what is drawn."""
+    """Age and repetitions of the transitions drawn."""
     v = case.vitals
     if case.config.learner == "rollout":
         return Verdict("not applicable", "a rollout learner has no replay")
@@ -279,7 +279,7 @@ def replay(case: Case) -> Verdict:
 
 
 def overestimation(case: Case) -> Verdict:
-    """Q at the start against the discounted return really obtained."""
+    """Q at the start against the discounted return actually obtained."""
     v = case.vitals
     if v.start_q is None or v.start_return is None or v.return_scale is None:
         return Verdict("not looked at", NO_EPISODES)

@@ -74,11 +74,11 @@ def examine(
 ) -> tuple[int, dict[int, "Vitals"], list["Finding"]]:
     """Environment steps of each seed at the newest checkpoint, its vitals by seed, and the findings.
 
-    A run on the device is examined at its start too, which its settings make again: what was too large a step there
-    may have left a network that no step moves any more. Without a checkpoint the start is all that there is.
+    A run on the device is also examined at its start, which is recreated from its settings: a step that was too large
+    there may have left a network that no longer changes. Without a checkpoint only the start is examined.
 
     Raises:
-      SettingError: for a damaged checkpoint, or where there is nothing to examine.
+      SettingError: for a damaged checkpoint, or if there is nothing to examine.
     """
     # After the words are understood: a wrong flag is told without these imports.
     from purejaxdqn.doctor.examine import Examiner, judge_run, subject_of
@@ -117,7 +117,7 @@ def examine(
 
 
 def saved_state(run: Any) -> tuple[Any, int]:
-    """The state in a run's newest checkpoint, as far as it was kept, and the iterations made by then."""
+    """The state in a run's newest checkpoint, as far as it was saved, and the number of iterations by then."""
     # Likewise.
     from purejaxdqn.runs.checkpoint import from_flat, load_checkpoint
 
@@ -127,7 +127,7 @@ def saved_state(run: Any) -> tuple[Any, int]:
 
 
 def show(console: Console, settings: Settings, env_steps: int, findings: list["Finding"]) -> None:
-    """The findings for a person: all in a table, and what to do about those that are no good."""
+    """Prints the findings: all in a table, then what to do about alarms and notes."""
     seeds = f"{len(settings.seeds)} seed{'s' * (len(settings.seeds) > 1)}"
     table = Table(title=f"{settings.config.env}, {seeds}, at {env_steps:,} environment steps")
     for name in ("check", "verdict", "what was found"):

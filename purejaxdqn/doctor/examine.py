@@ -1,4 +1,4 @@
-"""Examines a run, from its state between chunks or from its newest checkpoint. It only ever reads."""
+"""Examines a run, from its state between chunks or from its newest checkpoint, without changing anything."""
 
 import contextlib
 import gc
@@ -28,7 +28,7 @@ from purejaxdqn.types import Hypers
 
 REPORT = "doctor.json"
 STREAM = 3
-"""Of a seed's random numbers: what is drawn here is nobody else's."""
+"""Stream of a seed's random numbers that only examinations draw from."""
 EPISODES = 16
 """Greedy episodes of one examination."""
 MOST_SEEDS = 4
@@ -36,7 +36,7 @@ MOST_SEEDS = 4
 
 
 class Subject(NamedTuple):
-    """What is looked at of a state; what it does not have, or a checkpoint did not keep, is ()."""
+    """The examined parts of a state; a part that is absent, or that a checkpoint did not keep, is ()."""
 
     learner: Any
     memory: Any
@@ -45,14 +45,14 @@ class Subject(NamedTuple):
 
 
 def subject_of(state: Any) -> Subject:
-    """What there is to look at of a state of either loop."""
+    """The parts to examine of a state of either loop."""
     return Subject(state.learner, state.memory, getattr(state, "env", ()), state.vector_steps)
 
 
 def part_with(tree: Any, lane: int) -> tuple[Any, int]:
-    """The part of a tree with lanes that the one device with a lane has, and the lane's place in it.
+    """The part of a tree with lanes that is on the device of one lane, and the lane's index in it.
 
-    It comes to the first device, whichever has it: for each device the probes would be compiled anew.
+    It is moved to the first device: the probes would otherwise be compiled for each device.
     """
 
     def start(shard: Any) -> int:
@@ -75,13 +75,13 @@ def take_lane(tree: Any, place: Any) -> Any:
 
 
 def key_words(seed: int, iterations: int) -> np.ndarray:
-    """Raw keys uint32 [3, 2] of one moment, from NumPy: JAX's own functions would each be compiled for it."""
+    """Raw keys uint32 [3, 2] for one examination, made with NumPy to avoid compiling JAX's own functions."""
     return np.random.SeedSequence([seed, STREAM, iterations]).generate_state(6).reshape(3, 2)
 
 
 @contextlib.contextmanager
 def no_collection() -> Iterator[None]:
-    """No garbage collection meanwhile: tracing makes many objects, and with it took half as long again."""
+    """Switches garbage collection off: tracing creates many objects, and took half as long again with it on."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -92,10 +92,10 @@ def no_collection() -> Iterator[None]:
 
 
 class Examiner:
-    """A run's probes, compiled on first use, for every lane and every moment."""
+    """A run's probes, compiled on first use, for every lane and every examination."""
 
     def __init__(self, settings: Settings, parts: Parts, episodes: int = EPISODES):
-        """Nothing is compiled yet.
+        """Compiles nothing yet.
 
         Args:
           settings: of the run.
@@ -106,7 +106,7 @@ class Examiner:
         self.on_device = settings.config.loop == "device"
 
     def jit(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """`fn` of one lane as one of (its first argument with lanes, the lane's place, others, key words, hypers)."""
+        """`fn` of one lane, jitted, with arguments (first one with lanes, lane's index, others, raw key, hypers)."""
         # The host loop has one lane and no axis for it: its replay may be too large to copy.
         take = take_lane if self.on_device else lambda tree, place: tree
 
@@ -118,38 +118,38 @@ class Examiner:
 
     @cached_property
     def hypers(self) -> Hypers:
-        """Strongly typed, as everything that is compiled wants them."""
+        """Strongly typed, as the compiled functions expect."""
         return self.settings.hypers.as_arrays()
 
     @cached_property
     def look_replay(self) -> Callable[..., Any]:
-        """(memory, place, key words, hypers) -> what the learner is fed."""
+        """(memory, lane's index, raw key, hypers) -> the learner's data."""
         return self.jit(make_look_replay(self.parts))
 
     @cached_property
     def look_rollout(self) -> Callable[..., Any]:
-        """((environments, parameters, vector steps), place, key words, hypers) -> what the learner is fed."""
+        """((environments, parameters, vector steps), lane's index, raw key, hypers) -> the learner's data."""
         look = make_look_rollout(self.settings.config, self.parts)
         return self.jit(lambda lane, key, h: look(lane[0], lane[1], lane[2].count, key, h))
 
     @cached_property
     def probe(self) -> Callable[..., Any]:
-        """(learner, place, fed, key words, hypers) -> what updates would do."""
+        """(learner, lane's index, data, raw key, hypers) -> what updates would do."""
         return self.jit(make_probe(self.settings.config, self.parts))
 
     @cached_property
     def play(self) -> Callable[..., Any]:
-        """(parameters, place, key words, hypers) -> greedy episodes."""
+        """(parameters, lane's index, raw key, hypers) -> greedy episodes."""
         return self.jit(make_play(self.parts, float(self.settings.hypers.gamma), self.episodes))
 
     @no_collection()
     def examine(self, subject: Subject, lane: int, iterations: int) -> Vitals:
-        """The vitals of one lane; nothing of it is changed or donated.
+        """The vitals of one lane, which is neither changed nor donated.
 
         Args:
           subject: all lanes of a run.
-          lane: which.
-          iterations: iterations that the run has made; another moment has other draws.
+          lane: its index.
+          iterations: made by the run so far; they determine the random draws.
         """
         settings, config = self.settings, self.settings.config
         local, place = part_with(subject, lane) if self.on_device else (subject, 0)
@@ -167,7 +167,7 @@ class Examiner:
         return vitals_of(fed, probed, played, config, settings.hypers, self.parts.env.spec)
 
     def look(self, subject: Subject, place: int, words: np.ndarray, h: Hypers) -> Any:
-        """What the learner is fed; None where that was not kept."""
+        """The learner's data; None if it was not kept."""
         if self.settings.config.learner == "replay":
             return self.look_replay(subject.memory, place, words, h) if jax.tree.leaves(subject.memory) else None
         if not self.on_device:
@@ -178,12 +178,12 @@ class Examiner:
 def judge_run(
     settings: Settings, folder: Path, env_steps: int, vitals: Mapping[int, Vitals], earlier: Collection[str] = ()
 ) -> list[Finding]:
-    """The findings of a run at one moment.
+    """The findings of a run at one point of its training.
 
     Args:
       settings: of the run.
       folder: where its metrics.csv is.
-      env_steps: rows of it up to here count.
+      env_steps: environment steps; later rows are ignored.
       vitals: by seed.
       earlier: checks that raised an alarm before in this run.
     """
@@ -198,14 +198,14 @@ def judge_run(
 
 
 class Watch:
-    """Examines a run while it trains, between chunks, and keeps RUN/doctor.json; training never notices."""
+    """Examines a run while it trains, between chunks, and writes RUN/doctor.json; training is unaffected."""
 
     def __init__(self, run: Any, say: Callable[[str], None]):
-        """Reads what an earlier part of a resumed run has left.
+        """Reads the examinations of an earlier part of a resumed run.
 
         Args:
           run: a `runner.Run` with a state.
-          say: is told of every alarm once, when it appears.
+          say: called with every alarm once, when it appears.
         """
         self.run, self.say = run, say
         self.examiner = Examiner(run.settings, run.parts)
@@ -213,7 +213,7 @@ class Watch:
         self.said: set[str] = {name for moment in self.moments for name in moment["alarms"]}
 
     def __call__(self) -> None:
-        """Examines the run as it stands."""
+        """Examines the run in its current state."""
         run, settings = self.run, self.run.settings
         lanes = range(min(MOST_SEEDS, len(settings.seeds)))
         subject = subject_of(run.state)
@@ -235,14 +235,14 @@ class Watch:
                 self.say(f"doctor, at {run.env_steps:,} environment steps: {finding.sentence()}")
 
     def closing(self) -> str:
-        """One line on all that was seen."""
+        """One line that sums up all examinations."""
         seen = f"no alarm in {len(self.moments)} examinations"
         alarmed = f"alarms of {', '.join(sorted(self.said))}" if self.said else seen
         return f"doctor: {alarmed} ({self.run.folder / REPORT})"
 
 
 def earlier_moments(folder: Path, env_steps: int) -> list[dict[str, Any]]:
-    """Examinations in a run's doctor.json before an environment step; none where it cannot be read."""
+    """Examinations in a run's doctor.json before an environment step; none if it cannot be read."""
     try:
         moments = json.loads((folder / REPORT).read_text())["moments"]
         return [moment for moment in moments if moment["env_steps"] < env_steps and "alarms" in moment]

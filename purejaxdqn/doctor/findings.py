@@ -12,7 +12,7 @@ ORDER: tuple[Severity, ...] = ("alarm", "note", "not looked at", "ok", "not appl
 
 
 class Check(NamedTuple):
-    """One check; its texts are the same whatever it finds."""
+    """A check; its texts do not depend on the result."""
 
     name: str
     judge: Callable[[Case], Verdict]
@@ -24,18 +24,18 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check says of a run: the worst of its seeds."""
+    """Result of a check for a run: that of the worst seed."""
 
     name: str
     severity: Severity
     value: str
-    """The numbers, in words."""
+    """The measurements, as text."""
     meaning: str
     remedy: str
     where: str
     """Where it is documented."""
     seeds: tuple[int, ...]
-    """For which it is as bad as that."""
+    """Seeds with this result."""
     follows_from: str | None = None
     """An alarm that explains this one."""
 
@@ -44,7 +44,7 @@ class Finding:
         return asdict(self)
 
     def sentence(self) -> str:
-        """One line for a person."""
+        """One line of text."""
         why = f" (probably follows from {self.follows_from})" if self.follows_from else ""
         return f"{self.severity}: {self.name}: {self.value}{why}. {self.meaning} {self.remedy} See {self.where}."
 
@@ -156,13 +156,13 @@ CHECKS: tuple[Check, ...] = (
         ("q-jumps", "q-bounds"),
     ),
 )
-"""In the order in which they are told."""
+"""In the order in which they are reported."""
 
 
 def judge(cases: Mapping[int, Case], earlier: Collection[str] = ()) -> list[Finding]:
-    """What every check says of a run, the worst of its seeds for each.
+    """The result of every check for a run, each that of the worst seed.
 
-    An alarm that another alarm explains is told as a note, which says so: a fault should be named once.
+    An alarm that another alarm explains is reported as a note that says so: each fault is reported once.
 
     Args:
       cases: by seed.
@@ -178,7 +178,7 @@ def judge(cases: Mapping[int, Case], earlier: Collection[str] = ()) -> list[Find
 
 
 def since_start(start: list[Finding], now: list[Finding]) -> list[Finding]:
-    """The findings of now, with the alarms of a run's start that are none any more."""
+    """The current findings, with the alarms at a run's start that are no longer raised."""
     return [
         replace(first, value=f"at the start {first.value}; now {last.value}")
         if first.severity == "alarm" and last.severity != "alarm"
@@ -188,7 +188,7 @@ def since_start(start: list[Finding], now: list[Finding]) -> list[Finding]:
 
 
 def worst(check: Check, cases: Mapping[int, Case]) -> Finding:
-    """A check's finding, from the seeds that fare worst by it."""
+    """A check's finding, from the seeds with the worst result."""
     verdicts = {seed: check.judge(case) for seed, case in cases.items()}
     severity = min((verdict.severity for verdict in verdicts.values()), key=ORDER.index)
     seeds = tuple(seed for seed, verdict in verdicts.items() if verdict.severity == severity)
@@ -197,5 +197,5 @@ def worst(check: Check, cases: Mapping[int, Case]) -> Finding:
 
 
 def demoted(finding: Finding, cause: str | None) -> Finding:
-    """An alarm as a note that names what it follows from."""
+    """An alarm as a note that names its cause."""
     return replace(finding, severity="note", follows_from=cause)

@@ -1,7 +1,7 @@
-"""Hypothetical updates on a copy of the learner, and what is measured from them.
+"""Hypothetical updates on a copy of the learner, and the measurements taken from them.
 
-They are made by the very function that the run learns with. The readings are small arrays, from which `vitals.py` makes
-numbers in numpy; the keys are the caller's own.
+They use the same function that the run learns with. The measurements are small arrays, which `vitals.py` reduces to
+numbers in NumPy; the caller supplies the keys.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from purejaxdqn.types import Counter, Hypers, Learner
 
 
 class Probed(NamedTuple):
-    """What hypothetical updates do; one for each of K batches, and one more at which a target update is due."""
+    """Effects of hypothetical updates: one for each of K batches, and one more at which a target update is due."""
 
     abs_td_error: Array
     """float32 [K + 1, B]."""
@@ -47,7 +47,7 @@ class Probed(NamedTuple):
 
 
 def one_update_config(config: Config) -> Config:
-    """A run with as many updates, so the same learning rates, of which a learning phase makes one."""
+    """A run with the same number of updates, so the same learning rates, but one update per learning phase."""
     one = {"updates_per_rollout": 1} if config.learner == "replay" else {"num_epochs": 1, "num_minibatches": 1}
     prefill = config.prefill_steps * config.num_envs
     return config.replace(**one, total_steps=prefill + config.num_updates * config.steps_per_iteration)
@@ -78,10 +78,10 @@ def flat(tree: Any) -> Array:
 
 
 def probe_counts(config: Config, h: Hypers, updates: Array) -> Array:
-    """Numbers of updates int32 [K + 1] that the hypothetical ones pretend to follow: K behind which no target update is
-    due, and one behind which one is.
+    """Update counts int32 [K + 1] that the hypothetical updates assume: K after which no target update is due, and one
+    after which one is.
 
-    None lies in the second half of the run: a learning rate that has fallen to nothing would hide what it did.
+    None is in the second half of the run: a learning rate that has decayed to zero would hide the effects.
     """
     base = jnp.minimum(updates, config.num_updates // 2)
     quiet = jnp.where((base + 1) % h.target_period == 0, base + 1, base)
@@ -135,9 +135,9 @@ def rollout_update(config: Config, parts: Parts) -> UpdateFn:
 
 
 def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, Hypers], Probed]:
-    """(learner, fed, key, hypers) -> what hypothetical updates on the batches do, each from the same learner.
+    """(learner, fed, key, hypers) -> effects of hypothetical updates on the batches, each from the same learner.
 
-    They are made by the very function that the run learns with.
+    They use the same function that the run learns with.
     """
     from_replay = config.learner == "replay"
     update = (replay_update if from_replay else rollout_update)(config, parts)

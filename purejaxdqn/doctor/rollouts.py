@@ -12,7 +12,7 @@ from purejaxdqn.build import Parts
 from purejaxdqn.types import Hypers
 
 PRECISION, MOST_STEPS = 1e-3, 2_000
-"""Episodes are followed until γ to the number of steps is below this, or for so many steps."""
+"""Episodes are followed until γ to the power of the number of steps is below the first, or for the second's steps."""
 
 
 class Played(NamedTuple):
@@ -21,7 +21,7 @@ class Played(NamedTuple):
     start_q: Array
     """float32: greatest action value at the start."""
     discounted_return: Array
-    """float32: what was obtained, in the learner's rewards, plus γ^T times the greatest action value after T steps
+    """float32: the return in the learner's rewards, plus γ^T times the greatest action value after T steps
     without a termination."""
     length: Array
     """int32: steps followed."""
@@ -36,7 +36,7 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
 
     Args:
       parts: of the run.
-      gamma: about the discount; it decides for how many steps an episode is followed.
+      gamma: approximately the discount; it determines for how many steps an episode is followed.
       episodes: N.
     """
     spec = parts.env.spec

@@ -18,19 +18,19 @@ from purejaxdqn.types import Hypers, Row, Transition
 BATCHES = 8
 """Batches drawn, each for a hypothetical update of its own."""
 WINDOW_ROWS, WINDOW_WRITERS, WINDOW_BYTES = 2_048, 16, 2**23
-"""Most rows, environments and bytes of observations that are looked at as they followed each other."""
+"""Maximum rows, environments and bytes of observations that are examined as consecutive steps."""
 
 
 class Fed(NamedTuple):
-    """What the learner is fed: K batches of B transitions."""
+    """The learner's data: K batches of B transitions."""
 
     window: Stored
-    """Rows [T, E, ...] of some environments as they followed each other, oldest first; observations are single frames
+    """Consecutive rows [T, E, ...] of some environments, oldest first; observations are single frames
     where the replay stores those."""
     batch: Transition
     """[K, B, ...], of one step each for a rollout learner."""
     weight: Array
-    """float32 [K, B], 0 for what is no transition."""
+    """float32 [K, B], 0 for a row that is not a transition."""
     rows: Any = ()
     """Rows [K, T, E] of a rollout learner, else ()."""
     times: Any = ()
@@ -41,13 +41,13 @@ class Fed(NamedTuple):
 
 
 def find_ring(memory: Any) -> Ring | None:
-    """The ring in a replay's memory, None where a replay has none."""
+    """The ring in a replay's memory, None if it has none."""
     nodes = jax.tree.leaves(memory, is_leaf=lambda node: isinstance(node, Ring))
     return next((node for node in nodes if isinstance(node, Ring)), None)
 
 
 def newest_rows(ring: Ring) -> Stored:
-    """The newest rows of some of a ring's writers; rows before the first ever are not valid."""
+    """The newest rows of some of a ring's writers; rows from before the first one ever written are marked not valid."""
     rows: Any = ring.rows
     obs = rows.obs if hasattr(rows, "obs") else rows.frame
     writers = min(ring.num_writers, WINDOW_WRITERS)
@@ -67,7 +67,7 @@ LookRollout = Callable[[Any, Any, Array, Array, Hypers], Fed]
 
 
 def make_look_replay(parts: Parts) -> LookReplay:
-    """(memory, key, hypers) -> what a replay learner is fed, drawn by the run's own replay."""
+    """(memory, key, hypers) -> a replay learner's data, sampled by the run's own replay."""
 
     def look(memory: Any, key: Array, h: Hypers) -> Fed:
         batch, where, weight = jax.lax.map(lambda k: parts.replay.sample(memory, k, h), jax.random.split(key, BATCHES))
@@ -84,10 +84,10 @@ def make_look_replay(parts: Parts) -> LookReplay:
 
 
 def make_look_rollout(config: Config, parts: Parts) -> LookRollout:
-    """(environments, parameters, vector steps so far, key, hypers) -> what a rollout learner is fed next.
+    """(environments, parameters, vector steps so far, key, hypers) -> a rollout learner's next data.
 
-    The environments go on from where they are, as the run would, with other keys. Each of the K batches has the size
-    of a minibatch.
+    The environments continue from their current states, as in the run, with other keys. Each of the K batches has the
+    size of a minibatch.
     """
     steps = max(1, config.rollout_length // config.num_minibatches)
     act = make_act(config, parts)

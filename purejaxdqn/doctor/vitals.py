@@ -1,6 +1,6 @@
 """A run's vitals: the measurements by which the checks judge it, in NumPy.
 
-A number is None where it means nothing for a run (a rollout learner has no target network) or could not be read (a
+A number is None if it does not apply to a run (a rollout learner has no target network) or could not be read (a
 checkpoint without its replay).
 """
 
@@ -34,17 +34,17 @@ class Vitals:
     obs_dims: int | None = None
     """Values of one observation (of one frame where the replay stores those)."""
     obs_dead_dims: int | None = None
-    """How many of them have one value in all of the newest rows."""
+    """How many of them are constant over the newest rows."""
     obs_frozen_share: float | None = None
     """Share of steps within an episode after which the observation is exactly what it was."""
     followed_steps: int | None = None
-    """Steps of which that was looked at."""
+    """Number of steps that this was measured over."""
     reward_abs_max: float | None = None
     reward_zero_share: float | None = None
     reward_clipped_share: float | None = None
     """Share of the rewards that are not 0 that lie on the bounds of clipping; None where nothing clips them."""
     action_shares: tuple[float, ...] | None = None
-    """Of the behaviour, by action."""
+    """Shares of the behaviour policy's actions, by action."""
     td_percentiles: tuple[float, ...] | None = None
     """50th, 90th, 99th and 100th of |TD error| over the batches."""
     td_linear_share: float | None = None
@@ -83,9 +83,9 @@ class Vitals:
     start_q: float | None = None
     """Mean of the greatest action value at their starts."""
     start_return: float | None = None
-    """Mean of the discounted return really obtained from there."""
+    """Mean of the discounted return actually obtained from there."""
     return_scale: float | None = None
-    """What their difference is to be measured by: the root mean square of those returns, or the largest reward."""
+    """The unit of their difference: the root mean square of those returns, or the largest reward."""
 
     def as_json(self) -> dict[str, Any]:
         """Its numbers by name."""
@@ -93,7 +93,7 @@ class Vitals:
 
 
 def reward_clip(config: Config, spec: EnvSpec) -> bool:
-    """Whether the learner is told of clipped rewards."""
+    """Whether the learner gets clipped rewards."""
     is_atari = config.loop == "host" and spec.obs_dtype == "uint8" and len(spec.obs_shape) == 3
     return is_atari and bool(dict(config.env_params).get("reward_clip", True))
 
@@ -117,7 +117,7 @@ def entering(obs: np.ndarray, spec: EnvSpec) -> np.ndarray:
 
 
 def input_vitals(fed: Fed, config: Config, spec: EnvSpec) -> dict[str, Any]:
-    """What is seen and done: observations, rewards, actions."""
+    """Vitals of observations, rewards and actions."""
     features = entering(np.asarray(fed.batch.obs_tm1), spec)
     finite = np.isfinite(features)
     found: dict[str, Any] = {
@@ -166,7 +166,7 @@ def equal_rows(fed: Fed) -> float | None:
 
 
 def replay_vitals(fed: Fed, config: Config) -> dict[str, Any]:
-    """How full, how old, how repetitive a replay is; nothing for a learner without one."""
+    """Fill level, age and repetition of a replay; empty for a learner without one."""
     if isinstance(fed.times, tuple):
         return {}
     times, writers, written = np.asarray(fed.times), np.asarray(fed.writers), int(fed.written)
@@ -215,7 +215,7 @@ def learning_vitals(fed: Fed, probed: Probed, config: Config, h: Hypers, reward:
 
 
 def play_vitals(played: Played, reward_abs_max: float | None) -> dict[str, Any]:
-    """What greedy episodes come to, beside what their starts were thought worth."""
+    """Returns of greedy episodes, and the values predicted at their starts."""
     lengths, returns = np.asarray(played.length), np.asarray(played.discounted_return, np.float64)
     scale = max(float(np.sqrt(np.mean(np.square(returns)))), reward_abs_max or 0.0, TINY)
     return {
@@ -231,7 +231,7 @@ def play_vitals(played: Played, reward_abs_max: float | None) -> dict[str, Any]:
 def vitals_of(
     fed: Fed | None, probed: Probed | None, played: Played | None, config: Config, h: Hypers, spec: EnvSpec
 ) -> Vitals:
-    """All numbers that the readings allow; what is None of them was not read."""
+    """All vitals that the measurements allow; an argument is None if it was not measured."""
     found: dict[str, Any] = {"obs_dtype": spec.obs_dtype}
     if fed is not None:
         found |= input_vitals(fed, config, spec) | replay_vitals(fed, config)

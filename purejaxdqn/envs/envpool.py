@@ -31,11 +31,11 @@ ATARI_OPTIONS = {
     "mode": -1,
     "difficulty": -1,
 }
-"""What EnvPool's games are made with, by EnvPool's names, which `--env-params.X` sets."""
+"""Options of EnvPool's games and their defaults, by EnvPool's names; `--env-params.X` sets them."""
 OWN_ATARI_OPTIONS = {"stack_num": 4, "reward_clip": True, "episodic_life": True}
 """By EnvPool's names too, but done here: frames are stacked on the device, and the score stays that of whole games."""
 POOL_OPTIONS = {"num_threads": 0, "num_groups": 1}
-"""Of any environment: threads (0 for one a core), and groups that are stepped by turns."""
+"""Options of any environment: threads (0 for one per core), and groups that are stepped in turn."""
 OFTEN = ("frame_skip", "noop_max", "max_episode_steps", "img_height", "img_width", "stack_num", "num_groups")
 """Options that count something."""
 
@@ -44,11 +44,11 @@ ACTIONS = (
     *("up-fire", "right-fire", "left-fire", "down-fire"),
     *("up-right-fire", "up-left-fire", "down-right-fire", "down-left-fire"),
 )
-"""Of a game with the full set, in the emulator's order."""
+"""Names of a game's full set of actions, in the emulator's order."""
 
 
 def import_envpool(env_id: str) -> Any:
-    """The package.
+    """Imports EnvPool.
 
     Raises:
       SettingError: where it is not installed.
@@ -63,7 +63,7 @@ def import_envpool(env_id: str) -> Any:
 
 @contextmanager
 def quiet_bounds() -> Iterator[None]:
-    """Keeps gymnasium from saying that EnvPool gives the bounds of float32 observations in float64."""
+    """Silences gymnasium's warning that EnvPool gives the bounds of float32 observations in float64."""
     with warnings.catch_warnings():
         message = r".*Box (low|high)'s precision lowered by casting to float32"
         warnings.filterwarnings("ignore", message=message, category=UserWarning)
@@ -75,7 +75,7 @@ def find_spec(env_id: str) -> Any:
     """EnvPool's own description of an environment.
 
     Raises:
-      SettingError: for an unknown id, with the nearest names, for one that lacks something here, or without EnvPool.
+      SettingError: for an unknown id, with the nearest names, for one that cannot be made here, or without EnvPool.
     """
     envpool = import_envpool(env_id)
     name = env_id.removeprefix(ENVPOOL_PREFIX)
@@ -97,7 +97,7 @@ def is_atari(spec: Any) -> bool:
 
 
 def env_settings(env_id: str) -> dict[str, Any]:
-    """Everything that can be set of an environment by one number, with its default.
+    """All settings of an environment that take a single number, with their defaults.
 
     Raises:
       SettingError: see `find_spec`.
@@ -111,7 +111,7 @@ def check_changes(env_id: str, changes: Changes) -> dict[str, Any]:
     """All of an environment's settings, with `changes`.
 
     Raises:
-      SettingError: for a setting that it does not have, or a value that cannot work.
+      SettingError: for a setting that it does not have, or an invalid value.
     """
     found = env_settings(env_id)
     for name, value in changes:
@@ -132,7 +132,7 @@ def check_changes(env_id: str, changes: Changes) -> dict[str, Any]:
 
 
 def draw_observation(obs: np.ndarray) -> np.ndarray:
-    """A picture, uint8 [H, W, 3]: an image is its own; a table is shown as cells, and everything else as bars."""
+    """Draws an observation as uint8 [H, W, 3]: images as they are, matrices as cells, everything else as bars."""
     if obs.dtype == np.uint8 and obs.ndim == 3 and obs.shape[-1] in (1, 3):
         return np.broadcast_to(obs, (*obs.shape[:2], 3)).copy()
     return render_frame("", None, obs, None)
@@ -141,8 +141,8 @@ def draw_observation(obs: np.ndarray) -> np.ndarray:
 class EnvPoolPool:
     """EnvPool's environments, in groups of equal size. A group's results are in the order of its environments.
 
-    A game's frame is the larger, pixel by pixel, of the last two that the emulator drew in the step. Where the game
-    ends before those two, EnvPool gives the frame of the step before once more: nothing is learnt from it.
+    A game's frame is the pixel-wise maximum of the last two frames that the emulator drew in the step. If the game ends
+    before those two, EnvPool returns the previous step's frame again: nothing is learnt from it.
     """
 
     def __init__(self, pool: Any, num_envs: int, num_groups: int, to_frame: Callable[[np.ndarray], np.ndarray]):
@@ -155,7 +155,7 @@ class EnvPoolPool:
         self._first_frame = np.zeros(0)
 
     def reset(self) -> None:
-        """Begins an episode in every environment; what comes of it is received like a step."""
+        """Starts an episode in every environment; the result is received like that of a step."""
         self._pool.async_reset()
 
     def send(self, group: int, action: np.ndarray) -> None:
@@ -163,7 +163,7 @@ class EnvPoolPool:
         self._pool.send(action, self._ids[group])
 
     def receive(self, group: int) -> HostStep:
-        """Waits for the group. Results of others that come sooner are kept for them."""
+        """Waits for the group's results. Results of other groups that arrive earlier are kept for them."""
         while sum(len(ids) for ids, _ in self._waiting[group]) < self._size:
             result = self._pool.recv()
             groups = result[4]["env_id"] // self._size
@@ -179,7 +179,7 @@ class EnvPoolPool:
         return step
 
     def _take(self, result: Any, mine: np.ndarray) -> HostStep:
-        """Some environments' share of what EnvPool gave."""
+        """The part of EnvPool's results that belongs to some environments."""
         obs, reward, terminated, truncated, info = result
         whole = len(mine) == len(reward)
         pick = (lambda leaf: leaf) if whole else (lambda leaf: leaf[mine])
@@ -199,7 +199,7 @@ class EnvPoolPool:
         )
 
     def screen(self) -> np.ndarray:
-        """The first environment's screen in colour, uint8 [H, W, 3]; where EnvPool draws none, its observation."""
+        """The first environment's screen in colour, uint8 [H, W, 3]; if EnvPool renders none, its observation."""
         try:
             return np.asarray(self._pool.render())[0]
         except RuntimeError as error:
@@ -208,7 +208,7 @@ class EnvPoolPool:
             return draw_observation(self._first_frame)
 
     def close(self) -> None:
-        """Ends the environments."""
+        """Closes the environments."""
         self._pool.close()
 
 
@@ -296,6 +296,6 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
 
 
 def env_seeds(seed: int, num_envs: int) -> list[int]:
-    """A seed for every environment, all different, and all others for another seed."""
+    """A seed for every environment, all distinct; another seed gives entirely different ones."""
     children = np.random.SeedSequence(seed).spawn(num_envs)
     return [int(child.generate_state(1)[0] >> 1) for child in children]

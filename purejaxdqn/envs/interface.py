@@ -29,7 +29,7 @@ class Env(NamedTuple):
 
 
 class HostStep(NamedTuple):
-    """What one step of B environments on the host came to, in numpy."""
+    """Result of one step of B environments on the host, in NumPy."""
 
     frame: np.ndarray
     """[B, *frame_shape] the newest frame; after the last step of an episode its true last one."""
@@ -51,12 +51,12 @@ class HostStep(NamedTuple):
 
 
 class Pool(Protocol):
-    """Environments that step on the host, in groups that are sent and received by themselves."""
+    """Environments that step on the host, in groups that are sent and received independently."""
 
     num_groups: int
 
     def reset(self) -> None:
-        """Begins an episode in every environment; what comes of it is received like a step."""
+        """Starts an episode in every environment; the result is received like that of a step."""
 
     def send(self, group: int, action: np.ndarray) -> None:
         """Steps the environments of a group, int32 [B], in the background."""
@@ -68,11 +68,11 @@ class Pool(Protocol):
         """What a person would see of the first environment, uint8 [H, W, 3]."""
 
     def close(self) -> None:
-        """Ends all of them."""
+        """Closes all of them."""
 
 
 def check_groups(num_envs: int, num_groups: int, num_shards: int = 1) -> None:
-    """Raises `SettingError` where environments make no groups of one size, or the shards no equal parts of them."""
+    """Raises `SettingError` unless environments divide evenly into groups, and groups evenly into shards."""
     remedy = f"the environments are stepped in {num_groups} groups: use a multiple of that"
     require(num_envs % num_groups == 0, "num_envs", num_envs, remedy)
     remedy = (
@@ -82,15 +82,15 @@ def check_groups(num_envs: int, num_groups: int, num_shards: int = 1) -> None:
 
 
 class HostEnv(NamedTuple):
-    """Environments that step on the host. After the last step of an episode one more step is ignored and resets."""
+    """Environments that step on the host. The step after an episode's last one only resets."""
 
     spec: EnvSpec
     open_pool: Callable[[int, int, int], Pool]
     """(num_envs, seed, number of groups) -> pool. Another seed is another seed for every environment."""
     learning_view: Callable[[HostStep], HostStep]
-    """What the learner is told: rewards clipped and lost lives as ends, where the settings say so."""
+    """What the learner sees: clipped rewards, and lost lives as episode ends, if the settings say so."""
     action_names: tuple[str, ...]
     num_groups: int
-    """Groups that training steps by turns."""
+    """Groups that training steps in turn."""
     frames_per_step: int
     """Frames of the emulator in one environment step; 1 where there is no emulator."""

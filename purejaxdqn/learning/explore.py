@@ -13,7 +13,7 @@ from purejaxdqn.types import Hypers
 
 
 def epsilon_greedy(key: Array, q_values: Array, epsilon: float | Array) -> Array:
-    """Uniformly random with probability ε, else greedy, with a coin of its own for every environment.
+    """Uniformly random with probability ε, else greedy, drawn independently for every environment.
 
     Args:
       key: a typed or raw PRNG key.
@@ -34,7 +34,7 @@ def epsilon_greedy(key: Array, q_values: Array, epsilon: float | Array) -> Array
 
 
 def env_steps_at(config: Config, vector_steps: Array) -> Array:
-    """Environment steps after a number of vector steps: int32, or float32 where a run has more than int32 holds.
+    """Environment steps after a number of vector steps: int32, or float32 if a run has more than int32 holds.
 
     Args:
       config: for the environments and the run's length.

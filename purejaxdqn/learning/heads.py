@@ -17,7 +17,7 @@ from purejaxdqn.types import Dist, Hypers, Outputs
 
 
 class LossParts(NamedTuple):
-    """What one example's prediction costs; all float32 []."""
+    """Loss, |TD error| and priority of one example; all float32 []."""
 
     loss: Array
     abs_td_error: Array
@@ -27,7 +27,7 @@ class LossParts(NamedTuple):
 
 
 class Head(NamedTuple):
-    """How to read action values from a `Dist`, make a target and lose against it; every function is of one example."""
+    """How to read action values from a `Dist`, make a target and compute the loss; every function takes one example."""
 
     q_values: Callable[[Dist], Array]
     """dist -> action values [A]."""
@@ -106,7 +106,7 @@ def categorical(support: Sequence[float]) -> Head:
       support: returns of the atoms, at least 2, strictly increasing, evenly spaced or not.
 
     Raises:
-      SettingError: where the support is not such.
+      SettingError: if the support is invalid.
     """
     support = tuple(map(float, support))
     increasing = all(low < high for low, high in itertools.pairwise(support))
@@ -201,15 +201,15 @@ def implicit_quantile() -> Head:
 
 
 def proposal_loss(dist: Dist, action: Array, h: Hypers) -> Array:
-    """What one example costs fqf's proposal: its fraction loss at the action taken, minus its weighted entropy.
+    """The loss of fqf's proposal for one example: its fraction loss at the action taken, minus its weighted entropy.
 
     Args:
-      dist: of one example; without a proposal the cost is zero.
+      dist: of one example; without a proposal the loss is zero.
       action: int [].
       h: hypers.
 
     Returns:
-      The cost [], of which no gradient reaches a quantile value.
+      The loss [], whose gradient does not reach the quantile values.
     """
     if dist.proposal is None:
         return jnp.zeros((), dist.x.dtype)

@@ -19,7 +19,7 @@ Params = TypeVar("Params")
 def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientTransformation:
     """The gradient transformation at one update: clip by global norm, then Adam, RAdam, RMSProp or plain descent.
 
-    It is rebuilt under the trace from traced hypers, which keeps new hypers from recompiling; its state has the same
+    It is rebuilt inside the trace from traced hypers, so that new hypers cause no recompilation; its state has the same
     structure whatever the hypers, so the state of one update serves the next. Its moments are of all parameters in one
     vector, except with batch norm: a network's many small arrays cost more in calls than in arithmetic.
 
@@ -51,8 +51,8 @@ def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientT
 def in_one_vector(config: Config) -> bool:
     """Whether the optimiser works on all parameters in one vector, or array by array, as with batch norm.
 
-    A bias before a batch norm has no gradient but rounding errors, of which Adam makes whole steps. In one vector they
-    differed between two programs, and a lane was not its solo run to the last bit.
+    The gradient of a bias before a batch norm is rounding error alone, which Adam turns into full steps. In one vector
+    these differed between two programs, so a lane was not bit-identical to its solo run.
     """
     return config.norm != "batch"
 
@@ -63,7 +63,7 @@ def global_norm(config: Config, grads: Any) -> Array:
 
 
 def scale_proposal(scale: float | Array) -> optax.GradientTransformation:
-    """Scales the changes of a fraction proposal, if there is one, once the moments have made them free of its scale.
+    """Scales the updates of a fraction proposal, if there is one, after the optimiser's moments have normalised them.
 
     The proposal has to learn much more slowly than the quantiles that it chooses from (Yang et al. 2019, appendix).
 

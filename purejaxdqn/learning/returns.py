@@ -55,7 +55,7 @@ def lambda_returns(
       reward: [T] rewards.
       terminated: bool [T].
       truncated: bool [T].
-      valid: bool [T], False for a row that is no transition; what is returned for such a row means nothing.
+      valid: bool [T], False for a row that is not a transition; the return of such a row is meaningless.
       value_t: [T] value of the true observation after each step, of the final one where an episode ended there.
       gamma: discount per step, [].
       trace_lambda: λ in [0, 1], [].

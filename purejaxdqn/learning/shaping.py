@@ -1,6 +1,6 @@
-"""Reward shaping and episode ends: what the learner is given of an environment step.
+"""Reward shaping and episode ends: how the learner sees an environment step.
 
-The returns that are reported are those of the rows as the environment gave them.
+Reported returns are sums of the environment's own rewards.
 """
 
 import math
@@ -24,7 +24,7 @@ def as_given(row: Row) -> Row:
 
 
 def cartpole_distance(row: Row) -> Row:
-    """CartPole's reward made of how far the cart and the pole are from where the episode ends, after the step:
+    """CartPole's reward from the distances of cart and pole to the limits that end an episode, after the step:
     (x_max - |x|)/x_max - 0.8 + (θ_max - |θ|)/θ_max - 0.5, at most 0.7."""
     x, theta = row.final_obs[..., 0], row.final_obs[..., 2]
     cart = (X_LIMIT - jnp.abs(x)) / X_LIMIT - 0.8
@@ -59,12 +59,12 @@ def scaled_reward(scale: float) -> View:
 
 
 def relabelled_ends(mask_terminals: bool, bootstrap_truncation: bool) -> View:
-    """Which ends of an episode are worth nothing beyond, as (true, correct) has it for terminations alone.
+    """Selects the ends of an episode beyond which the value is zero: terminations alone for (True, True).
 
     Args:
-      mask_terminals: whether a termination is such an end; if not, it counts as a truncation, and a target bootstraps
+      mask_terminals: whether a termination is one; if not, it counts as a truncation, and a target bootstraps
         from the last observation of the episode as if it went on.
-      bootstrap_truncation: whether a truncation is no such end; if not, it counts as a termination.
+      bootstrap_truncation: whether a truncation is not one; if False, it counts as a termination.
     """
 
     def view(row: Row) -> Row:
@@ -78,11 +78,11 @@ def relabelled_ends(mask_terminals: bool, bootstrap_truncation: bool) -> View:
 
 
 def make_view(config: Config, shaping: View) -> View:
-    """All that a configuration changes of the rows that are learnt from.
+    """All changes that a configuration makes to the rows that the learner sees.
 
     Args:
       config: static settings.
-      shaping: of the reward, first of all.
+      shaping: of the reward, applied first.
     """
     views = [shaping]
     if config.last_step_reward is not None:

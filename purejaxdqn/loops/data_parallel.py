@@ -1,7 +1,7 @@
 """Data-parallel training: one run over several devices, sharded environments, averaged gradients.
 
-To a run it looks like one lane. Its state has the parameters once and a leading axis of shards on everything that each
-has for itself, so a checkpoint fits any number of devices.
+To a run it looks like one lane. Its state has the parameters once, and a leading axis of shards on everything that
+differs between shards, so a checkpoint fits any number of devices.
 """
 
 import dataclasses
@@ -39,15 +39,15 @@ class DataPlan(NamedTuple):
 
     spread: Spread
     device_bytes: int
-    """Memory that the state takes of each device."""
+    """Memory of the state on each device."""
 
     def describe(self) -> str:
-        """One line for a person."""
+        """A one-line description."""
         return f"1 run in {self.spread.describe()}, {self.device_bytes / 2**20:.1f} MB on each"
 
 
 def device_bytes(spread: Spread, state: Any) -> int:
-    """Bytes that a state, of the shapes of all shards, takes of each device."""
+    """Bytes on each device of a state, given the shapes of all shards."""
     shared = tree_bytes([getattr(state, name) for name in SHARED])
     return shared + (tree_bytes(state) - shared) // spread.num_devices
 
@@ -59,7 +59,7 @@ def check_one_seed(config: Config, seeds: tuple[int, ...]) -> None:
 
 
 def check_room(config: Config, plan: DataPlan) -> None:
-    """Raises `SettingError` where a state does not fit the devices' memory."""
+    """Raises `SettingError` if a state does not fit the devices' memory."""
     limit = (plan.spread.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
     # The devices of a CPU share its memory.
     room = int(MEMORY_SHARE * (host_bytes() // plan.spread.num_devices if limit is None else limit))
@@ -73,7 +73,7 @@ def without_lane(tree: Any) -> Any:
 
 
 def with_lane(tree: Any) -> Any:
-    """The reverse, in numpy."""
+    """The reverse of `without_lane`, in NumPy."""
     return map_lane_leaves(lambda leaf: np.asarray(leaf)[None], jax.device_get(tree))
 
 
@@ -93,7 +93,7 @@ def join_logs(log: EpisodeLog, counts: Array) -> EpisodeLog:
 
 
 def join_metrics(metrics: Metrics) -> Metrics:
-    """Metrics of a run from those of its shards, [N] each: sums of what each has, and the rest, which all share."""
+    """Metrics of a run from those of its shards, [N] each: counts are summed, and shared values taken once."""
     added = {name: getattr(metrics, name).sum(axis=0) for name in ("episodes", "return_sum", "length_sum", "env_steps")}
     joined = jax.tree.map(lambda leaf: leaf[0], metrics)
     log = join_logs(metrics.log, metrics.episodes) if metrics.log else ()
@@ -113,8 +113,8 @@ def make_data_lanes(
       config: static settings, with `data_parallel` above 1.
       seeds: of the run.
       eval_episodes: episodes of each evaluation.
-      eval_max_steps: steps after which an episode of an evaluation counts as it stands.
-      num_devices: at most so many; by default all that there are.
+      eval_max_steps: steps after which an evaluation episode is cut and scored.
+      num_devices: maximum number of devices; by default all.
 
     Raises:
       SettingError: for more than one seed, or a state that does not fit the devices' memory.

@@ -1,7 +1,7 @@
 """The on-device loop: environment, replay and learner inside one jit.
 
 `init` prefills the replay; `iterate` is a loop of k vector steps and u updates, with every period derived from counters
-that no lane owns; `make_train` is the whole run as one function.
+that all lanes share; `make_train` is the whole run as one function.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Agent(NamedTuple):
 
 
 def empty_log(size: int) -> Any:
-    """A log before the first episode; () where nothing is to be logged."""
+    """A log before the first episode; () if nothing is logged."""
     if size == 0:
         return ()
     real, integer = jnp.zeros(size, jnp.float32), jnp.zeros(size, jnp.int32)
@@ -66,7 +66,7 @@ def zero_metrics(log_size: int = 0) -> Metrics:
 
 
 class Followed(NamedTuple):
-    """How episodes stood after a vector step, before those that ended in it began anew; each [E], or [T, E]."""
+    """Running episodes after a vector step, before those that ended in it are reset; each [E], or [T, E]."""
 
     valid: Array
     done: Array
@@ -76,12 +76,12 @@ class Followed(NamedTuple):
 
 
 def follow_episodes(episodes: Episodes, row: Row, learnt: Row) -> tuple[Episodes, Followed]:
-    """Adds one vector step to the running returns, all but the count of those that ended.
+    """Adds one vector step to the running episodes, without counting those that ended.
 
     Args:
       episodes: before the step.
       row: as the environment gave it.
-      learnt: the same as the learner is told it.
+      learnt: the same row as the learner sees it.
     """
     valid = row.valid
     followed = Followed(
@@ -144,7 +144,7 @@ def write_log(log: EpisodeLog, before: Array, done: Array, ended: EpisodeLog) ->
 
 
 def start_from(learner: Learner, params: Any) -> Learner:
-    """A fresh learner with given parameters, which its target network has too, where there is one."""
+    """A fresh learner with given parameters, also in its target network if there is one."""
     # A copy, not an alias: donating a state in which two leaves are one buffer is an error.
     target_params = jax.tree.map(jnp.copy, params) if jax.tree.leaves(learner.target_params) else ()
     return learner.replace(params=params, target_params=target_params)  # type: ignore[attr-defined]
@@ -179,12 +179,12 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
     act, shards = make_act(config, parts), make_shards(config.data_parallel)
 
     def init(key: Array, hypers: Hypers, params: Any = None) -> State:
-        """A run at its first update.
+        """The state of a run before its first update.
 
         Args:
-          key: PRNG key, typed or raw; another key is another seed in every respect.
+          key: PRNG key, typed or raw; all randomness of the run comes from it.
           hypers: traced settings.
-          params: of the network, to begin with; by default fresh ones.
+          params: initial parameters of the network; by default fresh ones.
         """
         h = hypers.as_arrays()
         param_key, env_key, fill_key, run_key = jax.random.split(run_key_of(key), 4)
@@ -242,7 +242,7 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
 
 
 def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int | Array], tuple[State, Metrics]]:
-    """The function that goes on with a run."""
+    """The function that advances a run."""
     act, shards = make_act(config, parts), make_shards(config.data_parallel)
 
     def act_and_step(
@@ -277,7 +277,7 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
         return new, add_learning(metrics, learned, config.updates_per_iteration)
 
     def iterate(state: State, hypers: Hypers, n: int | Array) -> tuple[State, Metrics]:
-        """Goes on for n iterations of `rollout_length` vector steps and `updates_per_iteration` updates.
+        """Advances a run by n iterations of `rollout_length` vector steps and `updates_per_iteration` updates.
 
         Args:
           state: from `init` or an earlier call; `iterate(4)` equals `iterate(2)` twice, bit for bit.
@@ -300,7 +300,7 @@ def make_agent(config: Config) -> Agent:
     With `data_parallel` they are those of one shard, to be called where its axes are bound (see `loops.data_parallel`).
 
     Raises:
-      SettingError: where the environment, or what it needs, cannot be had.
+      SettingError: if the environment, or a package that it needs, is not available.
     """
     remedy = "its environments step on the host: use one of gymnax, or train by the command line"
     require(config.loop == "device", "env", config.env, remedy)
@@ -320,7 +320,7 @@ def make_train(config: Config, num_chunks: int = 100) -> Callable[[Array, Hypers
 
     Args:
       config: static settings.
-      num_chunks: at most so many rows of metrics, evenly spread; memory does not depend on the run's length.
+      num_chunks: maximum number of rows of metrics, evenly spaced; memory does not depend on the run's length.
 
     Returns:
       train(key, hypers) -> final state, and `Metrics` with a leading axis of chunks.

@@ -13,12 +13,12 @@ from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.machine.threefry import run_key_of
 
 MAX_STEPS = 27_000
-"""An evaluation cuts an episode after so many steps, as the Arcade Learning Environment does, if nothing else does."""
+"""Steps after which an evaluation cuts an episode, as the Arcade Learning Environment does, if nothing else does."""
 
 
 @struct.dataclass
 class Evaluation:
-    """One entry for each episode, which all count once, however long they are."""
+    """One entry for each episode; every episode counts once, whatever its length."""
 
     returns: Array
     """float32 [episodes], undiscounted sums of raw rewards."""
@@ -39,7 +39,7 @@ def make_evaluate(parts: Parts) -> Callable[..., Evaluation]:
           key: PRNG key.
           episodes: episodes, static.
           epsilon: probability of a random action; 0 is greedy.
-          max_steps: environment steps after which an episode counts as it stands, static; by default `MAX_STEPS`.
+          max_steps: environment steps after which an episode is cut and scored, static; by default `MAX_STEPS`.
         """
         limit = min(parts.env.spec.time_limit, max_steps or MAX_STEPS)
         reset_key, play_key = jax.random.split(run_key_of(key))

@@ -1,8 +1,8 @@
 """The host loop: environments step on the host, and acting, replay and learning are the device's.
 
-A vector step is one small batch to the device and one of actions back; nothing else crosses. With `Config.overlap` the
-device learns while the environments step. What that costs is stated, not left to chance: an action at vector step t
-comes from parameters that have seen the rows up to t - 2, where the loop in sequence has seen t - 1.
+Each vector step transfers one small batch to the device and one batch of actions back, and nothing else. With
+`Config.overlap` the device learns while the environments step. The resulting lag is fixed: an action at vector step t
+comes from parameters trained on the rows up to t - 2, instead of t - 1 in the sequential loop.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.types import Hypers, Metrics, Row, counter
 
 REFILL = 2**30
-"""Number of the first draw while a run that goes on fills a new replay."""
+"""Index of the first random draw while a resumed run fills a new replay."""
 RECENT = 100
 """Episodes of training whose mean return is the score of a run that is not evaluated (Machado et al. 2018)."""
 EVAL_ENVS = 16
@@ -88,16 +88,16 @@ class Tally:
 
 
 class HostLoop:
-    """Drives the environments and the device; see the module. It owns the environments of one run."""
+    """Drives the environments and the device, as the module describes. It owns the environments of one run."""
 
     def __init__(self, config: Config, parts: Parts, seed: int, spread: Spread | None = None):
-        """Nothing is opened or computed yet.
+        """Opens and computes nothing yet.
 
         Args:
           config: static settings.
           parts: from `build`.
           seed: of the environments.
-          spread: where the shards lie, of a run that has some.
+          spread: placement of the shards, for a run that has some.
         """
         self.config, self.parts, self.seed = config, parts, seed
         functions = make_host_functions(config, parts)
@@ -117,16 +117,16 @@ class HostLoop:
         return self.phase.init(key, h)
 
     def begin(self, state: HostState, h: Hypers, fill: bool) -> HostState:
-        """Begins an episode everywhere.
+        """Starts an episode in every environment.
 
-        What `state` holds of a run with other games, the newest observations, becomes rows that are no transitions,
-        behind which no window reaches.
+        The newest observations in `state`, which come from a resumed run's earlier games, become rows that are not
+        transitions, and which no window crosses.
 
         Args:
-          state: a fresh one, or one to go on with.
+          state: a fresh one, or one to continue from.
           h: traced settings, strongly typed.
           fill: whether to fill the replay up to where learning may start: with random actions before the run's first
-            update, else with the run's own.
+            update, else with the run's own policy.
         """
         state = self.phase.begin(state)
         start, memory, actors = int(state.vector_steps.count), state.memory, list(state.actors)
@@ -145,7 +145,7 @@ class HostLoop:
 
     @property
     def recent_returns(self) -> np.ndarray:
-        """float64 [RECENT], the newest last, NaN where there were fewer; may be set to what a checkpoint kept."""
+        """float64 [RECENT], the newest last, padded with NaN; can be set to a checkpoint's values."""
         return np.array([np.nan] * (RECENT - len(self.recent)) + list(self.recent))
 
     @recent_returns.setter
@@ -153,7 +153,7 @@ class HostLoop:
         self.recent.extend(np.asarray(found)[~np.isnan(found)].tolist())
 
     def receive(self, actors: list[Actor], chunk: Chunk, groups: Iterable[int] | None = None) -> tuple[Row, ...]:
-        """Waits for groups (all of them) and shows what came to their actors; the rows that it completed."""
+        """Waits for groups (by default all), passes their results to their actors and returns the completed rows."""
         rows = []
         for group in self.groups if groups is None else groups:
             step = self.pool.receive(group)
@@ -175,7 +175,7 @@ class HostLoop:
         draw: int,
         groups: Iterable[int] | None = None,
     ) -> None:
-        """Chooses actions for groups (all of them) and steps them."""
+        """Chooses actions for groups (by default all) and steps them."""
         for group in self.groups if groups is None else groups:
             action = self.functions.act(params, actors[group].obs, key_data, h, clock, draw, group)
             actors[group] = Actor(actors[group].obs, action)
@@ -184,10 +184,10 @@ class HostLoop:
             self.pool.send(group, sent)
 
     def iterate(self, state: HostState, h: Hypers, n: int) -> tuple[HostState, Metrics]:
-        """Goes on for n iterations of `rollout_length` vector steps and `updates_per_iteration` updates.
+        """Advances a run by n iterations of `rollout_length` vector steps and `updates_per_iteration` updates.
 
         Args:
-          state: from `begin` or an earlier call, and the newest one; its learner and memory are donated.
+          state: the newest one, from `begin` or an earlier call; its learner and memory are donated.
           h: traced settings, strongly typed.
           n: iterations.
 
@@ -222,15 +222,15 @@ class HostLoop:
     ) -> Evaluation:
         """Plays whole games with fresh environments, in raw rewards.
 
-        Every environment plays a number of episodes that is settled before, so that short ones are not preferred. One
-        that was cut goes on where it stands, as its next episode: from outside it cannot be begun anew.
+        Every environment plays a number of episodes fixed in advance, so that short ones are not favoured. After an
+        episode is cut, its environment continues from there with its next episode, as it cannot be reset from outside.
 
         Args:
           params: parameters of the network.
           seed: of the environments and the actions.
           episodes: how many.
           epsilon: probability of a random action.
-          max_steps: environment steps after which an episode counts as it stands; by default `MAX_STEPS`.
+          max_steps: environment steps after which an episode is cut and scored; by default `MAX_STEPS`.
         """
         spec, size = self.parts.env.spec, min(episodes, EVAL_ENVS)
         limit = min(spec.time_limit, max_steps or MAX_STEPS)
@@ -258,7 +258,7 @@ class HostLoop:
         return Evaluation(**found)
 
     def close(self) -> None:
-        """Ends the environments, where there are any."""
+        """Closes the environments, if there are any."""
         if self.pool is None:
             return
         for group in self.groups:

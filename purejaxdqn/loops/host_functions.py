@@ -20,12 +20,12 @@ from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
 from purejaxdqn.types import Counter, Hypers, Learner, Row, counter
 
 LEARNING = 2**31 - 1
-"""Stream of the run's key beside those of its vector steps, of which there are never so many."""
+"""Stream of the run's key for learning; those of its vector steps never reach this number."""
 
 
 @struct.dataclass
 class Actor:
-    """A group of environments as the device knows them."""
+    """The device's state of a group of environments."""
 
     obs: Array
     """[B, *obs_shape] what the network is fed next, or was fed last."""
@@ -35,7 +35,7 @@ class Actor:
 
 @struct.dataclass
 class HostState:
-    """What a run depends on, save for the environments, which live on the host."""
+    """Everything that a run depends on, except the environments, which live on the host."""
 
     vector_steps: Counter
     learner: Learner
@@ -47,13 +47,13 @@ class HostState:
 
 
 class HostFunctions(NamedTuple):
-    """The device's part of the loop, jitted. Of a run in shards, what each has for itself has an axis of shards before
-    the others: observations are [N, B / N, ...] and actions [N, B / N], in the environments' order."""
+    """The device's part of the loop, jitted. In a sharded run, per-shard arrays have a leading axis of shards:
+    observations are [N, B / N, ...] and actions [N, B / N], in the environments' order."""
 
     init: Callable[[Array, Hypers], HostState]
     """(key, hypers) -> state with an empty replay and actors that have seen nothing."""
     receive: Callable[[Actor, np.ndarray], tuple[Actor, Row]]
-    """(actor, packed step) -> actor with the new observation, and the row that the step completed, [1, B]."""
+    """(actor, packed step) -> actor with the new observation, and the row completed by the step, [1, B]."""
     act: Callable[[Any, Array, Array, Hypers, int, int, int], Array]
     """(parameters, obs, key data, hypers, vector steps so far, number of the draw, group) -> actions int32 [B]."""
     epsilon: Callable[[Hypers, int], Array]
@@ -69,11 +69,11 @@ class HostFunctions(NamedTuple):
     learn: Callable[..., tuple[Learner, Any, LearnMetrics]]
     """(learner, memory, metrics, rows, key data, hypers) -> the same three; those given are donated."""
     place: Callable[[HostState], HostState] = jax.device_put
-    """state, from wherever it was -> where it belongs."""
+    """state on any device -> the same on the devices where it belongs."""
 
 
 class ShardFunctions(NamedTuple):
-    """What of `HostFunctions` is computed by every shard, not jitted; without shards, by the whole run."""
+    """The part of `HostFunctions` that every shard computes, not jitted; without shards, for the whole run."""
 
     init: Callable[..., HostState]
     receive: Callable[..., tuple[Actor, Row]]
@@ -83,7 +83,7 @@ class ShardFunctions(NamedTuple):
 
 
 def pack(step: HostStep) -> np.ndarray:
-    """One uint8 array [B, bytes] of everything that the device has to know: one transfer, not five."""
+    """Packs everything that the device needs into one uint8 array [B, bytes]: one transfer instead of five."""
     size = len(step.reward)
     flags = np.stack([step.terminated, step.truncated, step.begins], axis=1).view(np.uint8)
     reward = np.ascontiguousarray(step.reward, np.float32).view(np.uint8).reshape(size, 4)
@@ -178,7 +178,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
         return epsilon_greedy(action_key, q_values, epsilon)
 
     def join(rows: tuple[Row, ...]) -> Row:
-        """Rows [T, E] of those of every group at every step, in the order of time."""
+        """Rows [T, E] joined from those of every group at every step, in time order."""
         groups = parts.env.num_groups
         steps = [rows[i : i + groups] for i in range(0, len(rows), groups)]
         whole = [jax.tree.map(lambda *leaf: jnp.concatenate(leaf, axis=1), *step) for step in steps]
@@ -198,7 +198,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
 
 
 def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
-    """The device's part of the loop for a configuration; with `data_parallel`, see `loops.host_spread`."""
+    """The device's part of the loop for a configuration; with `data_parallel`, see `loops.host_sharding`."""
     functions = make_shard_functions(config, parts)
 
     def play(params: Any, obs: Array, key: Array, epsilon: Array) -> Array:

@@ -29,14 +29,14 @@ class HostPlan(NamedTuple):
     replay_bytes: int
 
     def describe(self) -> str:
-        """One line for a person."""
+        """A one-line description."""
         groups = f" in {self.num_groups} groups" if self.num_groups > 1 else ""
         size = f"{self.replay_bytes / 1e9:.2f} GB of replay"
         return f"{self.num_envs} environments on the host{groups}, {size} {self.place}"
 
 
 def place_of_replay(config: Config, spread: Spread | None) -> str:
-    """What holds the replay, for a person."""
+    """Where the replay is stored, as text."""
     if spread is not None:
         return f"in {spread.describe()}"
     platform = jax.default_backend() if config.replay_memory == "device" else "cpu"
@@ -44,7 +44,7 @@ def place_of_replay(config: Config, spread: Spread | None) -> str:
 
 
 def check_memory(config: Config, size: int) -> None:
-    """Raises `SettingError` where the replay does not fit where it belongs; it says what would."""
+    """Raises `SettingError` if the replay does not fit its memory, with a size that does."""
     room = int(MEMORY_SHARE * (available_bytes() if config.replay_memory == "device" else host_bytes()))
     fits = room // max(1, size // config.buffer_size)
     remedy = f"the replay takes {size / 1e9:.1f} GB, and {room / 1e9:.1f} GB are free here: use at most {fits}"
@@ -78,11 +78,11 @@ def make_host_lanes(
       seeds: of the run.
       episodes: of each evaluation.
       keep_replay: whether checkpoints hold the replay.
-      num_devices: at most so many for the shards, where there are some; by default all.
-      eval_max_steps: steps after which an episode of an evaluation counts as it stands.
+      num_devices: maximum number of devices for the shards, if there are any; by default all.
+      eval_max_steps: steps after which an evaluation episode is cut and scored.
 
     Raises:
-      SettingError: for more than one seed, or environments that make no groups of one size.
+      SettingError: for more than one seed, or environments that do not divide evenly into groups.
     """
     remedy = "EnvPool's environments run one seed in a process: use 1, and start a process for each seed"
     require(len(seeds) == 1, "seeds", len(seeds), remedy)

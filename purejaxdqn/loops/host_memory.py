@@ -1,7 +1,7 @@
 """A replay buffer in the host's memory, for a device that has too little: batches are transferred instead of frames.
 
 The same functions run on JAX's CPU device, so every replay works. A phase's batches are drawn before its first update:
-priorities of a phase count from the next one on, where a replay on the device counts each update's at once.
+new priorities take effect from the next phase on, whereas a replay on the device applies each update's at once.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from purejaxdqn.types import Hypers, Learner, Row
 
 
 class HostMemory(NamedTuple):
-    """Functions of a replay on the CPU device, jitted. Memory that is given is donated."""
+    """Functions of a replay on the CPU device, jitted. The memory argument is donated."""
 
     draw: Callable[[Any, Array, int, Hypers], tuple[DrawnMemory, Any]]
     """(memory, key, updates so far, hypers) -> the next phase's batches on the CPU, and where they lie."""
@@ -33,7 +33,7 @@ def make_host_memory(config: Config, replay: Replay) -> HostMemory:
     """A replay for the host's memory.
 
     Args:
-      config: for the updates of a phase.
+      config: gives the number of updates in a phase.
       replay: any.
     """
     steps = jnp.arange(config.updates_per_rollout)
@@ -69,7 +69,7 @@ class DevicePhase:
         return self.functions.init(key, h)
 
     def begin(self, state: HostState) -> HostState:
-        """The state, from wherever it was, where it belongs."""
+        """Moves a state to the device where it belongs."""
         return self.functions.place(state)
 
     def receive(self, actor: Actor, packed: np.ndarray, group: int) -> tuple[Actor, Row]:
@@ -78,7 +78,7 @@ class DevicePhase:
         return self.functions.receive(actor, packed)
 
     def acted(self, group: int, action: np.ndarray) -> None:
-        """Is told of the actions that were sent."""
+        """Called with the actions that were sent."""
 
     def add(self, memory: Any, rows: tuple[Row, ...]) -> Any:
         """Writes rows without learning."""
@@ -105,12 +105,12 @@ class HostPhase:
         self.pending: tuple[Any, Array, Any] | None = None
 
     def init(self, key: Array, h: Hypers) -> HostState:
-        """A fresh state, made where its replay has room."""
+        """A fresh state, made on the CPU, where there is memory for its replay."""
         with jax.default_device(self.cpu):
             return self.functions.init(key, h)
 
     def begin(self, state: HostState) -> HostState:
-        """The state, from wherever it was, every part where it belongs."""
+        """Moves every part of a state to the device where it belongs."""
         self.updates = int(state.learner.updates.count)
         self.actors = list(jax.device_put(state.actors, self.cpu))
         memory = jax.device_put(state.memory, self.cpu)
@@ -123,7 +123,7 @@ class HostPhase:
         return Actor(self.functions.greet(actor.obs, packed), actor.action), row
 
     def acted(self, group: int, action: np.ndarray) -> None:
-        """Is told of the actions that were sent."""
+        """Called with the actions that were sent."""
         self.actors[group] = Actor(self.actors[group].obs, jax.device_put(action, self.cpu))
 
     def add(self, memory: Any, rows: tuple[Row, ...]) -> Any:

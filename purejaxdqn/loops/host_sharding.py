@@ -21,8 +21,8 @@ def spread_functions(config: Config, parts: Parts, functions: HostFunctions, spr
     Args:
       config: static settings, with `data_parallel` above 1.
       parts: from `build`, those of one shard.
-      functions: of a run in one piece; what an evaluation needs of them stays.
-      spread: where the shards lie.
+      functions: those of an unsharded run; the ones that an evaluation needs are kept.
+      spread: placement of the shards.
     """
     shard = make_shard_functions(config, parts)
     axes = shard_axes(shapes_of_one(shard.init, jnp.zeros(2, jnp.uint32), Hypers().as_arrays()))

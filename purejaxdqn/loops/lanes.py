@@ -1,7 +1,7 @@
 """Parallel runs: lanes (seed × hyperparameters), vmapped or mapped over devices as suits the machine.
 
 On a CPU vmapping over lanes ruins the cache, so each core is a device of its own that runs its lanes one after another.
-On a GPU or TPU the lanes of a device are vmapped. Either way lane i is the solo run with that seed.
+On a GPU or TPU the lanes of a device are vmapped. Either way lane i equals the solo run with that seed.
 """
 
 from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ def run_block(fn: Callable[..., Any], block: int, *trees: Any) -> Any:
 
 
 def take_block(tree: Any, index: Array, block: int) -> Any:
-    """Lanes index × block and following, `block` of them."""
+    """The `block` lanes that start at lane index × block."""
     return map_lane_leaves(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index * block, block), tree)
 
 
@@ -106,18 +106,18 @@ def iterate_blocks(agent: Agent, plan: Plan, state: State, hypers: Hypers, n: Ar
 
 
 class Call(NamedTuple):
-    """A function that is going to be called."""
+    """A function to compile, and the arguments that it will be called with."""
 
     function: Any
     """Jitted."""
     arguments: Callable[[], tuple[Any, ...]]
-    """() -> what it is to be called with: arrays, or their shapes and shardings. It may take tracing."""
+    """() -> its arguments: arrays, or their shapes and shardings. Making them may need tracing."""
     what: str
     """What the function is made from, beside the settings of the run."""
 
 
 Compiler = Callable[[Sequence[Call], Sequence[jax.Device]], list[Any]]
-"""(calls, devices on which they are) -> the functions, compiled for just such arguments."""
+"""(calls, their devices) -> the functions, compiled for exactly these arguments."""
 
 
 def compile_calls(
@@ -127,8 +127,8 @@ def compile_calls(
 ) -> list[Any]:
     """Compiles functions; a `Compiler`.
 
-    The next function is traced while XLA, which leaves Python alone, compiles the one before or reads it from JAX's
-    cache on disk.
+    The next function is traced while XLA, which does not hold Python's lock, compiles the previous one or reads it from
+    JAX's cache on disk.
     """
     with ThreadPoolExecutor() as pool:
         begun = [pool.submit(compile, call, call.function.lower(*call.arguments())) for call in calls]
@@ -136,7 +136,7 @@ def compile_calls(
 
 
 def present(*given: Any) -> tuple[Any, ...]:
-    """What was given, without None."""
+    """The arguments that are not None."""
     return tuple(one for one in given if one is not None)
 
 
@@ -144,7 +144,7 @@ class Lanes(NamedTuple):
     """An agent's functions over lanes, jitted. Every array but a counter has a leading axis of lanes, with padding."""
 
     plan: Any
-    """`Plan`, or what another loop says of itself by `describe`."""
+    """`Plan`, or another loop's layout, with a `describe` method."""
     init: Callable[..., Any]
     """(keys uint32 [L, 2], hypers [L], params [L] or None to begin with fresh ones) -> state."""
     iterate: Callable[[Any, Hypers, int], tuple[Any, Metrics]]
@@ -164,13 +164,13 @@ class Lanes(NamedTuple):
     training_return: Callable[[], float | None] = lambda: None
     """Mean return of the newest episodes of training, where a run is scored by it."""
     watch: Callable[[Any], np.ndarray | None] = lambda state: None
-    """state -> the very stack that the network is fed, as a picture uint8 [H, W, 3], where there is one."""
+    """state -> the frame stack that the network sees, as a picture uint8 [H, W, 3], where there is one."""
     compile: Callable[..., None] = lambda *given: None
-    """(what `init` is to be given) -> None; compiles all that training needs, which is otherwise compiled on use."""
+    """(arguments of `init`) -> None; compiles all that training needs, which is otherwise compiled on first use."""
     check: Callable[[], None] = lambda: None
     """Raises `SettingError` where there is no room for training."""
     close: Callable[[], None] = lambda: None
-    """Ends what the lanes keep open."""
+    """Closes what the lanes keep open."""
 
 
 def make_lanes(
@@ -186,8 +186,8 @@ def make_lanes(
       agent: the run's functions.
       plan: from `make_plan`.
       eval_episodes: episodes of each evaluation of each lane.
-      eval_max_steps: steps after which an episode of an evaluation counts as it stands.
-      compiler: by which `compile` compiles.
+      eval_max_steps: steps after which an evaluation episode is cut and scored.
+      compiler: used by `compile`.
     """
     mesh = Mesh(np.array(jax.local_devices()[: plan.num_devices]), ("lanes",))
     state = jax.eval_shape(agent.init, jax.random.key(0), Hypers())
@@ -278,7 +278,7 @@ def make_lanes(
         functions.update(zip((name, "iterate", "evaluate"), compiled, strict=True))
 
     def needed(program: str) -> int:
-        """Bytes that a program takes of each device beside its arguments; it is compiled for that."""
+        """Bytes that a program needs on each device besides its arguments; finding out compiles it."""
 
         def padded(leaf: Any) -> Any:
             return jax.ShapeDtypeStruct((num_padded, *leaf.shape), leaf.dtype, sharding=shard)

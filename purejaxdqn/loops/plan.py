@@ -16,7 +16,7 @@ MEMORY_SHARE = 0.8
 
 
 class NoRoom(SettingError):
-    """More lanes than the memory has room for, of which some fit."""
+    """More lanes than fit into memory, although some do."""
 
 
 class Plan(NamedTuple):
@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     """Memory of one lane's state."""
 
     def describe(self) -> str:
-        """One line for a person."""
+        """A one-line description."""
         each = f"{self.lane_bytes / 2**20:.1f} MB"
         device = "core" if self.platform == "cpu" else self.platform.upper()
         if self.num_lanes == 1:
@@ -60,7 +60,7 @@ def room_of_device() -> int:
 
 
 def make_plan(agent: Agent, num_lanes: int, block: int | None = None) -> Plan:
-    """Lays lanes out over the local devices.
+    """Distributes lanes over the local devices.
 
     Args:
       agent: the run's functions, for the size of a lane.
@@ -89,11 +89,11 @@ def make_plan(agent: Agent, num_lanes: int, block: int | None = None) -> Plan:
 
 
 SMALL_SHARE = 100
-"""Of what the largest layer's outputs take: no program that was measured has as much beside its state at once."""
+"""Multiple of the largest layer's outputs: no measured program needs as much memory besides its state."""
 
 
 class Work(NamedTuple):
-    """The most examples that one program has in hand at once, and the setting that decides how many they are."""
+    """The largest number of examples that one program processes at once, and the setting that determines it."""
 
     program: str
     field: str
@@ -101,7 +101,7 @@ class Work(NamedTuple):
 
 
 def works(config: Config, eval_episodes: int) -> tuple[Work, ...]:
-    """What the programs of one lane have in hand."""
+    """The work of one lane's programs."""
     batch = {
         "replay": ("batch_size", config.batch_size),
         "rollout": ("num_envs", config.steps_per_iteration),
@@ -111,15 +111,15 @@ def works(config: Config, eval_episodes: int) -> tuple[Work, ...]:
 
 
 def check_work(agent: Agent, plan: Plan, eval_episodes: int, needed: Callable[[str], int]) -> None:
-    """Raises `SettingError` where a program would need more memory beside the state than there is.
+    """Raises `SettingError` if a program would need more memory besides the state than is available.
 
-    What cannot fit is refused at once, and what surely does is let through; only between the two is a program compiled.
+    What cannot fit is rejected at once, and what certainly fits is accepted; a program is compiled only in between.
 
     Args:
       agent: the run's functions.
       plan: of the lanes.
       eval_episodes: of each evaluation.
-      needed: name of a program, `iterate` or `evaluate` -> bytes that it needs of each device beside its arguments.
+      needed: name of a program, `iterate` or `evaluate` -> bytes that it needs on each device besides its arguments.
     """
     config, spec = agent.config, agent.spec
     used = plan.num_devices if plan.platform == "cpu" else 1

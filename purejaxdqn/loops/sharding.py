@@ -1,7 +1,7 @@
-"""Places the shards of one run on devices, and makes a function of one shard into one of all of them.
+"""Places the shards of one run on devices, and turns a function of one shard into one of all shards.
 
-Shards lie in blocks on as many devices as divide their number; those of one device are vmapped. Either way the axes of
-`shards.AXES` are bound, so a run's numbers do not depend on the devices, save for the order of sums.
+Shards are placed in equal blocks on devices; those of one device are vmapped. Either way the axes of `shards.AXES` are
+bound, so a run's numbers do not depend on the devices, except for the order of sums.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from purejaxdqn.machine.shards import AXES, DEVICES, SHARDS
 from purejaxdqn.types import lane_axes
 
 SHARED = ("learner", "key_data")
-"""What shards have in common of a state of either loop, beside its counters."""
+"""Parts of either loop's state that all shards share, besides its counters."""
 
 
 class Spread(NamedTuple):
@@ -36,7 +36,7 @@ class Spread(NamedTuple):
         return self.num_shards // self.num_devices
 
     def describe(self) -> str:
-        """The layout for a person, as part of a line."""
+        """The layout as part of a line of text."""
         platform = self.mesh.devices.flat[0].platform
         device = "CPU device" if platform == "cpu" else platform.upper()
         devices = f"{self.num_devices} {device}{'s' if self.num_devices > 1 else ''}"
@@ -44,11 +44,11 @@ class Spread(NamedTuple):
 
 
 def make_spread(num_shards: int, num_devices: int | None = None) -> Spread:
-    """Lays shards on devices.
+    """Places shards on devices.
 
     Args:
       num_shards: of the run.
-      num_devices: at most so many; by default all that this process has. The largest divisor of `num_shards` is taken.
+      num_devices: maximum number of devices; by default all. The largest divisor of `num_shards` is used.
     """
     devices = jax.local_devices()[:num_devices]
     used = max(count for count in range(1, len(devices) + 1) if num_shards % count == 0)
@@ -59,22 +59,22 @@ def make_spread(num_shards: int, num_devices: int | None = None) -> Spread:
 
 
 def is_shared(axis: Any) -> bool:
-    """Whether a leaf of a tree of axes says that the shards share what is there."""
+    """Whether a leaf of a tree of axes marks something that the shards share."""
     return axis is None
 
 
 def map_axes(fn: Callable[..., Any], axes: Any, *trees: Any) -> Any:
-    """`fn` of every leaf of a tree of axes, 0 or None, and of what the trees have there, which may be subtrees."""
+    """`fn` of every leaf of a tree of axes, 0 or None, and of what the trees have there, possibly subtrees."""
     return jax.tree.map(fn, axes, *trees, is_leaf=is_shared)
 
 
 def map_sharded(fn: Callable[[Any], Any], axes: Any, tree: Any) -> Any:
-    """`fn` of every array of which each shard has its own; the rest stays."""
+    """`fn` of every array that differs between shards; the rest is kept."""
     return map_axes(lambda axis, part: part if is_shared(axis) else jax.tree.map(fn, part), axes, tree)
 
 
 def shardings(spread: Spread, axes: Any) -> Any:
-    """Where arrays lie, for every leaf of a tree of axes: in blocks of shards, or everywhere."""
+    """The sharding of every leaf of a tree of axes: in blocks of shards, or replicated."""
     return map_axes(lambda axis: NamedSharding(spread.mesh, P() if is_shared(axis) else P(DEVICES)), axes)
 
 
@@ -82,7 +82,7 @@ def over_shards(spread: Spread, fn: Callable[..., Any], in_axes: Any, out_axes: 
     """A function of one shard as a function of all.
 
     Args:
-      spread: where the shards lie.
+      spread: placement of the shards.
       fn: of one shard, called where `shards.AXES` are bound.
       in_axes: for each argument, a tree with 0 where every array [N, ...] has a leading axis of shards, and None where
         the shards share it.
@@ -122,7 +122,7 @@ def shapes_of_all(state: Any, num_shards: int) -> Any:
 
 
 def bytes_of_device(spread: Spread, size: int) -> int:
-    """Of `size` bytes in shards, those that one device's memory has to hold: the CPU's devices have one memory."""
+    """The part of `size` bytes in shards that one device's memory must hold; the CPU's devices share one memory."""
     return size if spread.mesh.devices.flat[0].platform == "cpu" else size // spread.num_devices
 
 

@@ -1,4 +1,4 @@
-"""What the hardware and the operating system ask for: devices, random bits, shards, files, start-up.
+"""What depends on the hardware and the operating system: devices, random bits, shards, files, start-up.
 
-Imports nothing of this package. Read `devices.py` first: what must be settled before JAX starts a backend.
+Imports nothing of this package. Read `devices.py` first: what must be set before JAX starts a backend.
 """

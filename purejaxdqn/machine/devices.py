@@ -20,9 +20,9 @@ def use_platform(device: str, lanes: int | None = None, on_host: bool = False, s
     Args:
       device: `auto` (JAX's own choice), `cpu`, `gpu` or `tpu`.
       lanes: lanes that the process will run, if that is known.
-      on_host: whether environments step on the host. Then XLA gets a thread more than there are lanes, for which a
-        network for pixels has work enough: a vector step of 32 games took 28 ms instead of 37.
-      shards: of each lane, which are to have a device each, whatever the number of cores.
+      on_host: whether environments step on the host. Then XLA gets one thread more than there are lanes, which a
+        network for pixels can keep busy: a vector step of 32 games took 28 ms instead of 37.
+      shards: of each lane; each gets a device, whatever the number of cores.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     cores = min(num_cores(), shards * lanes if lanes else num_cores())
@@ -46,7 +46,7 @@ def use_platform(device: str, lanes: int | None = None, on_host: bool = False, s
 def is_wide(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether this processor has vectors of 512 bits and does not lower its clock for them: AMD's, as far as we know.
 
-    XLA takes 256 by itself. With 512 updates took 2 to 4 % less time, and those with many exponentials 10 to 25 %.
+    XLA uses 256 by default. With 512 updates took 2 to 4 % less time, and those with many exponentials 10 to 25 %.
     """
     try:
         described = cpuinfo.read_text()
@@ -64,11 +64,11 @@ def num_cores() -> int:
 def use_compilation_cache() -> Path | None:
     """Keeps compiled programs in the user's cache folder, so that a second start of the same run compiles nothing.
 
-    A folder that JAX was given (`JAX_COMPILATION_CACHE_DIR`) is left to it. Where there is no folder that is the user's
-    alone, nothing is kept, and one line on stderr says so.
+    A folder configured for JAX itself (`JAX_COMPILATION_CACHE_DIR`) is left as it is. If there is no folder that only
+    this user can write to, nothing is cached, and one line on stderr says so.
 
     Returns:
-      The folder, None where nothing is kept.
+      The folder, None if nothing is cached.
     """
     given = jax.config.values["jax_compilation_cache_dir"]
     if given:
@@ -86,7 +86,7 @@ def use_compilation_cache() -> Path | None:
 
 
 def user_cache() -> Path | None:
-    """The user's cache folder, None where there is no home; a relative XDG_CACHE_HOME is none, as its standard says."""
+    """The user's cache folder, None without a home; a relative XDG_CACHE_HOME is ignored, as specified."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if named.is_absolute():
         return named
@@ -98,7 +98,7 @@ def user_cache() -> Path | None:
 
 
 def available_bytes() -> int:
-    """Memory that arrays on the default device may still take, in bytes; that of the machine where it is the CPU."""
+    """Memory that arrays on the default device may still take, in bytes; for the CPU, that of the machine."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
@@ -111,7 +111,7 @@ def host_bytes() -> int:
 
 
 def free_memory() -> int:
-    """The machine's memory that is free or can be freed, in bytes; all of it where that cannot be told."""
+    """The machine's memory that is free or can be freed, in bytes; all of its memory if that is unknown."""
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         return int(lines["MemAvailable"].split()[0]) * 1024
@@ -120,7 +120,7 @@ def free_memory() -> int:
 
 
 def container_memory() -> int:
-    """What a control group leaves this process, in bytes; without a limit as good as everything."""
+    """Memory that a control group leaves to this process, in bytes; practically infinite without a limit."""
     root = Path("/sys/fs/cgroup")
     try:
         return int((root / "memory.max").read_text()) - int((root / "memory.current").read_text())

@@ -1,4 +1,4 @@
-"""Files that are written beside and renamed into place, so that a crash leaves the old one or the new one whole."""
+"""Files written under a temporary name and renamed, so that a crash leaves the old or the new file whole."""
 
 import contextlib
 import hashlib
@@ -12,11 +12,11 @@ from typing import Any
 CHECK = "check"
 """Name of the checksum among sealed values."""
 UNFINISHED = ".tmp"
-"""Ending of a file that is not renamed yet."""
+"""Suffix of a temporary file that is not renamed yet."""
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Writes beside and renames, so that a reader, or a crash, sees the old file or the new one and nothing between."""
+    """Writes a temporary file and renames it, so that a reader, or a crash, sees the old or the new file whole."""
     raw = data.encode() if isinstance(data, str) else data
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     try:
@@ -32,9 +32,9 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def make_private(folder: Path) -> bool:
-    """Makes a folder for this user alone, whatever the umask; False where there is none that only this user can change.
+    """Creates a folder for this user alone, whatever the umask; False if others can change it or it cannot be created.
 
-    Folders above it that are missing are made too.
+    Missing parent folders are created too.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def make_private(folder: Path) -> bool:
 
 
 def is_private(status: os.stat_result) -> bool:
-    """Whether a file or folder is this user's, and nobody else can change it."""
+    """Whether a file or folder belongs to this user, and no other user can change it."""
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
@@ -56,7 +56,7 @@ def read_private(path: Path) -> bytes:
     """Bytes of a file that only this user can have written.
 
     Raises:
-      OSError: where it, or its folder, is a link, another's, or can be changed by others; or cannot be read.
+      OSError: if it, or its folder, is a link, another user's, or can be changed by others; or if it cannot be read.
     """
     if not (stat.S_ISDIR(os.lstat(path.parent).st_mode) and is_private(os.lstat(path.parent))):
         raise PermissionError(f"{path.parent} is not this user's alone")
@@ -68,7 +68,7 @@ def read_private(path: Path) -> bytes:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a crash left of files that were never renamed into place."""
+    """Removes temporary files that a crash left behind."""
     for left in folder.glob(f".*{UNFINISHED}"):
         left.unlink(missing_ok=True)
 

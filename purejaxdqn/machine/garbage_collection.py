@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def collect_later() -> Iterator[Callable[[], None]]:
-    """Puts garbage collection off until the function that it gives is called, or until the end.
+    """Postpones garbage collection until the returned function is called, or until the process ends.
 
-    Importing JAX and tracing a training loop make a million objects that stay, and Python would go through all of them
-    again each time that they have grown by a quarter: a tenth of the time from the command to the first update.
+    Importing JAX and tracing a training loop create a million long-lived objects, and Python would scan all of them
+    again each time their number grows by a quarter: a tenth of the time from the command to the first update.
     """
     was_on = gc.isenabled()
     gc.disable()

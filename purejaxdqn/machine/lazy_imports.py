@@ -8,14 +8,14 @@ from typing import Any
 
 
 class StandIn(types.ModuleType):
-    """A module that is not loaded yet; whatever is asked of it loads it."""
+    """A placeholder for a module that is not loaded yet; any access to an attribute loads it."""
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(load(self.__name__), attribute)
 
 
 def load(name: str) -> types.ModuleType:
-    """The module itself, loaded in its stand-in's place, its packages first."""
+    """Loads the module itself in place of the placeholder, its parent packages first."""
     parent, _, child = name.rpartition(".")
     package = load(parent) if parent else None
     if isinstance(sys.modules.get(name), StandIn):
@@ -28,12 +28,12 @@ def load(name: str) -> types.ModuleType:
 
 
 def defer_import(name: str) -> None:
-    """Has every later `import NAME` give a stand-in, which loads the module at its first use; one that is loaded stays.
+    """Makes later `import NAME` return a placeholder that loads the module on first use, unless it is already loaded.
 
     `importlib.util.LazyLoader` would load it in the import statement itself, which looks at the module's `__spec__`.
 
     Args:
-      name: of a module; the packages around it are imported, but those that are deferred.
+      name: of a module; its parent packages are imported, except deferred ones.
     """
     spec = None if name in sys.modules else importlib.util.find_spec(name)
     if spec is None:

@@ -1,7 +1,7 @@
-"""JAX's modes of numbers (64 bits, strict promotion, another generator): a run's programs are the same in all of them.
+"""JAX's numeric modes (64 bits, strict promotion, another generator): a run's programs are the same in all of them.
 
 What a run computes follows from its settings and its seed. gymnax does not work in every mode, and a run's numbers
-would not be the same, so its functions are traced in the modes that JAX begins with.
+would not be the same, so its functions are traced in JAX's default modes.
 """
 
 import functools
@@ -22,7 +22,7 @@ USUAL_MODES: dict[str, Any] = {
 
 @contextmanager
 def usual_modes() -> Iterator[None]:
-    """The usual modes in all threads of this process, until the end; for a command, whose threads compile."""
+    """JAX's default modes in all threads of this process, until exit; for a command, whose threads compile."""
     before = {name: getattr(jax.config, name) for name in USUAL_MODES}
     for name, value in USUAL_MODES.items():
         jax.config.update(name, value)
@@ -34,7 +34,7 @@ def usual_modes() -> Iterator[None]:
 
 
 def in_usual_modes(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, traced in the usual modes whatever the modes of its caller, in whose thread alone they change."""
+    """The function, traced in JAX's default modes whatever its caller's; they change in the caller's thread alone."""
 
     @functools.wraps(fn)
     def traced(*args: Any, **kwargs: Any) -> Any:

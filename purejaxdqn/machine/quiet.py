@@ -1,4 +1,4 @@
-"""Keeps a library's background threads from printing tracebacks of a failure that is told in a sentence of ours."""
+"""Keeps a library's background threads from printing tracebacks of a failure that we report in one sentence."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def say_nothing(*_: Any) -> None:
-    """Does nothing with an exception that nobody waits for."""
+    """Ignores an exception that no code waits for."""
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def quiet_background() -> Iterator[None]:
     """Silences exceptions in threads and callbacks, and logging; after an exception of the body they stay silent.
 
     orbax writes a checkpoint by threads and an event loop. Where the disk is full, each of them prints a traceback, up
-    to 323 lines, and some only after the caller has been told.
+    to 323 lines, and some only after the caller has seen the error.
     """
     before = sys.excepthook, sys.unraisablehook, threading.excepthook, logging.root.manager.disable
     sys.excepthook = sys.unraisablehook = threading.excepthook = say_nothing

@@ -1,8 +1,8 @@
 """Collectives between the shards of one run, each with its share of the environments, the replay and every batch.
 
-Code that a shard runs asks for what depends on the other shards by a `Shards`: of a run in one piece it is `WHOLE`,
-whose functions do nothing. Otherwise they are collectives over two named axes, the devices and the shards of each, so
-that a run's numbers depend on how many shards it has, and not on how many devices these lie on.
+A shard's code uses a `Shards` for everything that depends on the other shards: for an unsharded run it is `WHOLE`,
+whose functions do nothing. Otherwise they are collectives over two named axes, devices and the shards of each, so that
+a run's numbers depend on its number of shards, and not on the number of devices that hold them.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,11 @@ AXES = (DEVICES, SHARDS)
 
 
 class Shards(NamedTuple):
-    """What the shards of a run have to do with each other. Of a batch of B each has B / number examples."""
+    """Collectives between the shards of a run. Of a batch of B each shard has B / number examples."""
 
     number: int
     axes: tuple[str, ...] | None
-    """Names of the axes that the shards lie on, None where there are none."""
+    """Names of the axes over shards, None if there are none."""
     mean: Callable[[Any], Any]
     """Mean over the shards of every leaf of a tree; the same goes for `sum`, `max` and `min`. All shards get it."""
     sum: Callable[[Any], Any]
@@ -39,13 +39,13 @@ def unchanged(value: Any) -> Any:
 
 
 WHOLE = Shards(1, None, unchanged, unchanged, unchanged, unchanged, unchanged, unchanged)
-"""Of a run in one piece."""
+"""For an unsharded run."""
 
 
 def make_shards(count: int) -> Shards:
-    """What `count` shards have to do with each other; `WHOLE` for one.
+    """Collectives between `count` shards; `WHOLE` for one.
 
-    The functions of more than one are to be called where `AXES` are bound (by `shard_map` or `vmap`).
+    The functions of more than one must be called where `AXES` are bound (by `shard_map` or `vmap`).
     """
     if count == 1:
         return WHOLE

@@ -1,4 +1,4 @@
-"""Requests to stop: SIGINT (Ctrl-C), SIGTERM and SIGHUP are noted, so that what runs can save itself and end."""
+"""Requests to stop: SIGINT (Ctrl-C), SIGTERM and SIGHUP are recorded, so that a run can save its state and exit."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-"""Of a person, of a scheduler or container, and of a terminal that has gone."""
+"""Sent by a user, by a scheduler or container, and by a terminal that closes."""
 
 
 class StopRequest:
@@ -17,16 +17,16 @@ class StopRequest:
         self.signal: int | None = None
 
     def __call__(self) -> bool:
-        """Whether one has."""
+        """Whether a stop was requested."""
         return self.signal is not None
 
     @property
     def exit_code(self) -> int:
-        """128 and the signal's number, as shells have it; that of Ctrl-C where there was none."""
+        """128 plus the signal's number, as in shells; that of Ctrl-C if there was no signal."""
         return 128 + (signal.SIGINT if self.signal is None else self.signal)
 
     def note(self, number: int, frame: Any = None) -> None:
-        """Notes a signal; a second Ctrl-C is for somebody who does not want to wait.
+        """Records a signal; a second Ctrl-C stops at once.
 
         Raises:
           KeyboardInterrupt: for SIGINT after another signal.
@@ -39,9 +39,9 @@ class StopRequest:
 
 @contextmanager
 def noting_stop_requests() -> Iterator[StopRequest]:
-    """Notes signals that ask to stop, and afterwards gives them back to whoever had them.
+    """Records signals that ask to stop, and restores their previous handlers afterwards.
 
-    Python lets only the main thread handle signals; in another one nothing is noted, and they are left alone.
+    Python allows signal handlers in the main thread only; in other threads nothing is recorded or changed.
     """
     asked = StopRequest()
     if threading.current_thread() is not threading.main_thread():

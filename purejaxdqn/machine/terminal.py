@@ -1,4 +1,4 @@
-"""Standard output that cannot stop a program: closed, full, without a reader, or in an encoding of few characters."""
+"""Standard output that cannot stop a program: closed, full, without a reader, or in a limited encoding."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Forgiving:
-    """A text stream from which a failed write takes nothing but the text: afterwards it writes to nowhere."""
+    """A text stream on which a failed write loses only the text: from then on its output is discarded."""
 
     def __init__(self, stream: Any):
         """`stream` may be None, which is what Python has for one that was closed before it started."""
@@ -18,7 +18,7 @@ class Forgiving:
             self._stream.reconfigure(errors="replace")
 
     def write(self, text: str) -> int:
-        """Writes, if that is possible; the number of characters."""
+        """Writes if possible; returns the number of characters."""
         try:
             self._stream.write(text)
         except (OSError, ValueError):
@@ -26,27 +26,27 @@ class Forgiving:
         return len(text)
 
     def flush(self) -> None:
-        """Flushes, if that is possible."""
+        """Flushes if possible."""
         try:
             self._stream.flush()
         except (OSError, ValueError):
             self.give_up()
 
     def give_up(self) -> None:
-        """From now on everything goes to nowhere, also what Python flushes when it ends."""
+        """Discards everything from now on, including what Python flushes at exit."""
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the stream's own."""
+        """Everything else is delegated to the stream."""
         return getattr(self._stream, name)
 
 
 @contextlib.contextmanager
 def forgiving_output() -> Iterator[None]:
-    """Standard output and standard error that cannot stop what is done meanwhile."""
+    """Standard output and standard error that cannot stop the body."""
     for number in range(3):
         # A number that is free would be the next file's, and what is printed would end in that.
         with contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ def forgiving_output() -> Iterator[None]:
 
 
 def _occupy(number: int) -> None:
-    """Opens nowhere under the number of a standard stream that is closed."""
+    """Opens the null device under the number of a standard stream that is closed."""
     try:
         os.fstat(number)
     except OSError:

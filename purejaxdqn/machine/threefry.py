@@ -1,9 +1,9 @@
-"""The random generator of every run, Threefry-2x32 (Salmon et al. 2011): JAX's own, and the same in one piece.
+"""The random generator of every run, Threefry-2x32 (Salmon et al. 2011): JAX's own, and a fused version of it.
 
-On a CPU JAX's own is a loop of five steps for each draw, which costs more in calls than in arithmetic where draws are
-small, and which nothing can be fused with (docs/performance.md has the difference). In one piece it takes longer to
-compile: it is for the training loop; what runs once, or seldom, draws the same numbers with JAX's own, and so does a
-layer with noise, whose draws are many.
+On a CPU JAX's own is a loop of five steps for each draw, which for small draws costs more in calls than in arithmetic,
+and which cannot be fused with anything (docs/performance.md has the difference). The fused version takes longer to
+compile, so it is for the training loop; code that runs once or rarely draws the same numbers with JAX's own, and so
+does a layer with noise, which draws many.
 """
 
 import math
@@ -17,7 +17,7 @@ from jax import Array
 from jax.extend.random import define_prng_impl
 
 KEY_IMPL = "threefry2x32"
-"""JAX's own, and the one generator there of which a vmapped draw equals the solo draw."""
+"""JAX's own; of its generators, the only one whose vmapped draw equals the unbatched draw."""
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = np.uint32(0x1BD11BDA)
 WORDS = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32}
@@ -46,7 +46,7 @@ def threefry(key: tuple[Array, Array], x: tuple[Array, Array]) -> tuple[Array, A
 
 @partial(jax.jit, static_argnums=1, inline=True)
 def count_up(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """The random words of counters 0, 1, 2 … in a shape of fewer than 2³² places."""
+    """The random words of counters 0, 1, 2 … in a shape of fewer than 2³² elements."""
     count = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     first, second = (jnp.broadcast_to(word, shape) for word in key)
     return threefry((first, second), (jnp.zeros_like(count), count))
@@ -65,8 +65,9 @@ def split(key: Array, shape: tuple[int, ...]) -> Array:
 def made_once(key: Array) -> Array:
     """The same key.
 
-    XLA would make it anew within everything that draws from it, and the key that it came from too: with keys four deep
-    in layers with noise an iteration took twice as long, and its compilation ten times as long.
+    A barrier keeps XLA from recomputing it, and the keys that it was derived from, in everything that draws from it:
+    with keys four levels deep in layers with noise an iteration took twice as long, and its compilation ten times as
+    long.
     """
     return jax.lax.optimization_barrier(key)
 
@@ -92,11 +93,11 @@ FUSED_IMPL = define_prng_impl(
     name=f"fused_{KEY_IMPL}",
     tag="ufry",
 )
-"""The same numbers in one piece, for `jax.random.wrap_key_data(words, impl=FUSED_IMPL)`."""
+"""The fused version, with the same numbers, for `jax.random.wrap_key_data(words, impl=FUSED_IMPL)`."""
 
 
 def in_a_loop(key: Array) -> Array:
-    """The same key for JAX's own generator, which many draws at once are made faster with; others are left alone."""
+    """The same key for JAX's own generator, which is faster for many draws at once; other keys are left alone."""
     fused = jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and jax.random.key_impl(key) == FUSED_IMPL
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=KEY_IMPL) if fused else key
 

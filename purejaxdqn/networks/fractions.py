@@ -31,13 +31,13 @@ def cosines(tau: Array, num_cosines: int) -> Array:
 
 
 TAYLOR = tuple((-1.0) ** n * (2.0 * math.pi) ** (2 * n) / math.factorial(2 * n) for n in range(9))
-"""Of cos(2πx) in x². On [-½, ½] the next term is below 2e-7."""
+"""Coefficients of cos(2πx) in x². On [-½, ½] the next term is below 2e-7."""
 
 
 def cosine_of_turns(x: Array) -> Array:
     """cos(2πx), any shape, as a polynomial: XLA's own cosine took 25 times as long on a CPU, half of iqn's time.
 
-    Whole turns are taken off before the multiplication by 2π, which makes it the more exact one too.
+    Whole turns are subtracted before the multiplication by 2π, which also makes it more accurate.
     """
     y = jnp.square(x - jnp.round(x))
     value = jnp.full_like(y, TAYLOR[-1])
@@ -66,7 +66,7 @@ def even_fractions(batch: int, count: int) -> Array:
 
 
 def draw_fractions(config: Config, key: Array | None, role: Role, batch: int) -> Array:
-    """iqn's fractions: of U(0, 1), for every example its own; evenly spaced ones for acting greedily.
+    """iqn's fractions: drawn from U(0, 1) for every example; evenly spaced when acting greedily.
 
     Args:
       config: has the number of fractions of each role.

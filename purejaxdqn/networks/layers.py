@@ -41,7 +41,7 @@ MOMENTUM = 0.99
 
 
 class BatchNorm(nn.Module):
-    """Batch norm (Ioffe & Szegedy 2015) over every axis but one: examples, and a picture's places or the fractions.
+    """Batch norm (Ioffe & Szegedy 2015) over every axis but one: examples, and an image's positions or the fractions.
 
     It reads the batch's statistics where the collection of running ones may be written (under a gradient, and when they
     are refreshed), and the running ones elsewhere. So no flag has to pass through the modules above it.
@@ -49,7 +49,7 @@ class BatchNorm(nn.Module):
 
     axis: int
     shards: int = 1
-    """Shards that the batch is in; its statistics are those of all of it."""
+    """Shards that hold the batch; the statistics are those of the whole batch."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -210,12 +210,12 @@ class Conv(nn.Module):
 
 
 def patches_of(x: Array, size: int, stride: int) -> Array:
-    """What each place of a convolution sees, [B, H', W', size · size · C], in the kernel's order.
+    """The inputs of each output position of a convolution, [B, H', W', size · size · C], in the kernel's order.
 
     Args:
       x: [B, H, W, C].
       size: of the square kernel, a multiple of the stride.
-      stride: places between two neighbours, in rows and in columns.
+      stride: input pixels between two neighbouring positions, in rows and in columns.
     """
     assert_array("x", x, (None, None, None, None))
     rows, columns = ((length - size) // stride + 1 for length in x.shape[1:3])

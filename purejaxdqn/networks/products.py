@@ -1,9 +1,9 @@
 """Matrix products and convolution gradients laid out for XLA's fast CPU kernels.
 
 On a CPU, XLA's product takes up to three times as long where the axis summed over is the first of both arrays as where
-it is the last of one. A compiler that sees a transposition puts it back into the product: hence the barriers. What
-automatic differentiation would make of such a product is a slow one in turn: hence the gradients. Products of other
-devices take their factors as they lie, and nothing is laid out anew for them.
+it is the last of one. A compiler that sees a transposition folds it back into the product: hence the barriers.
+Automatic differentiation would turn such a product into a slow one again: hence the explicit gradients. On other
+devices products take their factors in any layout, and nothing is rearranged for them.
 """
 
 import jax
@@ -13,19 +13,19 @@ from jax.lax import optimization_barrier
 NARROW = 16
 """Columns or inputs up to which a product is a narrow one: a vector register of float32."""
 LARGE = 2**14
-"""Numbers of a kernel from which it is worth being laid out anew for a product."""
+"""Size of a kernel from which rearranging it for a product pays off."""
 HUGE = 2**20
-"""Numbers of a kernel from which the columns are turned instead, and the result: there are fewer of them."""
+"""Size of a kernel from which the columns and the result are transposed instead: they are smaller."""
 
 
 def laid_out(array: Array) -> Array:
-    """The array, which a CPU has to write to memory as it stands here."""
+    """The array, which a CPU has to write to memory in this layout."""
     # Elsewhere it would be one more kernel to launch, and with many lanes as many bytes again as the product reads.
     return optimization_barrier(array) if jax.default_backend() == "cpu" else array
 
 
 def turn_result(product: Array) -> Array:
-    """productᵀ, which the product does not become."""
+    """productᵀ, behind a barrier that keeps the transposition out of the product."""
     return laid_out(product).T
 
 
@@ -77,7 +77,7 @@ def rows_forward(rows: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]
 
 
 def rows_backward(factors: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    """Gradients of rows and kernel, from that of the product. There are fewer outputs than inputs to turn."""
+    """Gradients of rows and kernel, from that of the product. Outputs are transposed: they are fewer."""
     rows, kernel = factors
     return gradient @ kernel.T, turn_result(gradient.T @ rows)
 

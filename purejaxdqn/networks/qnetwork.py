@@ -21,9 +21,9 @@ Evaluate = Callable[[Array], Array]
 
 
 def split_hidden(hidden: Sequence[int], has_torso: bool) -> tuple[Sequence[int], Sequence[int]]:
-    """The widths of the hidden layers that all streams share, and of those that each has for itself: at most the last.
+    """Widths of the hidden layers that all streams share, and of those that each has separately: at most the last.
 
-    An MLP always shares its first, or its streams would have nothing in common but the observation.
+    An MLP always shares its first layer; otherwise its streams would have only the observation in common.
     """
     shared = max(len(hidden) - 1, 0 if has_torso else 1)
     return hidden[:shared], hidden[shared:]
@@ -43,7 +43,7 @@ def run_stream(layers: list[nn.Module], x: Array, key: Array | None, role: Role)
 
 
 def duel(value: Array, advantage: Array) -> Array:
-    """V + A - mean_a A, for every atom or quantile by itself (Wang et al. 2016, equation 9).
+    """V + A - mean_a A, separately for every atom or quantile (Wang et al. 2016, equation 9).
 
     Args:
       value: [num_atoms, ...].
@@ -138,7 +138,7 @@ class Network(NamedTuple):
     """A network as pure functions.
 
     A recurrent network would take its carried state next to the observation in `apply`, and return the new one next to
-    the `Dist`; there is none now.
+    the `Dist`; it is not implemented.
     """
 
     init: Callable[[Array], Any]

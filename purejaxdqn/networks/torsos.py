@@ -87,18 +87,18 @@ class ImpalaTorso(nn.Module):
 
 
 class Torso(NamedTuple):
-    """What stands between an observation's features and the dense layers."""
+    """The layers between an observation's features and the dense layers."""
 
     make: MakeTorso | None
-    """None where there is nothing but dense layers. A module that wants the configured norm takes `make_norm`."""
+    """None if there are only dense layers. A module that wants the configured norm takes `make_norm`."""
     fits: Callable[[tuple[int, ...]], bool]
     """(shape of one observation) -> whether the torso can take it."""
     takes: str
-    """What it can take, for the error: "and <takes>: use mlp"."""
+    """What it can take, for the error message: "and <takes>: use mlp"."""
 
 
 def picture_torso(name: str, make: MakeTorso, least: int) -> Torso:
-    """A torso for pictures of at least `least` by `least`, where each of its convolutions still has one place."""
+    """A torso for images of at least `least` by `least`, where each convolution still has one output position."""
     takes = f"{name} takes [height, width, channels] of at least {least} by {least}"
     return Torso(make, lambda shape: len(shape) == 3 and min(shape[:2]) >= least, takes)
 
@@ -113,7 +113,7 @@ TORSOS: dict[str, Torso] = {
 
 
 def automatic_torso(shape: tuple[int, ...]) -> str:
-    """The torso that `auto` takes: a CNN for observations of rank 3, by their size, else the MLP."""
+    """The torso that `auto` selects: a CNN for observations of rank 3, by their size, else the MLP."""
     if len(shape) != 3:
         return "mlp"
     return "nature-cnn" if TORSOS["nature-cnn"].fits(shape) else "minatar-cnn"

@@ -45,7 +45,7 @@ def learning_curve(
     Args:
         csv_path: File with at least the columns `seed`, `env_steps`, `episode_return` and
             `eval_return`, one row for each seed and chunk; an empty cell is a missing value.
-            Of two rows with the same seed and step, as a resumed run may write, the later holds.
+            Of two rows with the same seed and step, as a resumed run may write, the later one counts.
         png_path: Where the picture goes.
         env_id: Environment's name, for the title.
         solved_at: Return at which the task counts as solved, drawn dashed; None for no line.
@@ -143,7 +143,7 @@ def read_episodes(csv_path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndar
 
 
 def whole_lines(lines: Iterable[str]) -> Iterator[str]:
-    """Lines but for one that has no end: a run that was killed, or is writing, may leave such a last one."""
+    """Complete lines: a run that was killed, or is still writing, may leave an incomplete last one."""
     return (line for line in lines if line.endswith("\n"))
 
 
@@ -159,7 +159,7 @@ def trailing_mean(curves: np.ndarray, width: int = _TRAILING) -> np.ndarray:
 
 
 def save_png(canvas: FigureCanvasAgg, path: Path) -> None:
-    """Write a picture beside its place and rename it into it."""
+    """Write a picture to a temporary file and rename it into place."""
     beside = path.with_name(f".{path.name}.tmp")
     canvas.print_png(str(beside))
     os.replace(beside, path)

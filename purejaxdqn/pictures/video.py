@@ -16,12 +16,12 @@ from purejaxdqn.config import SettingError
 def save_mp4(frames: Iterable[np.ndarray], path: str | os.PathLike[str], fps: int = 30) -> None:
     """Write frames as an MP4 that browsers play: H.264 with 4:2:0 colours, its index in front.
 
-    H.264 with these colours wants even sizes, so an odd height or width gets one more row or column, a copy of the
+    H.264 with these colours requires even sizes, so an odd height or width gets one more row or column, a copy of the
     last. Quality is constant (CRF 18), which keeps the edges of pixel art.
 
     Args:
-        frames: Pictures of equal shape, uint8 [H, W, 3]; taken one by one, so a generator needs the room of one.
-        path: Where the video goes; it is written beside and renamed into place.
+        frames: Pictures of equal shape, uint8 [H, W, 3]; taken one by one, so a generator needs memory for one only.
+        path: Where the video goes; it is written to a temporary file and renamed into place.
         fps: Frames per second of playing time.
 
     Raises:
@@ -63,7 +63,7 @@ def save_mp4(frames: Iterable[np.ndarray], path: str | os.PathLike[str], fps: in
 
 
 def check_frame(frame: np.ndarray | None, first: np.ndarray | None, fps: int) -> None:
-    """Raises ValueError for a frame that is no picture, or not one of the first one's shape."""
+    """Raises ValueError for a frame that is not a picture, or whose shape differs from the first one's."""
     kinds = [None if one is None else (np.shape(one), str(np.asarray(one).dtype)) for one in (first, frame)]
     whole = kinds[0] is not None and kinds[0][1] == "uint8" and len(kinds[0][0]) == 3 and kinds[0][0][2] == 3
     if not whole or kinds[0] != kinds[1] or fps < 1:

@@ -1,9 +1,10 @@
 """Steps in a ring that keeps every frame once, and stacked observations rebuilt from single frames.
 
-It is for environments that give the last observation of an episode as the observation of one more row, which is no
-transition (EnvPool ignores the action there and resets). So the observation after a step is the next row's, always, and
-the row after one that is no transition begins an episode. An observation of four stacked frames takes the room of one,
-and so does the observation that follows it: a million frames of 84 × 84 take 7.1 GB, where whole pairs take 56.
+It is for environments that give the last observation of an episode as the observation of one more row, which is not a
+transition (EnvPool ignores the action there and resets). So the observation after a step is always the next row's, and
+the row after one that is not a transition starts an episode. An observation of four stacked frames takes the memory of
+one frame, and so does the observation that follows it: a million frames of 84 × 84 take 7.1 GB, where whole pairs take
+56.
 """
 
 import jax
@@ -21,7 +22,7 @@ from purejaxdqn.types import Row, Transition
 
 @struct.dataclass
 class FrameRow:
-    """A `Row` as it lies in the ring: the newest frame of its observation, and no final observation."""
+    """A `Row` as stored in the ring: the newest frame of its observation, and no final observation."""
 
     frame: Array
     """[F], flat."""
@@ -51,7 +52,7 @@ def read_stacks(spec: EnvSpec, ring: Ring, times: Array, writers: Array) -> Arra
     Args:
       spec: what an observation is made of.
       ring: of `FrameRow`s.
-      times: int32 [B], each with frame_stack - 1 time steps before it in the ring, save where its episode began later.
+      times: int32 [B], each with frame_stack - 1 time steps before it in the ring, unless its episode began later.
       writers: int32 [B].
     """
     assert_array("times", times, (None,), int)
@@ -87,7 +88,7 @@ def read_transitions(
       gamma: discount per step, [].
 
     Returns:
-      The transitions [B], and weights float32 [B]: 0 where the first row is no transition, else 1.
+      The transitions [B], and weights float32 [B]: 0 if the first row is not a transition, else 1.
     """
     assert_array("times", times, (None,), int)
     assert_array("writers", writers, times.shape, int)

@@ -16,7 +16,7 @@ def keep_hypers(h: Hypers, updates: Array) -> Hypers:
 
 
 class Replay(NamedTuple):
-    """What a learner needs of a replay; `memory` is any pytree, `index` whatever `update` wants back."""
+    """What a learner needs of a replay; `memory` is any pytree, `index` whatever `update` needs."""
 
     init: Callable[[Row], Any]
     """(row of one environment) -> memory."""
@@ -27,8 +27,8 @@ class Replay(NamedTuple):
     update: Callable[[Any, Any, Array, Hypers], Any]
     """(memory, index, the head's priorities [B], hypers) -> memory."""
     now: Callable[[Hypers, Array], Hypers] = keep_hypers
-    """(hypers, updates of the run so far) -> hypers of the next sample: what a replay anneals follows the run's clock
-    and not what it holds, which a run that goes on may have lost."""
+    """(hypers, updates of the run so far) -> hypers of the next sample: annealing follows the run's clock and not the
+    replay's contents, which a resumed run may have lost."""
 
 
 class Store(NamedTuple):
@@ -38,9 +38,9 @@ class Store(NamedTuple):
     """Time steps that are kept."""
     num_envs: int
     n_step: int
-    """Longest fold: the newest so many time steps start no transition."""
+    """Longest fold: this many newest time steps start no transition."""
     history: int
-    """Time steps before the one that is read, which reading needs: the oldest so many start no transition."""
+    """Earlier time steps that are needed to read one: this many oldest time steps start no transition."""
     every_row_valid: bool
     """Whether every row is a transition."""
     init: Callable[[Row], Any]
@@ -48,7 +48,7 @@ class Store(NamedTuple):
     add: Callable[[Any, Row], Any]
     """(store, rows [T, E]) -> store."""
     read: Callable[[Any, Array, Array, float | Array], tuple[Transition, Array]]
-    """(store, times [B], writers [B], γ) -> transitions [B], weights [B], 0 for a row that is no transition."""
+    """(store, times [B], writers [B], γ) -> transitions [B], weights [B], 0 for a row that is not a transition."""
 
 
 def assert_rows(rows: Row) -> None:

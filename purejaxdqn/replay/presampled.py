@@ -26,7 +26,7 @@ class DrawnMemory:
 
 
 def drawn_replay() -> Replay:
-    """A replay whose memory is a `DrawnMemory`: it gives the batches in their order and notes their priorities."""
+    """A replay whose memory is a `DrawnMemory`: it returns the batches in order and records their priorities."""
 
     def sample(memory: DrawnMemory, key: Array, h: Hypers) -> tuple[Transition, Any, Array]:
         del key, h

@@ -23,7 +23,7 @@ which is never drawn again, or overflow; 2³⁰ leaves of either kind still have
 
 @struct.dataclass
 class PrioritizedMemory:
-    """Steps, and for each of them a leaf: what its probability to be drawn is proportional to."""
+    """Steps, and for each of them a leaf, to which its probability of being drawn is proportional."""
 
     store: Any
     tree: sum_tree.SumTree
@@ -60,10 +60,10 @@ def importance_weights(leaf: Array, beta: Array, shards: Shards = WHOLE) -> Arra
     The number N of rows that can be drawn and the total of the leaves cancel in the division, so neither is needed.
 
     Args:
-      leaf: float32 [B], leaves of the rows drawn; one of 0 (drawn only where all are 0) gets the weight 0. Of a batch
-        that several shards have drawn, each from leaves of its own, leaves over their total.
+      leaf: float32 [B], leaves of the rows drawn; one of 0 (drawn only where all are 0) gets the weight 0. For a batch
+        drawn by several shards, each from its own leaves, leaves over their total.
       beta: float32 [].
-      shards: that have drawn the batch.
+      shards: those that drew the batch.
 
     Returns:
       float32 [B], in [0, 1].
@@ -84,9 +84,10 @@ def prioritized(
 ) -> Replay:
     """Sampling in proportion to priority^α, with replacement, in time logarithmic in the capacity.
 
-    The newest n_step time steps, the oldest that others need as their history, and rows that are no transitions are
-    never drawn. A row becomes drawable with the largest leaf seen so far (1 at first), so that it is soon drawn once.
-    `add` needs a capacity above n_step, history and the time steps it writes, and raises ValueError otherwise.
+    The newest n_step time steps, the oldest ones that others need as their history, and rows that are not transitions
+    are never drawn. A row becomes drawable with the largest leaf seen so far (1 at first), so that it is likely to be
+    drawn soon. `add` needs a capacity above n_step, history and the time steps it writes, and raises ValueError
+    otherwise.
 
     Draws have the resolution of float32, 2⁻²⁴ of the total: next to a leaf's share of it this is 1 % at 100,000 equal
     leaves.
@@ -96,7 +97,7 @@ def prioritized(
       batch_size: transitions in a sample.
       now: anneals β, which is `importance_exponent` of the hypers that `sample` is given (see `Replay.now`).
       fan_out: children of a node of the sum tree, a power of two.
-      shards: that draw a batch together, each an equal part from a tree of its own.
+      shards: those that draw a batch together, each an equal part from its own tree.
     """
     capacity, num_envs, n_step, history = store.capacity, store.num_envs, store.n_step, store.history
     # One tree's total cancels in the weights, those of several do not.

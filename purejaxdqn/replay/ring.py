@@ -21,7 +21,7 @@ from purejaxdqn.types import Counter, counter
 
 @struct.dataclass
 class Ring:
-    """Preallocated rows and one clock. A row is named by its writer and its time, counted from the first row ever."""
+    """Preallocated rows and one clock. A writer and a time, counted from the first row ever, identify a row."""
 
     rows: Any
     """Pytree of [capacity, writers, ...]."""
@@ -101,7 +101,7 @@ def read_rows(ring: Ring, times: Array, writers: Array) -> Any:
 
     Args:
       ring: the ring.
-      times: int32 [B], each at least `written - size` and below `written`; others read whatever lies there.
+      times: int32 [B], each at least `written - size` and below `written`; others read arbitrary rows.
       writers: int32 [B], each below `num_writers`.
 
     Returns:

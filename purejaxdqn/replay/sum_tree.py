@@ -59,7 +59,7 @@ def init_tree(num_leaves: int, fan_out: int = FAN_OUT) -> SumTree:
 
 
 def add_pairs(rows: Array) -> Array:
-    """Sums over the last axis, a power of two long, in an order that is written out: `jnp.sum` may take any."""
+    """Sums over the last axis, a power of two long, in an explicit order: `jnp.sum` may use any."""
     while rows.shape[-1] > 1:
         half = rows.shape[-1] // 2
         rows = rows[..., :half] + rows[..., half:]
@@ -81,7 +81,7 @@ def set_leaves(tree: SumTree, index: Array, value: Array) -> SumTree:
 
     Args:
       tree: the tree.
-      index: int32 [K]. Of several values for one leaf the largest stays, on every device. An index outside of
+      index: int32 [K]. If a leaf is given several values, the largest is kept, on every device. An index outside of
         [0, num_leaves) writes nothing.
       value: float32 [K], finite; a negative one counts as 0.
     """
@@ -110,7 +110,7 @@ def find(tree: SumTree, mass: Array) -> Array:
 
     A leaf of zero is never found while any is positive, whatever the rounding: on each level the child is picked from
     the positive ones alone, and a positive sum has a positive child. A mass below 0 falls in the first positive leaf
-    on its way, one of the total or more in the last. Where all leaves are zero, the answer is some leaf.
+    on its way, one of the total or more in the last. If all leaves are zero, the result is an arbitrary leaf.
 
     Args:
       tree: the tree.

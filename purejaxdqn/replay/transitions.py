@@ -1,9 +1,9 @@
 """Environment steps in a ring, each observation stored once, and n-step transitions read back out of them.
 
-The observation after a step is the next row's, save where the episode was truncated: the next row then begins a new
-episode, and the value of the cut one lives on in its true final observation. These are kept in a small side store. An
-environment with a time limit of L truncates each writer at most once in L steps, so blocks of L steps need one place a
-writer each, which is all that the side store has; a limit of 1 makes it as large as the ring.
+The observation after a step is the next row's, unless the episode was truncated: the next row then starts a new
+episode, and the target of the old one bootstraps from its true final observation. These are kept in a small side store.
+An environment with a time limit of L truncates each writer at most once in L steps, so each block of L steps needs one
+slot per writer, which is all that the side store has; a limit of 1 makes it as large as the ring.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from purejaxdqn.types import Row, Transition
 
 @struct.dataclass
 class Stored:
-    """A `Row` as it lies in the ring: without its final observation."""
+    """A `Row` as stored in the ring: without its final observation."""
 
     obs: Array
     action: Array
@@ -47,12 +47,12 @@ class TransitionStore:
     final_obs: Array
     """[places, writers, ...]."""
     final_time: Array
-    """int32 [places, writers]: the time of the row whose final observation lies there, -1 for none."""
+    """int32 [places, writers]: the time of the row whose final observation is stored there, -1 for none."""
     time_limit: int = struct.field(pytree_node=False)
     """Fewest steps between two truncations of one writer."""
 
     def place(self, times: Array) -> Array:
-        """Where the side store keeps the final observation of a row."""
+        """The slot in which the side store keeps the final observation of a row."""
         return (times // self.time_limit) % self.final_obs.shape[0]
 
 
@@ -63,8 +63,8 @@ def init_store(row: Row, capacity: int, num_writers: int, time_limit: int = 1) -
       row: a `Row` of one environment (or shapes with dtypes).
       capacity: time steps to hold.
       num_writers: environments.
-      time_limit: fewest environment steps between two truncations of one environment; 1 where nothing is known. Should
-        an environment truncate sooner, the transitions whose final observation was overwritten get weight 0.
+      time_limit: fewest environment steps between two truncations of one environment; 1 if unknown. If an environment
+        truncates sooner, the transitions whose final observation was overwritten get weight 0.
     """
     time_limit = max(1, min(time_limit, capacity))
     places = capacity // time_limit + 2
@@ -118,7 +118,7 @@ def read_transitions(
       gamma: discount per step, [].
 
     Returns:
-      The transitions [B], and weights float32 [B]: 0 where the first row is no transition (or its final observation is
+      The transitions [B], and weights float32 [B]: 0 if the first row is not a transition (or its final observation is
       no longer held), else 1.
     """
     assert_array("times", times, (None,), int)
@@ -149,14 +149,14 @@ def read_transitions(
 
 
 def transition_store(capacity: int, num_envs: int, n_step: int, time_limit: int, every_row_valid: bool) -> Store:
-    """The store of an environment that resets in the step that ends an episode, so that its last observation is no row.
+    """The store for an environment that resets in the step that ends an episode, whose last observation is then no row.
 
     Args:
       capacity: vector steps to hold.
       num_envs: environments.
       n_step: longest fold.
       time_limit: fewest steps between two truncations of one environment (see `init_store`).
-      every_row_valid: whether the environment never gives rows that are no transitions.
+      every_row_valid: whether every row of the environment is a transition.
     """
     return Store(
         capacity=capacity,

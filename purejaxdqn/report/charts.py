@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from purejaxdqn.report.numbers import Layout
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8F98")
-"""Okabe & Ito's, which colour-blind people tell apart, without yellow and black: each is seen on white and on black."""
+"""Okabe & Ito's colours, which colour-blind people can tell apart, without yellow and black, to be visible on both."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 """The second seven curves have the colours of the first, dashed, and so on."""
 MUTED = "#8A8F98"
@@ -18,7 +18,7 @@ HEAT = "Cividis"
 
 
 class Key(NamedTuple):
-    """An entry of a legend; it switches the traces whose `meta.group` is its place among the entries."""
+    """An entry of a legend; it switches the traces whose `meta.group` is its index among the entries."""
 
     name: str
     colour: str
@@ -27,7 +27,7 @@ class Key(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A figure and what is written about it."""
+    """A figure with its title, caption and legend."""
 
     figure: go.Figure
     caption: str
@@ -48,13 +48,13 @@ def dash_of(place: int) -> str:
 
 
 def see_through(colour: str, opacity: float) -> str:
-    """A colour as plotly wants it with an opacity."""
+    """A colour with an opacity, in plotly's notation."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
 
 
 def words(text: str) -> str:
-    """A text that plotly shows as it is: it would read tags in it."""
+    """A text escaped for plotly, which would interpret tags in it."""
     return html.escape(text, quote=False)
 
 

@@ -1,4 +1,4 @@
-"""`python -m purejaxdqn.report FOLDER …`: a page that needs no network, of a sweep, of a run, or of several."""
+"""`python -m purejaxdqn.report FOLDER …`: one HTML page, viewable offline, about a run, a sweep or several."""
 
 import dataclasses
 import sys
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(args: list[str]) -> int:
-    """Parses, writes and says where."""
+    """Parses the flags, writes the page and prints its path."""
     flags: ReportFlags = cli.parse(ReportFlags, args, COMMAND, str(__doc__))
     require(flags.out != "", "out", "''", "name a file, or leave the flag out")
     folders = [Path(folder) for folder in flags.folders]

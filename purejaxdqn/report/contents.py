@@ -30,7 +30,7 @@ class Setting(NamedTuple):
     steps: np.ndarray
     """Environment steps of a seed at each logged chunk, [T]."""
     evaluation: np.ndarray
-    """Mean return of the evaluations, [N, T]; NaN where there was none."""
+    """Mean return of the evaluations, [N, T]; NaN if there was none."""
     training: np.ndarray
     """Mean return of the episodes that ended in each chunk, [N, T]; NaN where none did."""
     scores: np.ndarray
@@ -39,7 +39,7 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Folder:
-    """What every report has of a folder."""
+    """What a report shows of any folder."""
 
     path: Path
     env: str
@@ -53,7 +53,7 @@ class Folder:
 
     @property
     def bar(self) -> float | None:
-        """The score that counts as solved; none for an area, which nobody set a bar for."""
+        """The score that counts as solved; None for an area, which has no such threshold."""
         return None if self.score == "area" else self.solved_at
 
 
@@ -103,7 +103,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def flat_fields(config: Mapping[str, Any], hypers: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a config and of hypers in one table, environment parameters each by itself."""
+    """Fields of a config and of hypers in one table, each environment parameter separately."""
     params = dict(config.get("env_params") or {})
     plain = {name: plain_value(value) for name, value in {**config, **hypers}.items() if name != "env_params"}
     return plain | {f"env_params.{name}": plain_value(value) for name, value in params.items()}
@@ -119,7 +119,7 @@ def plain_value(value: Any) -> Any:
 
 
 def value_text(value: Any) -> str:
-    """A setting's value for a person."""
+    """A setting's value as text."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -139,7 +139,7 @@ def short_text(value: Any) -> str:
 
 
 def differing(tables: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Names of fields that not all tables have, or not with one value."""
+    """Names of fields that are missing from some tables or differ between them."""
     tables = list(tables)
     names = dict.fromkeys(name for table in tables for name in table)
     missing = object()
@@ -155,7 +155,7 @@ def machine_text(hardware: Any) -> str:
 
 
 def common_facts(data: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, str]:
-    """What is told of every folder: speed, machine, versions, command, date."""
+    """Facts shown for every folder: speed, machine, versions, command, date."""
     facts = {}
     if summary.get("run_seconds") is not None:
         speed = f", {step_label(summary['steps_per_second'])} steps/s" if summary.get("steps_per_second") else ""

@@ -1,4 +1,4 @@
-"""Charts over environment steps: learning curves, episodes, and what halving left."""
+"""Charts over environment steps: learning curves, episodes, and the lanes left by halving."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,11 +36,11 @@ from purejaxdqn.statistics.comparison import Estimate
 SHOWN = 8
 """Settings whose curves are shown at first."""
 MOST_KEYS = 300
-"""Settings that a chart has curves of: the best ones."""
+"""Maximum number of settings with curves in a chart: the best ones."""
 FEW_SEEDS = 10
-"""Up to so many seeds of a run are shown at once."""
+"""Maximum number of a run's seeds that are shown initially."""
 RESAMPLES, FEW_RESAMPLES = 2000, 500
-"""Of a band; fewer where a chart has more than `SHOWN` of them, which takes its time."""
+"""Resamples for a band; fewer if a chart has more than `SHOWN` bands, which would take long."""
 
 BANDS = (
     "Bands: 95 % bootstrap interval over seeds, at each step by itself; none with one seed. Where a seed was not "
@@ -120,7 +120,7 @@ def curve_traces(
 def seeds_trace(
     group: int, name: str, steps: np.ndarray, returns: np.ndarray, seeds: Sequence[int], shown: bool
 ) -> dict[str, Any]:
-    """All single seeds of a setting as one trace, whose lines gaps keep apart."""
+    """All single seeds of a setting as one trace, separated by gaps."""
     gap = np.full((len(returns), 1), np.nan)
     return {
         "type": "scatter",

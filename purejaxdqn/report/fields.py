@@ -10,11 +10,11 @@ from purejaxdqn.report.contents import SCORE_NAMES, Sweep, value_text
 from purejaxdqn.report.numbers import MANY, Layout, cell_means, lay_out, levels
 
 MOST_LANES = 2_000
-"""Points of single lanes in one chart."""
+"""Maximum number of single lanes in one chart."""
 JITTER = 0.012
-"""Of the axis' length: how far lanes of one value are moved apart."""
+"""Jitter of lanes with one value, as a share of the axis' length."""
 MOST_TEXTS = 100
-"""Cells of a heat map that still have their number written in them."""
+"""Maximum number of heat map cells with their number written in them."""
 
 
 class LaneTable(NamedTuple):
@@ -29,7 +29,7 @@ class LaneTable(NamedTuple):
 
 
 def lane_table(sweep: Sweep) -> LaneTable:
-    """Scores of all lanes, and where the fields' values stand."""
+    """Scores of all lanes, and positions of the fields' values."""
     counts = [len(setting.seeds) for setting in sweep.settings]
     layouts = {}
     for name in sweep.varied:
@@ -40,7 +40,7 @@ def lane_table(sweep: Sweep) -> LaneTable:
 
 
 def moved_apart(layout: Layout) -> np.ndarray:
-    """Places of lanes, moved a little so that lanes of one value are not one point."""
+    """Positions of lanes, jittered so that lanes with the same value do not coincide."""
     noise = np.random.default_rng(0).uniform(-1.0, 1.0, len(layout.places)) * JITTER
     places = layout.places
     if layout.scale == "log":
@@ -98,12 +98,12 @@ def sensitivity(name: str, table: LaneTable) -> Chart:
 
 
 def pair_charts(sweep: Sweep, table: LaneTable) -> list[Chart]:
-    """The score over each two fields."""
+    """The score over each pair of fields."""
     return [pair_chart(first, second, sweep, table) for first, second in combinations(sweep.varied, 2)]
 
 
 def pair_chart(first: str, second: str, sweep: Sweep, table: LaneTable) -> Chart:
-    """A heat map of two fields, or a point for each setting where a field has too many values for one."""
+    """A heat map of two fields, or a point for each setting if a field has too many values."""
     layouts = table.layouts[first], table.layouts[second]
     title = f"{first} × {second}"
     if any(len(np.unique(layout.places)) > MANY for layout in layouts):

@@ -19,7 +19,7 @@ MOVIE = '<video controls loop muted playsinline src="{}"></video>'
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src data:"
 )
-"""What the page may load: nothing from anywhere."""
+"""What the page may load: no external resource."""
 
 
 class Column(NamedTuple):
@@ -65,7 +65,7 @@ def interval(bounds: Any, digits: int = 2) -> Cell:
 
 
 def word(text: str, order: float | str | None = None) -> Cell:
-    """A text, sorted by itself or by what is given."""
+    """A text cell, sorted by its text or by a given key."""
     return Cell(text, text if order is None else order)
 
 
@@ -114,7 +114,7 @@ def hint(text: str) -> str:
 
 
 def figure_data(chart: Chart) -> str:
-    """A figure as JSON that no text in it can end before its time."""
+    """A figure as JSON in which no text can close the surrounding tag."""
     return chart.figure.to_json().replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
@@ -130,7 +130,7 @@ def chart_block(chart: Chart) -> str:
 
 
 def legend(chart: Chart) -> str:
-    """Buttons that switch a chart's curves, and what switches many of them."""
+    """Buttons that switch a chart's curves one by one, and controls that switch many at once."""
     if not chart.keys:
         return ""
     seeds = (
@@ -154,7 +154,7 @@ def legend_key(key: Key) -> str:
 
 
 def choice_block(charts: Sequence[Chart]) -> str:
-    """Charts of which one is shown, by a drop-down where there are several."""
+    """Charts of which one is shown, chosen by a drop-down if there are several."""
     if len(charts) == 1:
         return chart_block(charts[0])
     options = "".join(f"<option>{esc(chart.title)}</option>" for chart in charts)
@@ -168,7 +168,7 @@ def grid(blocks: Sequence[str]) -> str:
 
 
 def animation(folder: Path) -> str:
-    """A folder's animation of its policy, in the page itself; empty where there is none."""
+    """A folder's animation of its policy, embedded in the page; empty if there is none."""
     for name, tag in (("policy.gif", PICTURE), ("policy.mp4", MOVIE)):
         path = folder / name
         if path.is_file():
@@ -187,7 +187,7 @@ def asset(name: str) -> str:
 
 
 def page(title: str, facts: str, sections: Sequence[Section]) -> str:
-    """A whole page, which loads nothing from anywhere.
+    """A whole page, which loads no external resource.
 
     Args:
       title: text.

@@ -12,9 +12,9 @@ from purejaxdqn.statistics.comparison import Estimate, performance_profile, samp
 from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 
 MOST_POINTS = 200
-"""Of one curve: more are not seen at a page's width."""
+"""Maximum points of one curve: more are not visible at a page's width."""
 SEED_POINTS = 20_000
-"""Of all single seeds in one chart."""
+"""Maximum points of all single seeds in one chart."""
 EVEN = 2.5
 """Largest over smallest gap of values that count as evenly spaced: 1, 2, 5, 10 and 1, 3, 10 do, in logarithms."""
 MANY = 12
@@ -43,13 +43,13 @@ class Level(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Where the values of a field stand on an axis."""
+    """Positions of a field's values on an axis."""
 
     scale: Scale
     places: np.ndarray
-    """Of each value given, [L]: the value itself, or the number of its category."""
+    """Position of each value given, [L]: the value itself, or the index of its category."""
     labels: tuple[str, ...]
-    """Of the categories; () on a scale of numbers."""
+    """Names of the categories; () on a numeric axis."""
     ordered: bool
     """Whether the values have an order, so that a line through them means something."""
 
@@ -93,12 +93,12 @@ def curve_of(setting: Setting, training: bool) -> np.ndarray:
 
 
 def only_training(settings: Sequence[Setting]) -> bool:
-    """Whether some of the settings were never evaluated in training, so that returns of training must do."""
+    """Whether some of the settings were never evaluated in training, so that training returns are used instead."""
     return any(np.isnan(setting.evaluation).all() for setting in settings)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value has a place on a scale of numbers."""
+    """Whether a value has a position on a numeric axis."""
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
@@ -109,7 +109,7 @@ def evenly(points: np.ndarray) -> bool:
 
 
 def scale_of(values: Sequence[Any]) -> Scale:
-    """The axis for the different values of a field: numbers where they are spaced for one, else categories."""
+    """The axis for the distinct values of a field: numeric if their spacing suits it, else categories."""
     if len(values) < 2 or not all(map(is_number, values)):
         return "category"
     points = np.array(sorted(values), np.float64)
@@ -122,11 +122,11 @@ def scale_of(values: Sequence[Any]) -> Scale:
 
 
 def lay_out(values: Sequence[Any], text: Callable[[Any], str]) -> Layout:
-    """Places for the values of a field.
+    """Positions of the values of a field.
 
     Args:
       values: of every lane, [L].
-      text: a value's words.
+      text: writes a value as text.
     """
     different = list({repr(value): value for value in values}.values())
     scale = scale_of(different)
@@ -160,7 +160,7 @@ def cell_means(first: Layout, second: Layout, scores: np.ndarray) -> tuple[np.nd
     """Interquartile means of scores [L] by the values of two fields.
 
     Returns:
-      Places of the first field [A] and of the second [B], and the means [B, A], NaN where nothing was run.
+      Positions of the first field [A] and of the second [B], and the means [B, A], NaN where nothing was run.
     """
     a, b = np.unique(first.places), np.unique(second.places)
     table = np.array([[iqm(scores[(first.places == x) & (second.places == y)]) for x in a] for y in b])
@@ -168,7 +168,7 @@ def cell_means(first: Layout, second: Layout, scores: np.ndarray) -> tuple[np.nd
 
 
 def profile(scores: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Share of seeds above each score: steps that hold from their score on, at most [N + 2] each.
+    """Share of seeds above each score, as a step function: scores and shares, at most [N + 2] each.
 
     Args:
       scores: [N], none missing.
@@ -180,7 +180,7 @@ def profile(scores: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np
 
 
 def survivors(env_steps: np.ndarray, dropped_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lanes that still train, over environment steps: points of a line of steps.
+    """Lanes that still train over environment steps, as a step function: environment steps and counts.
 
     Args:
       env_steps: where each lane stopped, [L].

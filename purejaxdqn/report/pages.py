@@ -80,7 +80,7 @@ def run_page(run: Run) -> str:
 
 
 def compare_page(folders: Sequence[Folder]) -> str:
-    """Several runs and sweeps side by side, of sweeps every setting."""
+    """Several runs and sweeps side by side, with every setting of a sweep."""
     named = name_settings(folders)
     ranked = sorted(named, key=lambda entry: -np.nan_to_num(numbers.score(entry[1].scores).iqm, nan=-np.inf))
     settings = [setting for _, setting in ranked]
@@ -102,7 +102,7 @@ def compare_page(folders: Sequence[Folder]) -> str:
 
 
 def findings_list(run: Run) -> str:
-    """The doctor's newest findings: those that are no good in full, all in a table."""
+    """The doctor's newest findings: problems in full, and all of them in a table."""
     if not run.findings:
         return ""
     bad = [finding for finding in run.findings if finding["severity"] in ("alarm", "note")]
@@ -124,7 +124,7 @@ def findings_list(run: Run) -> str:
 
 
 def profile_of(settings: Sequence[Setting], score: Score, bar: float | None) -> str:
-    """The performance profile, where there is any score."""
+    """The performance profile, if there is any score."""
     if all(np.isnan(setting.scores).all() for setting in settings):
         return ""
     return chart_block(profile_chart(settings, score, bar))

@@ -16,14 +16,14 @@ from purejaxdqn.statistics.intervals import fill_missing
 
 DOCTOR = "doctor.json"
 MOST_SEEDS = 16
-"""That are named one by one."""
+"""Maximum number of seeds that are listed one by one."""
 OWN = "the recipe's own"
 ORDER = ("alarm", "note", "not looked at", "ok", "not applicable")
 """Verdicts of the doctor, worst first."""
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's."""
+    """Whether a folder holds a run."""
     return (folder / CONFIG).is_file()
 
 
@@ -72,7 +72,7 @@ def settings_fields(settings: Settings) -> dict[str, Any]:
 
 
 def recipe_fields(settings: Settings) -> dict[str, Any] | None:
-    """What the run's recipe and algorithm set by themselves; None where this version has them no more."""
+    """What the run's recipe and algorithm set by themselves; None if this version no longer has them."""
     recipe = RECIPES.get(settings.recipe)
     if recipe is None:
         return None
@@ -84,11 +84,11 @@ def recipe_fields(settings: Settings) -> dict[str, Any] | None:
 
 
 def final_scores(seeds: tuple[int, ...], summary: Mapping[str, Any] | None, evaluation: np.ndarray) -> np.ndarray:
-    """Return of each seed's last parameters, [N]: from the summary, or the newest evaluation of training before it.
+    """Return of each seed's last parameters, [N]: from the summary, or else the newest evaluation of training.
 
     Args:
       seeds: ascending, as in the rows of `evaluation`.
-      summary: None before the end.
+      summary: None before the run has ended.
       evaluation: [N, T].
 
     Raises:
@@ -103,7 +103,7 @@ def final_scores(seeds: tuple[int, ...], summary: Mapping[str, Any] | None, eval
 
 
 def seeds_text(seeds: tuple[int, ...]) -> str:
-    """The seeds, the middle of many left out."""
+    """The seeds as text; a long list is abbreviated in the middle."""
     if len(seeds) <= MOST_SEEDS:
         return ", ".join(map(str, seeds))
     return f"{seeds[0]}, {seeds[1]}, … {seeds[-1]} ({len(seeds):,} seeds)"

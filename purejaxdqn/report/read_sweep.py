@@ -28,7 +28,7 @@ NEEDED = ("settings", "varied", "seeds", "env", "total_steps")
 
 
 def is_sweep(folder: Path) -> bool:
-    """Whether a folder is a sweep's."""
+    """Whether a folder holds a sweep."""
     return (folder / SWEEP).is_file()
 
 
@@ -36,7 +36,7 @@ def read_sweep(folder: Path, by: Score | None = None) -> Sweep:
     """Reads what a report shows of a sweep.
 
     Args:
-      folder: of a sweep that has come to its end.
+      folder: of a finished sweep.
       by: the score of its lanes; by default the one that it was ranked by.
 
     Raises:

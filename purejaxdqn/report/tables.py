@@ -101,7 +101,7 @@ def scores_table(settings: Sequence[Setting], solved_at: float | None) -> str:
 
 
 def evaluation_table(run: Run) -> str:
-    """A row for each seed, and what they come to."""
+    """A row for each seed, and their aggregate."""
     one = score(run.settings[0].scores)
     digits = decimals([*run.settings[0].scores])
     total = f"IQM of the last parameters over {one.seeds} seeds: {number(one.iqm, digits).text}"
@@ -164,7 +164,7 @@ def run_configuration(run: Run) -> str:
 
 
 def differences_table(settings: Sequence[Setting]) -> str:
-    """A row for each setting, with the fields that differ alone."""
+    """A row for each setting, with only the fields that differ."""
     names = differing(setting.fields for setting in settings)
     if not names:
         return paragraph("No field differs.")
@@ -187,5 +187,5 @@ def fields_table(fields: Mapping[str, Any]) -> str:
 
 
 def text_or_dash(fields: Mapping[str, Any], name: str) -> str:
-    """A field's value, or a dash where there is no such field."""
+    """A field's value, or a dash if there is no such field."""
     return value_text(fields[name]) if name in fields else "–"

@@ -15,7 +15,7 @@ from purejaxdqn.runs.sweep_folder import SWEEP
 
 
 def write_report(folders: Sequence[Path], out: Path) -> None:
-    """Writes one page that needs no other file: of one folder in full, of several side by side.
+    """Writes one self-contained page: about one folder in full, or several side by side.
 
     Args:
       folders: of runs and sweeps, at least one.
@@ -35,7 +35,7 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
 
 
 def check_out(out: Path) -> None:
-    """Raises `SettingError` where a page would not be a new file, or take the place of a regular one."""
+    """Raises `SettingError` unless the page would be a new file or replace a regular one."""
     try:
         kind = os.lstat(out).st_mode
     except FileNotFoundError:
@@ -47,14 +47,14 @@ def check_out(out: Path) -> None:
 
 
 def read(folder: Path, by: Score | None = None) -> Sweep | Run:
-    """What a folder holds, by the files in it.
+    """Reads a run or a sweep, told apart by the files in the folder.
 
     Args:
       folder: of a run or a sweep.
       by: the score of a sweep's lanes; by default the one that it was ranked by.
 
     Raises:
-      SettingError: where it is neither a sweep's nor a run's, or damaged.
+      SettingError: if it is neither a sweep's nor a run's, or damaged.
     """
     try:
         require(folder.is_dir(), "folders", str(folder), "there is no such folder")

@@ -26,8 +26,7 @@ class Best(NamedTuple):
     """Leaves by path, [L, ...]."""
 
     def update(self, lanes: np.ndarray, scores: np.ndarray, env_steps: int, params: Flat) -> "Best":
-        """The better of old and new for each of the seeds evaluated, bool [L]; a tie goes to the new one, which has
-        learnt for longer."""
+        """Keeps the better of old and new for each evaluated seed, bool [L]; in a tie the new, which trained longer."""
         better = lanes & (scores >= self.score)
         return Best(
             score=np.where(better, scores, self.score),
@@ -37,7 +36,7 @@ class Best(NamedTuple):
 
 
 def pick_lanes(lanes: np.ndarray, these: Flat, others: Flat) -> Flat:
-    """Leaves [L, ...] by path: `these` of the lanes, bool [L], and `others` of the rest."""
+    """Leaves [L, ...] by path: from `these` for the selected lanes, bool [L], and from `others` for the rest."""
     return {
         name: np.where(lanes.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, others[name]) for name, leaf in these.items()
     }
@@ -47,13 +46,14 @@ def load_params(folder: Path, which: str, like: Any, num_lanes: int) -> Any:
     """Parameters of a trained run for a new one's lanes, [L, ...] in numpy.
 
     Args:
-      folder: of the trained run. One with a single seed serves every lane, another must have as many as there are.
+      folder: of the trained run. A run with a single seed serves every lane; otherwise it must have as many seeds as
+        there are lanes.
       which: `best` by evaluation, or `last`.
       like: shapes of one lane's parameters.
       num_lanes: of the new run.
 
     Raises:
-      SettingError: where the folder is no run, is damaged, or its network is another.
+      SettingError: if the folder is not a run, or is damaged, or its network differs.
     """
     seeds = len(read_config(folder, "init_from")[0].seeds)
     remedy = f"it has {seeds} seeds and this run {num_lanes}: use a run of 1 seed or of as many"

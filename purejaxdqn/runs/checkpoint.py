@@ -1,7 +1,7 @@
 """Checkpoints: folders of plain arrays, which orbax writes, with a checksum of every file, committed by rename.
 
-Loading one executes nothing from it. orbax is imported on use: it takes half as long as JAX, and a run needs it at its
-first checkpoint.
+Loading one executes nothing from it. orbax is imported on first use: importing it takes half as long as importing JAX,
+and a run needs it only at its first checkpoint.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ STATE, POLICY, PROGRESS = "state", "policy", "progress"
 PROGRESS_FILE = "metadata"
 SUMS = "SHA256SUMS"
 OLD_MARK = "_CHECKPOINT_METADATA"
-"""A file in checkpoints that were made before there were sums, and in no others."""
+"""A file that only checkpoints from before the checksums have."""
 UNFINISHED = ".orbax-checkpoint-tmp"
-"""Ending of a checkpoint that is not committed yet."""
+"""Suffix of a checkpoint that is not committed yet."""
 PLAIN = re.compile(r"[A-Za-z0-9/_.+,=-]*")
-"""Paths that orbax and tensorstore take for what they are; they read others as patterns, or not at all."""
+"""Paths that orbax and tensorstore take literally; they read others as patterns, or not at all."""
 
 
 class DamagedCheckpoint(Exception):
@@ -78,14 +78,14 @@ def from_flat(flat: dict[str, np.ndarray], like: Any) -> Any:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint beside, reads it back and commits it by rename; only then are older ones removed.
+    """Writes a temporary checkpoint, reads it back and commits it by rename; only then are older ones removed.
 
     Args:
-      folder: of checkpoints; it is made, its parent is not.
+      folder: of checkpoints; it is created, its parent is not.
       checkpoint: to save.
 
     Raises:
-      OSError: where it cannot be written or read back; what was begun is removed and the older checkpoint stays.
+      OSError: if it cannot be written or read back; the new one is removed and the older checkpoint is kept.
     """
     # On use: see above.
     import orbax.checkpoint as ocp
@@ -112,7 +112,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 @contextlib.contextmanager
 def plain_name(folder: Path) -> Iterator[Path]:
-    """A name of a folder that libraries cannot take for a pattern or an address: its own, or that of a link to it."""
+    """A name of a folder that libraries cannot mistake for a pattern or a URL: its own, or that of a link to it."""
     path = folder.absolute()
     if PLAIN.fullmatch(str(path)):
         yield path
@@ -124,7 +124,7 @@ def plain_name(folder: Path) -> Iterator[Path]:
 
 
 def file_sums(folder: Path, with_state: bool = True) -> dict[str, str]:
-    """SHA-256 of every file beneath a folder, by its path in it; without those of the state if it is not wanted."""
+    """SHA-256 of every file beneath a folder, by its path in it; without those of the state if it is not needed."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
     names = [path.relative_to(folder).as_posix() for path in files]
     names = [name for name in names if with_state or not is_state(name)]
@@ -167,7 +167,7 @@ def check_sums(folder: Path, with_state: bool) -> None:
 
 
 def check_same(read: Checkpoint, saved: Checkpoint) -> None:
-    """Raises `OSError` where policy or progress do not come back as they were saved."""
+    """Raises `OSError` if policy or progress do not read back as they were saved."""
     same = read.progress == json.loads(json.dumps(saved.progress)) and all(
         np.array_equal(np.asarray(leaf), read.policy[which][name], equal_nan=True)
         for which, params in saved.policy.items()
@@ -186,26 +186,26 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def saved_steps(folder: Path) -> list[int]:
-    """Iterations at the whole checkpoints of a folder, ascending."""
+    """Iterations at the complete checkpoints of a folder, ascending."""
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
 
 
 def latest_step(folder: Path) -> int | None:
-    """Iterations at the newest whole checkpoint of a folder, None where there is none."""
+    """Iterations at the newest complete checkpoint of a folder, None if there is none."""
     return max(saved_steps(folder), default=None)
 
 
 def load_checkpoint(folder: Path, with_state: bool = True) -> Checkpoint:
-    """Reads the newest whole checkpoint.
+    """Reads the newest complete checkpoint.
 
     Args:
       folder: the folder of checkpoints.
       with_state: False leaves the state, and so the replay, unread.
 
     Raises:
-      DamagedCheckpoint: where there is none, or it is not what was saved.
+      DamagedCheckpoint: if there is none, or it is not what was saved.
     """
     step = latest_step(folder)
     if step is None:

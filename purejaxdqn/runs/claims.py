@@ -1,4 +1,4 @@
-"""Claims on folders: one process at a time writes in a folder, and a dead one keeps nobody out."""
+"""Locks on folders: one process at a time writes in a folder, and a dead process holds no lock."""
 
 import contextlib
 import fcntl
@@ -12,24 +12,24 @@ from pathlib import Path
 from purejaxdqn.config import SettingError, require
 
 LOCK = ".lock"
-"""File in a folder that is claimed; it goes with the claim, and what a kill left of it keeps nobody out."""
+"""Lock file in a claimed folder; it is removed with the claim, and one that a kill left behind locks nothing."""
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""How an address of a bucket or a host begins, which a path would be made of in silence."""
+"""Start of a bucket's or a host's URL, which would otherwise silently be used as a path."""
 
 
 @contextlib.contextmanager
 def claim(folder: Path, flag: str, name: str = LOCK) -> Iterator[Path]:
-    """Keeps others from writing in a folder meanwhile; the system lets go of it when the process ends, however it ends.
+    """Locks a folder against other writers for its body; the system releases the lock when the process ends.
 
     Args:
-      folder: to claim, which exists.
-      flag: that named it.
-      name: of the claim; a folder can have several.
+      folder: an existing folder.
+      flag: the flag that named it.
+      name: of the lock file; a folder can have several.
 
     Raises:
-      SettingError: on `flag`, where another process has it, with who it is.
-      OSError: where nothing can be written in the folder.
+      SettingError: on `flag`, if another process holds it; the error names the process.
+      OSError: if nothing can be written in the folder.
     """
     path = folder / name
     with contextlib.ExitStack() as files:
@@ -58,17 +58,17 @@ def claim(folder: Path, flag: str, name: str = LOCK) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def claim_new(out: str | None, default: str, held: str, what: str, name: str = LOCK) -> Iterator[Path]:
-    """Makes the folder of a new run or sweep, and claims it.
+    """Creates the folder of a new run or sweep, and claims it.
 
     Args:
-      out: asked for; by default a new one, which no other process gets.
-      default: name of that, to which a number is added where it is taken.
-      held: the file by which a folder that is taken is known.
-      what: it holds then, in a word.
-      name: of the claim.
+      out: requested folder; by default a new one, which no other process gets.
+      default: name of the new folder; a number is added if it is taken.
+      held: name of the file that marks a folder as taken.
+      what: such a folder holds, for the error.
+      name: of the lock file.
 
     Raises:
-      SettingError: where it holds something already, or cannot be made.
+      SettingError: if the folder is not empty, or cannot be created.
     """
     shown = default if out is None else out
     require(out != "", "out", "''", "name a folder, or leave the flag out")
@@ -88,7 +88,7 @@ def claim_new(out: str | None, default: str, held: str, what: str, name: str = L
 
 
 def make_new(folder: Path) -> Path:
-    """Makes a folder that was not there, by another name where there is one."""
+    """Creates a new folder, under another name if this one exists."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         made = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")

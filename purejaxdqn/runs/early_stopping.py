@@ -1,6 +1,6 @@
 """Early stopping: ends each lane at its number of steps or episodes, at a return, or when it runs out of patience.
 
-Lanes go on side by side; one that has ended is no longer counted, judged or written, so that what becomes of it does
+Lanes keep running side by side; one that has ended is no longer counted, evaluated or written, so that its results do
 not depend on the others.
 """
 
@@ -12,18 +12,18 @@ STEPS, EPISODES, RETURN, PATIENCE, DIVERGED = "steps", "episodes", "return", "pa
 
 
 class Budget(NamedTuple):
-    """What may end a lane before the run's own length; None where it may not."""
+    """Limits that may end a lane before the run's full length; None for no limit."""
 
     total_episodes: int | None = None
     """Episodes of training."""
     stop_at_return: float | None = None
-    """A raw return that an episode of training reaches."""
+    """Raw return of a training episode that ends the lane."""
     patience: int | None = None
-    """Evaluations one after another without a better one."""
+    """Consecutive evaluations without an improvement."""
 
 
 class Endings:
-    """How far each of L lanes has come, and what ended it."""
+    """Progress of each of L lanes, and what ended it."""
 
     def __init__(self, budget: Budget, num_lanes: int):
         """No lane has begun."""
@@ -43,7 +43,7 @@ class Endings:
 
     @property
     def diverged(self) -> np.ndarray:
-        """bool [L]: lanes whose loss became no finite number."""
+        """bool [L]: lanes whose loss became NaN or infinite."""
         return np.array([cause == DIVERGED for cause in self.ended_by])
 
     def end(self, lanes: np.ndarray, cause: str, env_steps: int) -> None:
@@ -82,7 +82,7 @@ class Endings:
         }
 
     def restore(self, saved: dict[str, Any], again: str | None = None) -> None:
-        """The reverse of `saved`; lanes that were ended by `again` run on."""
+        """The reverse of `saved`; lanes that were ended by `again` continue."""
         self.episodes = np.array(saved["episodes"], np.int64)
         self.without_better = np.array(saved["without_better"], np.int64)
         self.ended_by = [None if cause == again else cause for cause in saved["ended_by"]]

@@ -18,7 +18,7 @@ from purejaxdqn.pictures.video import save_mp4
 
 MAX_FRAMES = 1_000
 MAX_VIDEO_FRAMES = 6_000
-"""Of a video, whose frames cost little; nearly seven minutes of a game."""
+"""Maximum frames of a video, whose frames cost little; nearly seven minutes of a game."""
 FPS = {"CartPole-v1": 50, "MountainCar-v0": 30, "Acrobot-v1": 15}
 """Frames per second where the environment's own clock says so; others play at `GRID_FPS`."""
 GRID_FPS = 12
@@ -27,7 +27,7 @@ SCREEN_FPS = 60
 
 
 MIN_WIDTH = 320
-"""Pixels of a picture's width."""
+"""Width of a picture, in pixels."""
 
 
 class Moment(NamedTuple):
@@ -119,7 +119,7 @@ def record_episode(
       params: parameters of the network, of one lane.
       key: PRNG key.
       epsilon: probability of a random action.
-      max_frames: most pictures; the episode is cut there.
+      max_frames: maximum number of pictures; the episode is cut there.
       show_q_values: whether to draw action values; without them there is the picture alone.
 
     Yields:
@@ -147,7 +147,7 @@ def record_episode(
 
 
 def frames_per_second(parts: Parts) -> int:
-    """How fast an environment is to be shown."""
+    """Playback speed for an environment."""
     if isinstance(parts.env, HostEnv):
         return max(1, SCREEN_FPS // parts.env.frames_per_step)
     return FPS.get(parts.env.spec.env_id, GRID_FPS)

@@ -1,7 +1,7 @@
-"""TensorBoard events, written by the thread that trains: a disk that fails is an error, and nothing ever waits for it.
+"""TensorBoard events, written by the training thread: a failing disk is an error, and never blocks.
 
-tensorboardX's `SummaryWriter` hands events to a thread of its own, behind a queue of ten: where that thread dies of a
-full disk, whoever adds an eleventh event waits for ever. Its writer of files has no thread.
+tensorboardX's `SummaryWriter` passes events to its own thread through a queue of ten: if that thread dies because the
+disk is full, adding an eleventh event blocks forever. Its file writer has no thread.
 """
 
 import os
@@ -23,14 +23,14 @@ class Events:
     """A file of events."""
 
     def __init__(self, folder: Path, purge_step: int):
-        """Begins a file.
+        """Creates a file.
 
         Args:
           folder: in which it is made.
-          purge_step: step from which on TensorBoard forgets what earlier files of the folder have.
+          purge_step: step from which TensorBoard discards the events of earlier files in the folder.
 
         Raises:
-          OSError: where it cannot be written; likewise below.
+          OSError: if it cannot be written; so do the other methods.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{time.monotonic_ns()}")
@@ -38,7 +38,7 @@ class Events:
         self._add(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
     def add_scalars(self, values: dict[str, float], step: int) -> None:
-        """Adds numbers by tag, and now and then sees them to the disk."""
+        """Adds numbers by tag, and from time to time flushes them to disk."""
         for tag, value in values.items():
             self._add(Event(step=step, summary=summary.scalar(tag, value)))
         if self._watch.due():
@@ -49,7 +49,7 @@ class Events:
         self._add(Event(step=step, summary=summary.image(tag, picture, dataformats="HWC")))
 
     def flush(self) -> None:
-        """Sees everything to the disk."""
+        """Flushes everything to disk."""
         self._writer.flush()
 
     def _add(self, event: Event) -> None:
@@ -57,5 +57,5 @@ class Events:
         self._writer.write_event(event)
 
     def close(self) -> None:
-        """Sees everything to the disk and ends the file."""
+        """Flushes everything to disk and closes the file."""
         self._writer.close()

@@ -36,7 +36,7 @@ INIT_WHICH = "nothing is begun with: leave it out, or name a run by --init-from"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything that decides what a run does. Raises `SettingError` for values that cannot work."""
+    """Everything that determines what a run does. Raises `SettingError` for invalid values."""
 
     config: Config
     hypers: Hypers
@@ -85,7 +85,7 @@ def default_folder(beneath: str, env: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what decides a run's numbers; a package that is not installed is left out."""
+    """Versions of Python and of packages that affect a run's numbers; a package that is not installed is left out."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -187,7 +187,7 @@ def finite(value: Any) -> Any:
 
 
 def require_file(path: Path, flag: str, what: str) -> None:
-    """Raises `SettingError` on `flag` where the file is missing by which the folder of a run or sweep is known."""
+    """Raises `SettingError` on `flag` if the file that identifies a run's or sweep's folder is missing."""
     folder = path.parent
     try:
         # Asked of the system, which says why: `is_dir` is silent or not as Python's version has it.

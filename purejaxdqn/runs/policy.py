@@ -60,7 +60,7 @@ def load_policy(run_dir: str | Path, seed_index: int = 0, which: Which = "best")
       which: `best` by evaluation, or `last`.
 
     Raises:
-      SettingError: where the folder is no run or damaged, or the seed or `which` does not exist.
+      SettingError: if the folder is not a run or is damaged, or the seed or `which` does not exist.
     """
     folder = Path(run_dir)
     settings, spec, _ = read_config(folder, "run_dir")

@@ -1,13 +1,15 @@
 """A cache of compiled programs on disk, so that a repeated command neither traces nor compiles.
 
-JAX's own cache finds a program by what was traced and lowered, and of a short run on a CPU that takes longer than the
-training. Here a program is found by what it is made from: settings, loaded source files, JAX's configuration and the
-machine. Where a source file has changed it is traced, and found by what came of that, which is often the same.
+JAX's own cache looks a program up by its traced and lowered form, and for a short run on a CPU tracing and lowering
+take longer than the training. This cache looks it up by its inputs: settings, loaded source files, JAX's configuration
+and the machine. If a source file has changed, the program is traced and looked up by its lowered form, which is often
+unchanged.
 
-Unpickling a file can run anything, so only those are read that this user alone can have written, in a folder that this
-user alone can write in.
+Unpickling a file can execute arbitrary code, so a file is read only if this user alone can have written it, in a folder
+that this user alone can write to.
 
-Only commands of this package keep programs: of what a program of the user's own registers, no file may tell.
+Only commands of this package cache programs: functions that a user's own program registers may not be identifiable by
+files.
 """
 
 import hashlib
@@ -29,16 +31,16 @@ from purejaxdqn.loops.lanes import Call, Compiler, compile_calls
 from purejaxdqn.machine.files import make_private, read_private, write_atomically
 
 KEPT = 256
-"""Names of programs that stay, those used last. A program has two and about 1 MB."""
+"""Names of programs that are kept, the most recently used. A program has two names and takes about 1 MB."""
 SUFFIX = ".program"
 VARIABLES = ("XLA_FLAGS", "NPROC")
-"""Variables of the environment that XLA reads when it starts."""
+"""Environment variables that XLA reads when it starts."""
 COMPILED = "/jax/compilation_cache/cache_misses"
-"""What JAX says when it has compiled a program and put it into its own cache."""
+"""JAX's event for a program that it has compiled and put into its own cache."""
 
 
 def compiler_of(config: Config) -> Compiler:
-    """What compiles a run's functions: it keeps them where JAX keeps its own, but only in a command of this package."""
+    """The compiler of a run's functions; it caches them beside JAX's own cache, in commands of this package only."""
     cache = jax.config.values["jax_compilation_cache_dir"]
     if not cache or not in_own_command():
         return compile_calls
@@ -52,11 +54,11 @@ def in_own_command() -> bool:
 
 
 def make_compiler(folder: Path, settings: str) -> Compiler:
-    """What compiles functions, or finds them as an earlier process compiled them.
+    """A compiler that first looks for functions that an earlier process compiled.
 
     Args:
-      folder: of the files; where it cannot be written nothing is kept.
-      settings: what the functions are made from beyond their calls and the files of modules.
+      folder: of the cached files; if it cannot be written, nothing is cached.
+      settings: what the functions depend on besides their calls and the modules' source files.
     """
 
     def compile_or_find(calls: Sequence[Call], devices: Sequence[jax.Device]) -> list[Any]:
@@ -96,7 +98,7 @@ def surroundings() -> str:
 
 
 def processor() -> str:
-    """What machine code for this processor may contain."""
+    """The instruction set of this processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -126,9 +128,9 @@ def load(path: Path, devices: Sequence[jax.Device]) -> Callable[..., Any] | None
 
 
 def compile_and_save(lowered: jax.stages.Lowered, path: Path) -> Any:
-    """Compiles a function, and keeps it in a file where JAX compiled it just now.
+    """Compiles a function, and saves it to a file if JAX did not find it in its own cache.
 
-    What JAX reads from its own cache cannot be kept: XLA would write such a program without its machine code.
+    A program that JAX read from its own cache cannot be saved: XLA would write it without its machine code.
     """
     here, told = threading.get_ident(), []
 
@@ -147,7 +149,7 @@ def compile_and_save(lowered: jax.stages.Lowered, path: Path) -> Any:
 
 
 def save(path: Path, program: Any) -> None:
-    """Keeps a program in a file, and removes files that were not used for longest."""
+    """Saves a program to a file, and removes the least recently used files."""
     try:
         if not make_private(path.parent):
             return
@@ -161,7 +163,7 @@ def save(path: Path, program: Any) -> None:
 
 
 def link(path: Path, name: Path) -> None:
-    """Gives a file, if it is there, another name."""
+    """Links another name to a file, if it exists."""
     try:
         name.unlink(missing_ok=True)
         os.link(path, name)

@@ -36,7 +36,7 @@ def mean_of(rows: list[dict[str, Any]], column: str) -> float | None:
 
 
 def ratio(total: Any, count: Any) -> float | None:
-    """A mean from a sum and a count; missing where nothing was counted."""
+    """A mean from a sum and a count; missing if nothing was counted."""
     return float(total) / int(count) if int(count) else None
 
 
@@ -92,7 +92,7 @@ def episode_rows(
 
 
 def note_scores(folder: Path, settings: Settings, marks: list[int], env_steps: int, score: float | None) -> None:
-    """Adds to scores.json what a game was worth when numbers of frames were passed."""
+    """Adds a game's score to scores.json, once for each frame count just reached."""
     path = folder / SCORES
     try:
         found = json.loads(path.read_text())["scores"] if path.exists() else []
@@ -121,7 +121,7 @@ def note_scores(folder: Path, settings: Settings, marks: list[int], env_steps: i
 
 
 def describe_returns(which: str, returns: np.ndarray | None, lane: int) -> dict[str, float | None]:
-    """Mean and its error of one seed's returns; both missing where no episode ended."""
+    """Mean of one seed's returns and its standard error; both missing if no episode ended."""
     if returns is None:
         return {f"{which}_mean_return": None, f"{which}_stderr": None}
     return {f"{which}_mean_return": float(returns[lane].mean()), f"{which}_stderr": error_of_mean(returns[lane])}

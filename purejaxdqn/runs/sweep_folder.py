@@ -24,15 +24,15 @@ CURVE_COLUMNS: dict[str, str] = {
     **dict.fromkeys(("episode_return", "episode_length", "loss", "q_value", "abs_td_error", "grad_norm"), "float32"),
     **dict.fromkeys(("epsilon", "eval_return", "eval_stderr"), "float32"),
 }
-"""Of curves.npz: a row for each lane and logged chunk, NaN where a number is missing."""
+"""Columns of curves.npz: a row for each lane and logged chunk, NaN where a number is missing."""
 LANE_COLUMNS: dict[str, str] = {
     **dict.fromkeys(("lane", "setting", "seed", "env_steps", "dropped_at", "best_env_steps"), "int32"),
     **dict.fromkeys(("last_mean_return", "best_mean_return"), "float32"),
     "diverged": "bool",
 }
-"""Of lanes.npz: a row for each lane. `dropped_at` is the rung of halving after which it was dropped, -1 if it was not;
-returns are of fresh episodes, NaN where the lane was dropped. The whole sweep's table has `area` too, the mean of the
-lane's evaluations."""
+"""Columns of lanes.npz: a row for each lane. `dropped_at` is the rung of halving after which it was dropped, -1 if it
+was not; returns are of fresh episodes, NaN where the lane was dropped. The whole sweep's table has `area` too, the mean
+of the lane's evaluations."""
 SWEEP_COLUMNS = LANE_COLUMNS | {"area": "float32"}
 SCORE_COLUMNS = {"last": "last_mean_return", "best": "best_mean_return", "area": "area"}
 """What a sweep is ranked by -> column of its lanes."""
@@ -81,7 +81,8 @@ def sort_columns(columns: Mapping[str, np.ndarray], *keys: str) -> dict[str, np.
 def scores_of(lanes: Mapping[str, np.ndarray], rank_by: str) -> np.ndarray:
     """Scores of all lanes, float64 [L], as a sweep ranks them.
 
-    One that diverged has the lowest of all, since leaving it out would flatter its setting; a dropped one has NaN.
+    A lane that diverged has the lowest score of all, since leaving it out would flatter its setting; a dropped one has
+    NaN.
     """
     found = lanes[SCORE_COLUMNS[rank_by]].astype(np.float64)
     known = found[np.isfinite(found)]

@@ -1,6 +1,6 @@
 """Comparing algorithms over seeds and tasks, after Agarwal et al. 2021, arXiv:2108.13264 (NumPy only).
 
-As in `stats`, axis 0 is the seed and NaN means "not measured": it is left out, never
+As in `intervals`, axis 0 is the seed and NaN means "not measured": it is left out, never
 counted as a score. So a seed that diverged counts as whatever the caller passes for it.
 Pass NaN and a setting is judged by the seeds that survived, which flatters it; pass the
 lowest score that the task can give and the failure counts. Infinite scores are refused,
@@ -194,7 +194,7 @@ def probability_of_improvement_interval(
 def sample_efficiency(curves: ArrayLike, level: float = 0.95, repetitions: int = 2000, seed: int = 0) -> Estimate:
     """Interquartile mean over seeds at each point of their curves, with pointwise intervals.
 
-    Curves are [N, T], NaN where missing (see `stats.fill_missing`), and are resampled
+    Curves are [N, T], NaN where missing (see `intervals.fill_missing`), and are resampled
     whole; the estimate is of arrays [T].
     """
     return Estimate(iqm(curves), *bootstrap_interval(curves, iqm, level, repetitions, seed))
@@ -311,7 +311,7 @@ def _finite(scores: ArrayLike) -> np.ndarray:
 
 
 def _present(scores: np.ndarray) -> np.ndarray:
-    """The scores [n] of [N] that are not missing, sorted: no sum or resample hangs on the order of the seeds."""
+    """The scores [n] of [N] that are not missing, sorted: no sum or resample depends on the order of the seeds."""
     return np.sort(scores[~np.isnan(scores)])
 
 
