@@ -9,6 +9,7 @@ from typing import Any
 from purejaxdqn.build import check_read, is_read
 from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, Config, SettingError, require
 from purejaxdqn.recipes.algorithms import ALGORITHMS, Algorithm, Family
+from purejaxdqn.recipes.atari import ONE_MACHINE, PROTOCOL_ALGOS, PROTOCOLS
 from purejaxdqn.recipes.tutorials import FAITHFUL, VARIANTS
 from purejaxdqn.types import Hypers
 
@@ -30,6 +31,8 @@ class Recipe:
     """Options of `train` that differ from its own defaults: eval_episodes, total_episodes, patience and the like."""
     algo: str | None = None
     """The algorithm whose settings are in it, where it was made from one."""
+    family: Family | None = None
+    """Which of an algorithm's settings go with it off Atari; None for those of its environment."""
 
 
 def make_recipe(
@@ -78,6 +81,15 @@ _VECTOR_HYPERS = {
     "epsilon_final": 0.05,
     "epsilon_fraction": 0.5,
 }
+# Of plain-dqn: a tenth of Nature's replay, and a network, prefill and run that a small task needs.
+_PLAIN_SIZES = {
+    "total_steps": 400_000,
+    "buffer_size": 100_000,
+    "learning_starts": 1_000,
+    "hidden": (120, 84),
+    "target_period": 500,
+    "epsilon_fraction": 0.1,
+}
 _MINATAR_CONFIG = {
     "num_envs": 16,
     "buffer_size": 100_000,
@@ -100,39 +112,29 @@ _MINATAR_HYPERS = {
     "epsilon_fraction": 0.2,
 }
 
-# Two ways to play the same games, whose scores must never stand in one table. An option that is not named has EnvPool's
-# default, or the one in `envs.envpool`: minimal actions, up to 30 no-ops, no sticky actions, a lost life is an end.
-_PROTOCOLS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "nature": (
-        "Mnih et al. 2015: up to 30 no-ops at the start, the game's minimal actions, a lost life is an end in training "
-        "only; whole games with ε = 0.05 are the score.",
-        {},
-        {"eval_episodes": 30, "eval_epsilon": 0.05, "eval_every": 250_000},
-    ),
-    "sticky": (
-        "Machado et al. 2018: each action is repeated with probability 0.25, the full set of 18 actions, no word of "
-        "lives; the last 100 games of training are the score.",
-        {
-            "repeat_action_probability": 0.25,
-            "full_action_space": True,
-            "episodic_life": False,
-            "noop_max": 1,
-        },
-        {"eval_episodes": 0, "eval_every": 250_000},
-    ),
-}
-PROTOCOL_ALGOS = ("dqn", "double", "dueling", "prioritized", "c51", "qr-dqn", "iqn", "rainbow", "pqn")
-
 
 def _protocol_recipe(protocol: str, algo: str) -> Recipe:
     """An algorithm's published settings under one of the two protocols, for any game; Pong is only the default."""
-    says, params, run = _PROTOCOLS[protocol]
+    says, params, run = PROTOCOLS[protocol]
     values = ALGORITHMS[algo].values("atari") | {"env": "Pong-v5", "env_params": tuple(sorted(params.items()))}
     made = Config(**split_settings(values)[0])
     # An algorithm's settings are made from others', some of which it does not read.
     config, hypers, _ = split_settings({name: value for name, value in values.items() if is_read(made, name)})
-    recipe = make_recipe(f"{protocol}-{algo}", f"{ALGORITHMS[algo].paper}; {says}", config, hypers, None, run)
+    name, words = f"{protocol}-{algo}", f"{ALGORITHMS[algo].paper}; {says}"
+    recipe = make_recipe(name, words, config, hypers, None, {**ALGORITHMS[algo].run["atari"], **run})
     return dataclasses.replace(recipe, algo=algo)
+
+
+def _plain_recipe() -> Recipe:
+    """Nature's DQN for vectors: what its paper has but for the sizes and periods, which are those of a small task."""
+    values = ALGORITHMS["dqn"].values("atari") | {"env": "CartPole-v1", **_PLAIN_SIZES}
+    made = Config(**split_settings(values)[0])
+    config, hypers, _ = split_settings({name: value for name, value in values.items() if is_read(made, name)})
+    says = (
+        "Mnih et al. 2015 without pixels: no normalisation, centred RMSProp at a constant rate, Huber's errors summed "
+        "over the batch, one-step targets, ε to 0.1. With --algo the ingredients of another paper take their place."
+    )
+    return dataclasses.replace(make_recipe("plain-dqn", says, config, hypers, 475.0), algo="dqn", family="plain")
 
 
 def _tutorial_recipe(name: str) -> Recipe:
@@ -203,6 +205,7 @@ RECIPES: dict[str, Recipe] = {
             _VECTOR_HYPERS,
             None,
         ),
+        _plain_recipe(),
         make_recipe(
             "minatar",
             "Breakout-MinAtar's settings over 2M steps, for any environment that gives pictures; not tuned for it.",
@@ -213,35 +216,12 @@ RECIPES: dict[str, Recipe] = {
         make_recipe(
             "atari",
             "For one machine: eight environments, three-step double DQN and Adam; the games as in nature-*.",
-            {
-                "env": "Pong-v5",
-                "total_steps": 2_500_000,
-                "num_envs": 8,
-                "rollout_length": 1,
-                "updates_per_rollout": 2,
-                "buffer_size": 200_000,
-                "batch_size": 32,
-                "learning_starts": 10_000,
-                "n_step": 3,
-                "backup": "double",
-                "hidden": (512,),
-                "norm": "none",
-                "loss": "huber",
-                "learning_rate_schedule": "constant",
-            },
-            {
-                "learning_rate": 1e-4,
-                "adam_epsilon": 1.5e-4,
-                "max_grad_norm": 10.0,
-                "gamma": 0.99,
-                "target_period": 2_000,
-                "epsilon_final": 0.01,
-                "epsilon_fraction": 0.1,
-            },
+            dict(ONE_MACHINE["config"]),
+            dict(ONE_MACHINE["hypers"]),
             None,
-            {"eval_episodes": 10, "eval_epsilon": 0.01, "eval_every": 250_000},
+            dict(ONE_MACHINE["run"]),
         ),
-        *(_protocol_recipe(protocol, algo) for protocol in _PROTOCOLS for algo in PROTOCOL_ALGOS),
+        *(_protocol_recipe(protocol, algo) for protocol in PROTOCOLS for algo in PROTOCOL_ALGOS),
         *(_tutorial_recipe(name) for name in FAITHFUL),
         *(_variant_recipe(name) for name in VARIANTS),
     )
@@ -286,9 +266,15 @@ def protocol_of(config: Config) -> str | None:
     """The protocol that an Atari run keeps to, `nature` or `sticky`; None where it is neither, or no Atari run."""
     if family(config.env) != "atari":
         return None
-    names = {name for _, params, _ in _PROTOCOLS.values() for name in params}
+    names = {name for _, params, _ in PROTOCOLS.values() for name in params}
     chosen = {name: value for name, value in config.env_params if name in names}
-    return next((name for name, (_, params, _) in _PROTOCOLS.items() if params == chosen), None)
+    return next((name for name, (_, params, _) in PROTOCOLS.items() if params == chosen), None)
+
+
+def _family_with(recipe: Recipe, env_id: str) -> Family:
+    """Which settings of an algorithm go with a recipe: a paper's own for Atari, whatever the recipe."""
+    of_env = family(env_id)
+    return recipe.family if recipe.family and of_env != "atari" else of_env
 
 
 def find_algorithm(name: str) -> Algorithm:
@@ -321,7 +307,7 @@ def make_settings(
     env_id = env_id or recipe.config["env"]
     base = {**recipe.config, **recipe.hypers, "env": env_id}
     if algo is not None:
-        base |= find_algorithm(algo).values(family(env_id))
+        base |= find_algorithm(algo).values(_family_with(recipe, env_id))
     for name, value in split_settings(overrides)[2].items():
         raise SettingError(name, value, "there is no such setting")
     config = Config(**split_settings(base | overrides)[0])
@@ -329,3 +315,18 @@ def make_settings(
     unread = {name: DEFAULTS[name] for name in base if name not in overrides and not is_read(config, name)}
     chosen, hypers, _ = split_settings(base | unread | overrides)
     return Config(**chosen), Hypers(**hypers).validate()
+
+
+def run_options(recipe: Recipe, env_id: str | None = None, algo: str | None = None) -> dict[str, Any]:
+    """Options of `train` that a recipe sets, with an algorithm's in their place where one is named.
+
+    Args:
+      recipe: as in `make_settings`.
+      env_id: likewise.
+      algo: likewise.
+
+    Raises:
+      SettingError: for an unknown name.
+    """
+    chosen = {} if algo is None else find_algorithm(algo).run.get(family(env_id or recipe.config["env"]), {})
+    return {**recipe.run, **chosen}

@@ -13,7 +13,7 @@ from purejaxdqn.build import check_read, env_settings
 from purejaxdqn.config import Config, SettingError, loop_of, require
 from purejaxdqn.learning.explore import env_steps_at, epsilon_at
 from purejaxdqn.recipes.files import find_recipe
-from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings
+from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings, run_options
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint, latest_step, load_checkpoint
 from purejaxdqn.runs.early_stopping import STEPS
 from purejaxdqn.runs.folder import CHECKPOINTS, Settings, read_config
@@ -63,7 +63,8 @@ class RunOptions:
     log_every: int | None = None
     """Environment steps (per seed) between rows of metrics.csv; by default a hundredth of the run."""
     eval_every: int | None = None
-    """Environment steps (per seed) between evaluations; by default a tenth of the run. The end is always evaluated."""
+    """Environment steps (per seed) between evaluations; by default the recipe's or the algorithm's, else a tenth of the
+    run. The end is always evaluated."""
     eval_every_episodes: int | None = None
     """Episodes of training between evaluations, in place of --eval-every; looked at after every --log-every steps."""
     checkpoint_every: int | None = None
@@ -168,10 +169,10 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     recipe, env = recipe_of(args)
     algo = cli.peek(args, "--algo")
     config, hypers = make_settings(recipe, env, algo)
+    run = run_options(recipe, env, algo)
     known = {field.name for field in dataclasses.fields(RunOptions)}
-    for name in recipe.run:
+    for name in run:
         require(name in known, "recipe", recipe.name, f"[run] has no option {name}")
-    run = {name: value for name, value in recipe.run.items() if name != "eval_every"}
     cls = flags_class(config, hypers, dataclasses.replace(RunOptions(), **run))
     flags = cli.parse(cls, args, COMMAND, DESCRIPTION)
     config, hypers, options = split_flags(flags)
@@ -189,7 +190,7 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
         hypers=hypers,
         seeds=tuple(range(first, first + count)),
         log_every=options.log_every or min(INT32, max(1, config.total_steps // 100)),
-        eval_every=options.eval_every or max(1, config.total_steps // 10, recipe.run.get("eval_every", 1)),
+        eval_every=options.eval_every or max(1, config.total_steps // 10),
         eval_episodes=options.eval_episodes,
         checkpoint_every=options.checkpoint_every,
         recipe=recipe.name,

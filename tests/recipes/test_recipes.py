@@ -2,7 +2,9 @@
 
 import pytest
 
+from purejaxdqn.build import is_read
 from purejaxdqn.config import Config, SettingError
+from purejaxdqn.recipes.algorithms import ALGORITHMS
 from purejaxdqn.recipes.recipes import RECIPES, default_recipe, make_settings
 from purejaxdqn.types import Hypers
 
@@ -48,3 +50,34 @@ def test_overrides_find_their_place_and_unknown_ones_are_refused():
 def test_recipes_cannot_be_changed_by_accident():
     with pytest.raises(TypeError):
         RECIPES["cartpole"].config["num_envs"] = 3
+
+
+def test_plain_dqn_is_natures_without_pixels():
+    """All that its paper names but sizes and periods, on any environment of vectors."""
+    (plain, h), (nature, of_nature) = (make_settings(RECIPES[name]) for name in ("plain-dqn", "nature-dqn"))
+    sizes = {"env", "total_steps", "buffer_size", "learning_starts", "hidden"}
+    assert {name for name, value in vars(plain).items() if value != getattr(nature, name)} == sizes
+    scalars = {name for name, value in vars(h).items() if value != getattr(of_nature, name)}
+    assert scalars <= {"learning_rate", "target_period", "epsilon_fraction"}
+    assert (plain.norm, plain.optimizer, plain.loss, plain.learning_rate_schedule) == (
+        *("none", "rmsprop", "huber", "constant"),
+    )
+    assert make_settings(RECIPES["plain-dqn"], "Acrobot-v1") == (plain.replace(env="Acrobot-v1"), h)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_an_algorithm_beside_plain_dqn_brings_its_ingredients_alone(algo):
+    """No layer norm, no annealed rate and no tuned numbers; PQN is made of its norm and its rollouts."""
+    plain, h = make_settings(RECIPES["plain-dqn"])
+    config, hypers = make_settings(RECIPES["plain-dqn"], algo=algo)
+    assert config.learning_rate_schedule == "constant" and config.norm == ("layer" if algo == "pqn" else "none")
+    assert hypers.learning_rate == h.learning_rate
+    if algo != "pqn":
+        same = ("total_steps", "num_envs", "buffer_size", "batch_size", "learning_starts", "hidden", "rollout_length")
+        assert [getattr(config, name) for name in same] == [getattr(plain, name) for name in same]
+        assert hypers.target_period == h.target_period
+    ingredients = ALGORITHMS[algo].ingredients
+    assert {name: vars(config).get(name, ingredients[name]) for name in ingredients} == {
+        name: value if is_read(config, name) else getattr(Config, name, value) for name, value in ingredients.items()
+    }
+    assert make_settings(RECIPES["plain-dqn"], "Pong-v5", algo) == make_settings(RECIPES["atari"], "Pong-v5", algo)

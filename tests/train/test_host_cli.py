@@ -161,7 +161,8 @@ def test_the_two_protocols_stay_apart(algo):
     assert dict(sticky[0].env_params)["repeat_action_probability"] == 0.25
     mixed = sticky[0].replace(env_params=(("repeat_action_probability", 0.25),))
     assert protocol_of(mixed) is None
-    assert RECIPES[f"nature-{algo}"].run["eval_epsilon"] == 0.05 and RECIPES[f"sticky-{algo}"].run["eval_episodes"] == 0
+    # The ε of evaluations is the algorithm's: tests/recipes/test_atari.py.
+    assert RECIPES[f"nature-{algo}"].run["eval_episodes"] == 30 and RECIPES[f"sticky-{algo}"].run["eval_episodes"] == 0
 
 
 def test_what_the_protocols_make_of_a_game():
