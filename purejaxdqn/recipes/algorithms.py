@@ -95,8 +95,7 @@ _VECTOR_FRACTIONS = {
     "num_target_quantiles": 8,
     "num_policy_quantiles": 8,
 }
-_ATOMS = {"num_atoms": 51, "v_min": -100.0, "v_max": 100.0}
-_VECTOR_ATOMS = {**_VECTOR_DISTRIBUTION, **_ATOMS}
+_VECTOR_ATOMS = {**_VECTOR_DISTRIBUTION, "num_atoms": 51, "v_min": -100.0, "v_max": 100.0}
 _VECTOR_ROLLOUT = {
     "total_steps": 500_000,
     "num_envs": 32,
@@ -107,9 +106,9 @@ _VECTOR_ROLLOUT = {
     "optimizer": "radam",
     "max_grad_norm": 10.0,
 }
-# Beside plain-dqn's settings: what papers changed of Nature's optimiser, and the return that a task's atoms must reach.
+# Beside plain-dqn's settings: what papers changed of Nature's optimiser, and their atoms.
 _PLAIN_ADAM = {"optimizer": "adam", "adam_epsilon": 0.01 / 32, "reduction": "mean"}
-_PLAIN_ATOMS = {**_PLAIN_ADAM, **_ATOMS}
+_PLAIN_ATOMS = {**_PLAIN_ADAM, "num_atoms": 51, "v_min": -10.0, "v_max": 10.0}
 _PLAIN_ROLLOUT = {"norm": "layer", "loss": "squared", "reduction": "mean", "adam_epsilon": 1e-8, **_VECTOR_ROLLOUT}
 
 ALGORITHMS: dict[str, Algorithm] = {

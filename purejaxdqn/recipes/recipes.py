@@ -81,13 +81,16 @@ _VECTOR_HYPERS = {
     "epsilon_final": 0.05,
     "epsilon_fraction": 0.5,
 }
-# Of plain-dqn: a tenth of Nature's replay, and a network, prefill and run that a small task needs.
+# Of plain-dqn: a tenth of Nature's replay, and a network, prefill and periods that a small task needs. Rewards count a
+# tenth, so that CartPole's return, discounted, is at most 10 and Huber's δ = 1 is not far below it: with the rewards as
+# they are 2 of 2 pilots failed, with a target every 1,000 updates Q is still climbing at the end of the run.
 _PLAIN_SIZES = {
     "total_steps": 400_000,
     "buffer_size": 100_000,
     "learning_starts": 1_000,
     "hidden": (120, 84),
-    "target_period": 500,
+    "reward_scale": 0.1,
+    "target_period": 250,
     "epsilon_fraction": 0.1,
 }
 _MINATAR_CONFIG = {
@@ -113,26 +116,30 @@ _MINATAR_HYPERS = {
 }
 
 
+def _read_of(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a run reads of an algorithm's settings, which are made from others'; fields of `Config` and of `Hypers`."""
+    made = Config(**split_settings(values)[0])
+    config, hypers, _ = split_settings({name: value for name, value in values.items() if is_read(made, name)})
+    return config, hypers
+
+
 def _protocol_recipe(protocol: str, algo: str) -> Recipe:
     """An algorithm's published settings under one of the two protocols, for any game; Pong is only the default."""
     says, params, run = PROTOCOLS[protocol]
-    values = ALGORITHMS[algo].values("atari") | {"env": "Pong-v5", "env_params": tuple(sorted(params.items()))}
-    made = Config(**split_settings(values)[0])
-    # An algorithm's settings are made from others', some of which it does not read.
-    config, hypers, _ = split_settings({name: value for name, value in values.items() if is_read(made, name)})
+    game = {"env": "Pong-v5", "env_params": tuple(sorted(params.items()))}
+    config, hypers = _read_of(ALGORITHMS[algo].values("atari") | game)
     name, words = f"{protocol}-{algo}", f"{ALGORITHMS[algo].paper}; {says}"
     recipe = make_recipe(name, words, config, hypers, None, {**ALGORITHMS[algo].run["atari"], **run})
     return dataclasses.replace(recipe, algo=algo)
 
 
 def _plain_recipe() -> Recipe:
-    """Nature's DQN for vectors: what its paper has but for the sizes and periods, which are those of a small task."""
-    values = ALGORITHMS["dqn"].values("atari") | {"env": "CartPole-v1", **_PLAIN_SIZES}
-    made = Config(**split_settings(values)[0])
-    config, hypers, _ = split_settings({name: value for name, value in values.items() if is_read(made, name)})
+    """Nature's DQN for vectors, with the sizes, periods and scale of rewards of a small task."""
+    config, hypers = _read_of(ALGORITHMS["dqn"].values("atari") | {"env": "CartPole-v1", **_PLAIN_SIZES})
     says = (
         "Mnih et al. 2015 without pixels: no normalisation, centred RMSProp at a constant rate, Huber's errors summed "
-        "over the batch, one-step targets, ε to 0.1. With --algo the ingredients of another paper take their place."
+        "over the batch, one-step targets, ε to 0.1; rewards count a tenth. Fresh seeds: "
+        "benchmarks/results/family-plain.json. With --algo the ingredients of another paper take their place."
     )
     return dataclasses.replace(make_recipe("plain-dqn", says, config, hypers, 475.0), algo="dqn", family="plain")
 

@@ -53,12 +53,12 @@ def test_recipes_cannot_be_changed_by_accident():
 
 
 def test_plain_dqn_is_natures_without_pixels():
-    """All that its paper names but sizes and periods, on any environment of vectors."""
+    """All that its paper names but sizes, periods and the scale of rewards, on any environment of vectors."""
     (plain, h), (nature, of_nature) = (make_settings(RECIPES[name]) for name in ("plain-dqn", "nature-dqn"))
-    sizes = {"env", "total_steps", "buffer_size", "learning_starts", "hidden"}
+    sizes = {"env", "total_steps", "buffer_size", "learning_starts", "hidden", "reward_scale"}
     assert {name for name, value in vars(plain).items() if value != getattr(nature, name)} == sizes
     scalars = {name for name, value in vars(h).items() if value != getattr(of_nature, name)}
-    assert scalars <= {"learning_rate", "target_period", "epsilon_fraction"}
+    assert scalars == {"target_period", "epsilon_fraction"}
     assert (plain.norm, plain.optimizer, plain.loss, plain.learning_rate_schedule) == (
         *("none", "rmsprop", "huber", "constant"),
     )
