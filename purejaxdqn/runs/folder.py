@@ -229,7 +229,7 @@ def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, 
     """Reads config.json.
 
     Raises:
-      SettingError: on `flag`, where the folder is missing, holds no run, or its config.json cannot be read.
+      SettingError: on `flag`, if the folder is missing, holds no run, or its config.json cannot be read.
     """
     path = folder / CONFIG
     require_file(path, flag, "run")
@@ -256,7 +256,7 @@ def read_table(folder: Path, name: str, last_step: int, flag: str = "resume") ->
     """Complete rows of a table up to an environment step; later rows, left by a crash, are dropped.
 
     Raises:
-      SettingError: on `flag`, where the table cannot be read, or has a cell that is no number.
+      SettingError: on `flag`, if the table cannot be read, or has a cell that is no number.
     """
     path = folder / name
     try:
@@ -303,7 +303,7 @@ def old_table(folder: Path, name: str, last_step: int) -> bytes:
     """The same for a checkpoint without such a record: complete rows up to its environment step, which must be reached.
 
     Raises:
-      SettingError: on `resume`, where the table cannot be read or ends before the checkpoint.
+      SettingError: on `resume`, if the table cannot be read or ends before the checkpoint.
     """
     rows = read_table(folder, name, last_step)
     # Episodes end when they end.
