@@ -232,7 +232,7 @@ def seed_indices(chosen: int | None, count: int) -> list[int]:
     """Indices of a run's seeds that --seed-index chooses: one of `count`, or all of them for None.
 
     Raises:
-      SettingError: where there is no such seed.
+      SettingError: if there is no such seed.
     """
     in_range = chosen is None or 0 <= chosen < count
     require(in_range, "seed_index", chosen, f"the run has {count} seeds: use 0 to {count - 1}")

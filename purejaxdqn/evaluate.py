@@ -32,7 +32,7 @@ class EvaluateFlags:
     epsilon: float = 0.0
     """Probability of a random action; 0 is greedy."""
     max_steps: int | None = None
-    """Environment steps after which an episode counts as it stands; by default 27,000."""
+    """Environment steps after which an episode is cut and scored; by default 27,000."""
     seed_index: int | None = None
     """Which of the run's seeds to evaluate, from 0; by default all."""
     which: Literal["last", "best"] = "best"

@@ -40,7 +40,7 @@ def read_scores(folder: Path) -> dict[str, Any]:
     """A run's scores.json.
 
     Raises:
-      SettingError: where there is none, or it cannot be read.
+      SettingError: if there is none, or it cannot be read.
     """
     path = folder / SCORES
     remedy = f"it holds no {SCORES}: an Atari run writes it when it passes 10, 40, 50, 100 and 200 million frames"

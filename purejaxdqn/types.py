@@ -19,7 +19,7 @@ from purejaxdqn.bounds import check
 class Hypers:
     """The traced half of a run: scalars that may differ from lane to lane without a recompilation.
 
-    Raises `SettingError` for numbers out of range. Arrays, which may be traced, are not looked at: see `validate`.
+    Raises `SettingError` for numbers out of range. Arrays, which may be traced, are not checked: see `validate`.
     """
 
     learning_rate: float | Array = 1e-3
@@ -74,7 +74,7 @@ class Hypers:
             check(numbers)
 
     def validate(self) -> "Hypers":
-        """Returns itself; raises `SettingError` where a value (not a tracer) is out of range."""
+        """Returns itself; raises `SettingError` if a value (not a tracer) is out of range."""
         check({name: value for name, value in vars(self).items() if not isinstance(value, jax.core.Tracer)})
         return self
 
@@ -91,14 +91,14 @@ class Hypers:
 
 @struct.dataclass
 class Counter:
-    """A counter that every lane shares: it steers control flow, so it never carries a lane axis (see `lane_axes`)."""
+    """A counter that every lane shares: it determines control flow, so it never has a lane axis (see `lane_axes`)."""
 
     count: Array
     """int32 []."""
 
 
 def counter(value: int = 0) -> Counter:
-    """A counter that stands at `value`."""
+    """A counter with the given value."""
     return Counter(jnp.asarray(value, jnp.int32))
 
 
@@ -114,7 +114,7 @@ def is_counter(node: Any) -> bool:
 
 @struct.dataclass
 class Row:
-    """One environment step of E environments: what was seen, done and received, and how the episode stood after it."""
+    """One environment step of E environments: observation, action and reward, and the state of the episode after it."""
 
     obs: Array
     """[E, ...] the observation that was acted on, in the environment's own dtype."""
@@ -123,18 +123,19 @@ class Row:
     reward: Array
     """float32 [E], as the environment gave it."""
     terminated: Array
-    """bool [E]: the episode ended by the environment's rules; nothing is worth anything after it."""
+    """bool [E]: the episode ended by the environment's rules; the value after it is zero."""
     truncated: Array
-    """bool [E]: the episode was cut (a time limit) and not terminated; its value goes on."""
+    """bool [E]: the episode was cut (a time limit) and not terminated; a target bootstraps from its last
+    observation."""
     final_obs: Array
     """[E, ...] the true observation after the step, before any reset."""
     valid: Array
-    """bool [E]: False for a row that is no transition (an environment that ignored the action and reset)."""
+    """bool [E]: False for a row that is not a transition (an environment that ignored the action and reset)."""
 
 
 @struct.dataclass
 class Transition:
-    """What a target is made from, after the n-step fold."""
+    """The data that a target is computed from, after the n-step fold."""
 
     obs_tm1: Array
     """[B, ...]."""
@@ -150,7 +151,7 @@ class Transition:
 
 @struct.dataclass
 class Proposal:
-    """What learns fqf's fractions: the N - 1 inner boundaries between N fractions, and the quantiles there."""
+    """What fqf's fractions are learnt from: the N - 1 inner boundaries between N fractions, and the quantiles there."""
 
     boundary: Array
     """float32 [..., N - 1], increasing in (0, 1); its gradient goes to the proposal alone."""
@@ -175,7 +176,7 @@ class Dist:
 
 
 class Outputs(NamedTuple):
-    """What a head asks of the network that it reads."""
+    """What a head requires of the network that it reads."""
 
     num_atoms: int
     """Outputs per action; 1 where the network is asked for one fraction at a time."""
@@ -186,17 +187,17 @@ class Outputs(NamedTuple):
 
 
 PROPOSAL = "fraction_proposal"
-"""Name, on the path to its parameters, of the layer that proposes fractions: the optimiser steps it at a rate of its
-own."""
+"""Name, on the path to its parameters, of the layer that proposes fractions: the optimiser gives it its own learning
+rate."""
 
 Role = Literal["online", "target", "select", "act", "greedy"]
 """What a forward pass is for: predicting under a gradient, valuing the next observation, choosing the action there,
-acting in E environments that are to explore apart, or acting greedily without any noise."""
+acting in E environments that explore independently, or acting greedily without any noise."""
 
 
 @struct.dataclass
 class Learner:
-    """What gradient updates change."""
+    """The part of a run that gradient updates change."""
 
     params: Any
     target_params: Any
@@ -214,7 +215,7 @@ class Episodes:
     episode_length: Array
     """int32 [E]: environment steps so far."""
     learning_return: Array
-    """float32 [E]: sum of the rewards so far as the learner was told them."""
+    """float32 [E]: sum of the rewards so far as the learner saw them."""
     ended: Array
     """int32 []: episodes of the run that have ended, those of the warm-up included."""
 
@@ -226,7 +227,7 @@ class EpisodeLog:
     episode_return: Array
     """float32 [K], of raw rewards."""
     learning_return: Array
-    """float32 [K], of rewards as the learner was told them."""
+    """float32 [K], of rewards as the learner saw them."""
     episode_length: Array
     """int32 [K], environment steps."""
     vector_steps: Array

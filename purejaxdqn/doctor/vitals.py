@@ -42,7 +42,7 @@ class Vitals:
     reward_abs_max: float | None = None
     reward_zero_share: float | None = None
     reward_clipped_share: float | None = None
-    """Share of the rewards that are not 0 that lie on the bounds of clipping; None where nothing clips them."""
+    """Share of the rewards that are not 0 that lie on the bounds of clipping; None if nothing clips them."""
     action_shares: tuple[float, ...] | None = None
     """Shares of the behaviour policy's actions, by action."""
     td_percentiles: tuple[float, ...] | None = None
@@ -99,7 +99,7 @@ def reward_clip(config: Config, spec: EnvSpec) -> bool:
 
 
 def shares(counts: np.ndarray) -> tuple[float, ...] | None:
-    """Counts as shares of their sum; None where there is none."""
+    """Counts as shares of their sum; None if there is none."""
     total = counts.sum()
     return tuple(float(count) / float(total) for count in counts) if total else None
 

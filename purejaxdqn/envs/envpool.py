@@ -51,7 +51,7 @@ def import_envpool(env_id: str) -> Any:
     """Imports EnvPool.
 
     Raises:
-      SettingError: where it is not installed.
+      SettingError: if it is not installed.
     """
     try:
         import envpool

@@ -188,7 +188,7 @@ def quantile(num_quantiles: int) -> Head:
       num_quantiles: N, at least 1.
 
     Raises:
-      SettingError: where it is below 1.
+      SettingError: if it is below 1.
     """
     require(num_quantiles >= 1, "num_quantiles", num_quantiles, "use at least 1")
     midpoints = tuple((2 * i + 1) / (2 * num_quantiles) for i in range(num_quantiles))

@@ -168,7 +168,7 @@ class Lanes(NamedTuple):
     compile: Callable[..., None] = lambda *given: None
     """(arguments of `init`) -> None; compiles all that training needs, which is otherwise compiled on first use."""
     check: Callable[[], None] = lambda: None
-    """Raises `SettingError` where there is no room for training."""
+    """Raises `SettingError` if there is no room for training."""
     close: Callable[[], None] = lambda: None
     """Closes what the lanes keep open."""
 

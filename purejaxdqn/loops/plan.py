@@ -68,7 +68,7 @@ def make_plan(agent: Agent, num_lanes: int, block: int | None = None) -> Plan:
       block: lanes vmapped together; by default 1 on a CPU, else all of a device.
 
     Raises:
-      SettingError: where the lanes' states do not fit the devices' memory; it says how many would.
+      SettingError: if the lanes' states do not fit the devices' memory; it says how many would.
     """
     devices = jax.local_devices()
     num_devices = min(num_lanes, len(devices))

@@ -19,7 +19,7 @@ def assert_array(name: str, value: Any, shape: tuple[Any, ...], dtype: Any = Non
       dtype: expected, as above.
 
     Raises:
-      AssertionError: where the argument differs.
+      AssertionError: if the argument differs.
     """
     message = f"argument `{name}`"
     chex.assert_shape([value], [shape], custom_message=message)

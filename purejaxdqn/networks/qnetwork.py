@@ -145,7 +145,7 @@ class Network(NamedTuple):
     """(key) -> parameters, with the running statistics of batch norm, if any, in the same pytree."""
     apply: Callable[[Any, Array, Array | None, Role], Dist]
     """(parameters, obs [B, ...], key, role) -> Dist with x [B, A, N], support and weight [B, N]; B examples do not mix,
-    except by batch norm in the role `online`. The key may be None where nothing is drawn."""
+    except by batch norm in the role `online`. The key may be None if nothing is drawn."""
     refresh: Callable[[Any, Array], Any] | None = None
     """(parameters, obs [B, ...]) -> parameters whose running statistics have moved towards the batch's; None without
     batch norm."""
@@ -161,7 +161,7 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
       torso: config -> module mapping features [B, ...] to [B, ...]; None looks up `config.network` in `TORSOS`.
 
     Raises:
-      SettingError: where there is no torso of that name, or it cannot take the observation's shape.
+      SettingError: if there is no torso of that name, or it cannot take the observation's shape.
     """
     torso = torso or find_torso(config, spec).make
     module = QNetwork(config, spec, outputs, torso)

@@ -123,7 +123,7 @@ def find_torso(config: Config, spec: EnvSpec) -> Torso:
     """The torso that `Config.network` names; for `auto` see `automatic_torso`.
 
     Raises:
-      SettingError: where there is no such torso, or it cannot take the observation's shape.
+      SettingError: if there is no such torso, or it cannot take the observation's shape.
     """
     torsos = {"auto": TORSOS[automatic_torso(spec.obs_shape)], **TORSOS}
     require(config.network in torsos, "network", config.network, f"use one of {', '.join(torsos)}")

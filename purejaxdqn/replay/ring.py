@@ -53,7 +53,7 @@ def init_ring(row: Any, capacity: int, num_writers: int) -> Ring:
       num_writers: rows per time step.
 
     Raises:
-      ValueError: where capacity or num_writers is below 1, or the row has no leaves.
+      ValueError: if capacity or num_writers is below 1, or the row has no leaves.
     """
     if capacity < 1 or num_writers < 1:
         raise ValueError(f"a ring needs a capacity and writers of at least 1, not {capacity} and {num_writers}")
@@ -74,7 +74,7 @@ def add_rows(ring: Ring, rows: Any) -> Ring:
       rows: pytree of [T, writers, ...], in the order of time.
 
     Raises:
-      ValueError: where T is larger than the capacity, or the writers are not the ring's.
+      ValueError: if T is larger than the capacity, or the writers are not the ring's.
     """
     num_steps, num_writers = jax.tree.leaves(rows)[0].shape[:2]
     if num_steps > ring.capacity:

@@ -45,7 +45,7 @@ def init_tree(num_leaves: int, fan_out: int = FAN_OUT) -> SumTree:
       fan_out: children of a node, a power of two.
 
     Raises:
-      ValueError: where there is no leaf, or the fan-out is no power of two from 2 on.
+      ValueError: if there is no leaf, or the fan-out is no power of two from 2 on.
     """
     if num_leaves < 1:
         raise ValueError(f"a tree needs at least 1 leaf, not {num_leaves}")

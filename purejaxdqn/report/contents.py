@@ -78,7 +78,7 @@ class Run(Folder):
     """A run's folder."""
 
     summary: Mapping[str, Any] | None
-    """None where the run has not come to its end."""
+    """None if the run has not come to its end."""
     recipe: str
     recipe_fields: Mapping[str, Any] | None
     """What its recipe and algorithm alone would have set; None where this version has no such recipe."""
@@ -95,7 +95,7 @@ def damaged(folder: Path, name: str, why: Any) -> SettingError:
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """An object from a JSON file. Raises `SettingError` where it cannot be read."""
+    """An object from a JSON file. Raises `SettingError` if it cannot be read."""
     try:
         return dict(json.loads((folder / name).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:

@@ -31,7 +31,7 @@ def read_run(folder: Path) -> Run:
     """Reads what a report shows of a run, finished or not.
 
     Raises:
-      SettingError: where a file is missing or damaged.
+      SettingError: if a file is missing or damaged.
     """
     settings, _, data = read_config(folder, "folders")
     summary = read_json(folder, SUMMARY) if (folder / SUMMARY).is_file() else None
@@ -92,7 +92,7 @@ def final_scores(seeds: tuple[int, ...], summary: Mapping[str, Any] | None, eval
       evaluation: [N, T].
 
     Raises:
-      ValueError: where there are not as many rows as seeds.
+      ValueError: if there are not as many rows as seeds.
     """
     if len(evaluation) != len(seeds):
         raise ValueError(f"{METRICS} has rows of {len(evaluation)} of {len(seeds)} seeds")

@@ -40,7 +40,7 @@ def read_sweep(folder: Path, by: Score | None = None) -> Sweep:
       by: the score of its lanes; by default the one that it was ranked by.
 
     Raises:
-      SettingError: where a file is missing or damaged.
+      SettingError: if a file is missing or damaged.
     """
     for name in (SUMMARY, CURVES, LANES):
         remedy = f"it holds no {name}: the sweep has not come to its end, so resume it first"
@@ -56,7 +56,7 @@ def read_sweep(folder: Path, by: Score | None = None) -> Sweep:
 
 
 def read_table(folder: Path, name: str, needed: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Columns of one length. Raises `SettingError` where the file cannot be read or lacks one."""
+    """Columns of one length. Raises `SettingError` if the file cannot be read or lacks one."""
     columns = sweep_folder.read_columns(folder / name, "folders")
     lacking = [column for column in needed if column not in columns]
     if lacking:

@@ -23,8 +23,8 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
 
     Raises:
       SettingError: on `folders` or `out`, for what is missing or damaged.
-      UsageError: where plotly is not installed.
-      OSError: where `out` cannot be written.
+      UsageError: if plotly is not installed.
+      OSError: if `out` cannot be written.
     """
     # Side by side, runs and sweeps need one kind of score.
     by: Score | None = "last" if len(folders) > 1 else None
@@ -67,7 +67,7 @@ def read(folder: Path, by: Score | None = None) -> Sweep | Run:
 
 
 def page_of(shown: list[Sweep | Run]) -> str:
-    """The page as HTML. Raises `UsageError` where plotly is not installed."""
+    """The page as HTML. Raises `UsageError` if plotly is not installed."""
     try:
         # Only a report needs plotly, so nothing else waits for its import.
         import plotly  # noqa: F401

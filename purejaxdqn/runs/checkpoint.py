@@ -60,7 +60,7 @@ def from_flat(flat: dict[str, np.ndarray], like: Any) -> Any:
     """The tree whose structure, shapes and dtypes `like` gives, with leaves from `to_flat`.
 
     Raises:
-      DamagedCheckpoint: where a leaf is missing or has another shape or dtype.
+      DamagedCheckpoint: if a leaf is missing or has another shape or dtype.
     """
 
     def leaf(path: Any, template: Any) -> np.ndarray:
@@ -149,7 +149,7 @@ def sums_text(sums: Mapping[str, str]) -> str:
 
 
 def check_sums(folder: Path, with_state: bool) -> None:
-    """Raises `DamagedCheckpoint` where a file of a checkpoint is not what was written."""
+    """Raises `DamagedCheckpoint` if a file of a checkpoint is not what was written."""
     path = folder / SUMS
     if not path.is_file() and (folder / OLD_MARK).is_file():
         # Of before there were sums.
@@ -214,7 +214,7 @@ def load_checkpoint(folder: Path, with_state: bool = True) -> Checkpoint:
 
 
 def read_checkpoint(folder: Path, step: int, with_state: bool) -> Checkpoint:
-    """Reads one checkpoint. Raises `DamagedCheckpoint` where it is not what was saved."""
+    """Reads one checkpoint. Raises `DamagedCheckpoint` if it is not what was saved."""
     # On use: see above.
     import orbax.checkpoint as ocp
 

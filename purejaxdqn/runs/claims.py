@@ -99,7 +99,7 @@ def make_new(folder: Path) -> Path:
 
 
 def check_free(folder: Path, held: str, what: str, name: str) -> None:
-    """Raises `SettingError` where a folder holds anything but a claim."""
+    """Raises `SettingError` if a folder holds anything but a claim."""
     if not folder.exists():
         return
     remedy = f"it holds a {what} already: choose another folder, or go on with it by --resume"

@@ -205,7 +205,7 @@ def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, 
     """Reads config.json.
 
     Raises:
-      SettingError: on `flag`, where the folder is missing, holds no run, or its config.json cannot be read.
+      SettingError: on `flag`, if the folder is missing, holds no run, or its config.json cannot be read.
     """
     path = folder / CONFIG
     require_file(path, flag, "run")

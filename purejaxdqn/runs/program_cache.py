@@ -116,7 +116,7 @@ def sources() -> Iterator[str]:
 
 
 def load(path: Path, devices: Sequence[jax.Device]) -> Callable[..., Any] | None:
-    """A program from a file; None where there is none that can be read."""
+    """A program from a file; None if there is none that can be read."""
     try:
         code, in_tree, out_tree = pickle.loads(read_private(path))
         program = deserialize_and_load(code, in_tree, out_tree, execution_devices=devices)

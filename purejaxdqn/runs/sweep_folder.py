@@ -54,7 +54,7 @@ def read_columns(path: Path, flag: str = "resume") -> dict[str, np.ndarray]:
     """The reverse of `write_columns`; nothing of the file is executed.
 
     Raises:
-      SettingError: on `flag`, where the file is missing or damaged.
+      SettingError: on `flag`, if the file is missing or damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as found:
@@ -94,7 +94,7 @@ def read_sweep(folder: Path, flag: str = "resume") -> dict[str, Any]:
     """Reads sweep.json.
 
     Raises:
-      SettingError: on `flag`, where the folder is missing, holds no sweep, or the file cannot be read.
+      SettingError: on `flag`, if the folder is missing, holds no sweep, or the file cannot be read.
     """
     path = folder / SWEEP
     require_file(path, flag, "sweep")

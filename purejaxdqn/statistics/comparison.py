@@ -33,7 +33,7 @@ class Standing(NamedTuple):
     """One setting of a ranking.
 
     `seeds` counts the scores that are not NaN. `improvement` is the probability of
-    improvement over the next setting of the ranking; None where no next one has a score.
+    improvement over the next setting of the ranking; None if no next one has a score.
     """
 
     seeds: int

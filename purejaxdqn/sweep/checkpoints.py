@@ -1,7 +1,7 @@
-"""Checkpoints of a sweep's units: one file of plain arrays each, written beside and renamed.
+"""Checkpoints of a sweep's units: one file of plain arrays each, written atomically.
 
-orbax, which a run's checkpoints are made with, takes all processes of `jax.distributed` for one writer; the units of a
-sweep are written by each process for itself.
+orbax, which writes a run's checkpoints, treats all processes of `jax.distributed` as one writer; here each process
+writes the units that it trains.
 """
 
 import json
@@ -19,7 +19,7 @@ PROGRESS, STEP = "progress", "step"
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint in place of the one that was there."""
+    """Writes a checkpoint, replacing the previous one."""
     arrays = {f"state/{name}": leaf for name, leaf in checkpoint.state.items()}
     for which, params in checkpoint.policy.items():
         arrays |= {f"{which}/{name}": leaf for name, leaf in params.items()}
@@ -38,10 +38,10 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """The checkpoint of a folder, None where there is none.
+    """The checkpoint of a folder, None if there is none.
 
     Raises:
-      DamagedCheckpoint: where it cannot be read.
+      DamagedCheckpoint: if it cannot be read.
     """
     (folder / f".{SAVED}{UNFINISHED}").unlink(missing_ok=True)
     path = folder / SAVED

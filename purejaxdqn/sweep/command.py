@@ -49,7 +49,7 @@ def sweep(args: list[str]) -> int:
 
 
 def begin(definition: Definition, recipe: Recipe, options: SweepOptions, processes: Processes, command: str) -> int:
-    """A new sweep."""
+    """Starts a new sweep."""
     # After the words are understood: a wrong flag is told without these imports.
     from purejaxdqn.sweep.driver import from_file, is_finished, make_groups, save_sweep, to_file
     from purejaxdqn.sweep.layout import make_layout
@@ -75,12 +75,12 @@ def begin(definition: Definition, recipe: Recipe, options: SweepOptions, process
 
 
 def lock_name(processes: Processes) -> str:
-    """The claim of one of a sweep's processes."""
+    """Name of the lock of one of a sweep's processes."""
     return f"{LOCK}-{processes.number}"
 
 
 def go_on(folder: Path, typed: dict[str, Any], options: SweepOptions, processes: Processes, command: str) -> int:
-    """A sweep that was begun."""
+    """Resumes a sweep."""
     # As in `begin`.
     from purejaxdqn.sweep.driver import from_file, is_finished
 
@@ -97,7 +97,7 @@ def go_on(folder: Path, typed: dict[str, Any], options: SweepOptions, processes:
 
 
 def plan_only(definition: Definition, recipe: Recipe, layout: Any, options: SweepOptions, processes: Processes) -> int:
-    """Says what would be done, and how long it may take."""
+    """Prints what would be done, and how long it may take."""
     # As in `begin`.
     from purejaxdqn.sweep.driver import Sweep
 
@@ -134,7 +134,7 @@ def drive(
     processes: Processes,
     command: str,
 ) -> int:
-    """Trains, saves where it is asked to stop, and leaves the ranking, the best recipe and the report."""
+    """Trains, saves if asked to stop, and writes the ranking, the best recipe and the report."""
     # As in `begin`.
     from purejaxdqn.sweep.display import Progressing, print_table, ranking_table
     from purejaxdqn.sweep.driver import Sweep, is_finished
@@ -181,7 +181,7 @@ def drive(
 
 
 def make_report(folder: Path, flag: str, wanted: bool) -> str:
-    """Makes report.html where it is wanted; what to add to the list of files."""
+    """Writes report.html if requested; returns what to add to the list of files."""
     if not wanted:
         return ""
 

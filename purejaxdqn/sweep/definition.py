@@ -22,7 +22,7 @@ ENV_PARAMS = "env_params."
 
 
 class Definition(NamedTuple):
-    """Everything that decides what a sweep comes to."""
+    """Everything that determines a sweep's results."""
 
     env: str
     recipe: str
@@ -34,7 +34,7 @@ class Definition(NamedTuple):
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Of every setting."""
+        """Seeds of every setting."""
         first = self.options["seed"]
         return tuple(range(first, first + self.options["seeds"]))
 
@@ -54,7 +54,7 @@ def kind_of(field: str, env: str) -> Any:
     """Type of a field's values.
 
     Raises:
-      SettingError: where there is no such field.
+      SettingError: if there is no such field.
     """
     kinds = field_kinds()
     if field.startswith(ENV_PARAMS):
@@ -67,10 +67,10 @@ def kind_of(field: str, env: str) -> Any:
 
 
 def combinations(axes: Sequence[Axis], number: int | None, seed: int) -> list[dict[str, Any]]:
-    """The points of a grid, or so many drawn at random without repetition.
+    """The points of a grid, or `number` of them drawn at random without repetition.
 
     Raises:
-      SettingError: where an axis has no end, or there are fewer points than were asked for.
+      SettingError: if a grid has a distribution as an axis, or there are fewer points than requested.
     """
     if number is None:
         for axis in axes:
@@ -98,7 +98,7 @@ def draw(axis: Axis, rng: np.random.Generator) -> Any:
 
 
 def describe_axis(axis: Axis) -> str:
-    """An axis as it could be typed."""
+    """An axis as the user could type it."""
     if axis.drawn is not None:
         return f"{'loguniform' if axis.drawn.log else 'uniform'}:{axis.drawn.low:g}:{axis.drawn.high:g}"
     return " ".join(",".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in axis.values)
@@ -108,7 +108,7 @@ def make_all(definition: Definition, recipe: Recipe) -> list[Setting]:
     """Every setting of a sweep, validated.
 
     Raises:
-      SettingError: where one of them cannot work, or would not read a value that was given.
+      SettingError: if one of them is invalid, or would not read a value that was given.
     """
     options = definition.options
     points = combinations(definition.axes, options["random"], options["draw_seed"])
@@ -131,7 +131,7 @@ def make_all(definition: Definition, recipe: Recipe) -> list[Setting]:
 
 
 def settings_of(definition: Definition, recipe: Recipe, config: Config, seeds: tuple[int, ...]) -> Settings:
-    """What `Training` needs to know of lanes that share a program; their hypers are apart."""
+    """The settings that `Training` needs for lanes that share a program; their hypers are passed separately."""
     options = definition.options
     run = recipe.run
     chosen = {name: options[name] for name in ("eval_max_steps", "total_episodes", "stop_at_return", "patience")}
@@ -157,7 +157,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
     """A sweep's TOML file: options by name, and the words of each axis.
 
     Raises:
-      SettingError: where it cannot be read, or says something in the wrong place.
+      SettingError: if it cannot be read, or has an entry in the wrong place.
     """
     data = read_toml(path, "file")
     names = {field.name for field in dataclasses.fields(SweepOptions)} - {"file", "resume"}
@@ -196,7 +196,7 @@ def read_section(path: Path, section: str, values: Mapping[str, Any]) -> dict[st
 
 
 def as_words(value: Any, widths: bool = False) -> tuple[Any, ...]:
-    """One value or several, as the words of an axis; a list of whole numbers is one value where widths belong."""
+    """One or several values as the words of an axis; for widths, a list of whole numbers is one value."""
     one = not isinstance(value, list) or (widths and all(isinstance(item, int) for item in value))
     return (value,) if one else tuple(value)
 
@@ -213,11 +213,11 @@ def to_json(definition: Definition) -> dict[str, Any]:
 
 
 def check_same(saved: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
-    """Raises `SettingError` for the first thing typed that differs from what a sweep was begun with.
+    """Raises `SettingError` for the first typed setting that differs from what a sweep was started with.
 
     Args:
       saved: `to_json` of the sweep, as read back.
-      typed: the same form of what was typed, with nothing else in it.
+      typed: what was typed, and nothing else, in the same form.
     """
     fixed = "it was {} when the sweep began: leave the flag out, or begin a new sweep"
     for name in ("env", "recipe"):
@@ -237,14 +237,14 @@ def plain(values: Any) -> Any:
 
 
 def spell(values: Any) -> str:
-    """An axis of `to_json` for a sentence."""
+    """An axis of `to_json`, as text for an error."""
     if isinstance(values, Mapping):
         return f"{'loguniform' if values['log'] else 'uniform'}:{values['low']:g}:{values['high']:g}"
     return " ".join(map(str, values))
 
 
 def describe_values(values: Mapping[str, Any]) -> str:
-    """The values of a setting as flags, or a word where nothing varies."""
+    """The values of a setting as flags, or a word if nothing varies."""
     words = (
         f"{flag_name(name)} {value:g}" if isinstance(value, float) else f"{flag_name(name)} {value}"
         for name, value in values.items()

@@ -26,7 +26,7 @@ def duration(seconds: float) -> str:
 
 
 def plan_lines(layout: Layout, widths: Mapping[int, int], devices: int, kind: str, processes: int) -> list[str]:
-    """How a sweep is laid out, in lines for a person.
+    """The layout of a sweep, in lines of text.
 
     Args:
       layout: of the sweep.
@@ -54,15 +54,15 @@ def plan_lines(layout: Layout, widths: Mapping[int, int], devices: int, kind: st
 
 
 class Progressing:
-    """How far a sweep is, in environment steps of all lanes."""
+    """Progress of a sweep, in environment steps of all lanes."""
 
     def __init__(self, total: int, done: int, quiet: bool):
-        """Begins to count.
+        """Starts counting.
 
         Args:
           total: environment steps of the whole sweep.
-          done: of it already.
-          quiet: says nothing.
+          done: environment steps of it that are already done.
+          quiet: whether to print nothing.
         """
         self.total, self.done, self.first, self.quiet = total, done, done, quiet
         self.begin = time.perf_counter()
@@ -98,7 +98,7 @@ class Progressing:
         self.mark = mark
 
     def close(self) -> None:
-        """Leaves the bar as it stands."""
+        """Closes the bar and leaves it on the screen."""
         if self.bar is not None:
             self.bar.stop()
 
@@ -128,5 +128,5 @@ def ranking_table(entries: Sequence[Mapping[str, Any]], what: str) -> Table:
 
 
 def print_table(table: Table) -> None:
-    """To standard output."""
+    """Prints to standard output."""
     Console().print(table)

@@ -35,7 +35,7 @@ def make_groups(definition: Definition, settings: Sequence[Setting], processes: 
     """Programs of a sweep, each with as many lanes side by side as this machine holds and the processes share.
 
     Raises:
-      SettingError: where a program cannot be built, or not even one lane fits.
+      SettingError: if a program cannot be built, or if not even one lane fits.
     """
     devices, on_cpu = jax.local_device_count(), jax.default_backend() == "cpu"
     groups = []
@@ -53,7 +53,7 @@ def make_groups(definition: Definition, settings: Sequence[Setting], processes: 
 
 
 def to_file(definition: Definition, recipe: Recipe, layout: Layout, command: str) -> dict[str, Any]:
-    """sweep.json's content: everything that going on needs."""
+    """sweep.json's content: everything that is needed to resume."""
     varied = [axis.field for axis in definition.axes if axis.drawn is not None or len(axis.values) > 1]
     algos = {setting.algo for setting in layout.settings}
     settings = []
@@ -86,7 +86,7 @@ def from_file(data: Mapping[str, Any], folder: Path) -> tuple[Definition, Recipe
     """The reverse of `to_file`.
 
     Raises:
-      SettingError: where it is damaged.
+      SettingError: if it is damaged.
     """
     try:
         said = data["definition"]
@@ -115,7 +115,7 @@ def save_sweep(folder: Path, data: Mapping[str, Any]) -> None:
 
 
 class Sweep:
-    """A sweep whose folder is there. `run` goes on from wherever it stands."""
+    """A sweep whose folder exists. `run` continues from its current state."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Sweep:
         minutes: float,
         processes: Processes,
     ):
-        """Nothing is computed yet; see `Engine` for the arguments."""
+        """Computes nothing yet; see `Engine` for the arguments."""
         self.definition, self.recipe, self.layout, self.folder = definition, recipe, layout, folder
         self.processes = processes
         self.engine = Engine(definition, recipe, layout, folder, minutes)
@@ -162,8 +162,8 @@ class Sweep:
           stop_requested: asked after every chunk.
 
         Raises:
-          Interrupted: where it was asked to stop; what was trained is saved.
-          SettingError: where another process is in the folder.
+          Interrupted: if it was asked to stop; what was trained is saved.
+          SettingError: if another process is using the folder.
         """
         engine = self.engine
         engine.stop_requested = stop_requested
@@ -187,12 +187,12 @@ class Sweep:
         self.seconds = time.perf_counter() - begin
 
     def wait_for(self, units: Sequence[Unit], stop_requested: Callable[[], bool]) -> None:
-        """Waits for the units of other processes. Raises `Interrupted` where it was asked to stop."""
+        """Waits for the units of other processes. Raises `Interrupted` if it was asked to stop."""
         if not wait_until(lambda: is_finished(self.folder) or all(map(self.engine.is_done, units)), stop_requested):
             raise Interrupted
 
     def finish(self, command: str, report: bool) -> dict[str, Any]:
-        """Joins what all units left, ranks, and writes everything that a sweep ends with."""
+        """Joins the results of all units, ranks the settings, and writes the sweep's final files."""
         units = [unit for rung in range(len(self.layout.rungs)) for unit in self.units(rung)]
         lanes = results.merge(self.folder, units)
         rank_by = self.definition.options["rank_by"]
@@ -229,7 +229,7 @@ class Sweep:
         return summary
 
     def estimate(self) -> dict[int, tuple[float, float]]:
-        """Seconds to compile, and seconds for all its lanes without evaluations, of each program, measured briefly."""
+        """For each program, from a brief measurement: seconds to compile, and for all its lanes without evaluations."""
         found = {}
         for group in self.layout.groups:
             lanes = [lane for setting in group.settings for lane in self.layout.lanes_of(setting)]
@@ -259,7 +259,7 @@ def steps_of(training: Training, chunk: Chunk, lanes: int) -> int:
 
 
 def seconds_per_iteration(training: Training) -> float:
-    """Of all lanes of a training that has begun; its state is spent."""
+    """Seconds for one iteration of all lanes of a started training, whose state is consumed."""
     count = 1
     while True:
         begin = time.perf_counter()
@@ -272,5 +272,5 @@ def seconds_per_iteration(training: Training) -> float:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a sweep has come to its end."""
+    """Whether a sweep is finished."""
     return (folder / SUMMARY).is_file()

@@ -1,4 +1,4 @@
-"""Trains the units of a sweep one after another, and keeps of each what the whole needs."""
+"""Trains the units of a sweep one after another, and keeps the results that the whole sweep needs."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -40,15 +40,15 @@ from purejaxdqn.types import Hypers
 DONE = LANES
 """The file that a finished unit has: it is written last."""
 UNIT_COLUMNS = LANE_COLUMNS | {"score": "float32"}
-"""Of a unit's lanes.npz: the score is the newest evaluation, by which halving chooses."""
+"""Columns of a unit's lanes.npz: the score is the newest evaluation, by which halving chooses."""
 
 
 class Interrupted(Exception):
-    """A sweep that was asked to stop and has saved its unit."""
+    """Raised when a sweep was asked to stop and has saved its unit."""
 
 
 def filled_up(lanes: Sequence[int], width: int) -> list[int]:
-    """Lanes, and copies of them up to a width."""
+    """Lanes, padded with copies of them up to a width."""
     return [lanes[i % len(lanes)] for i in range(width)]
 
 
@@ -63,7 +63,7 @@ class Engine:
           recipe: that it starts from.
           layout: of its lanes.
           folder: of the sweep.
-          minutes: of work that may be lost.
+          minutes: of work that may be lost at most.
         """
         self.definition, self.recipe, self.layout, self.folder = definition, recipe, layout, folder
         self.watch = Stopwatch(60 * minutes)
@@ -86,11 +86,11 @@ class Engine:
         return self.folder / UNITS / unit.name
 
     def is_done(self, unit: Unit) -> bool:
-        """Whether a unit has come to the end of its rung."""
+        """Whether a unit has been trained to the end of its rung."""
         return (self.path(unit) / DONE).is_file()
 
     def open(self, group: Group, width: int, seeds: tuple[int, ...]) -> tuple[Settings, Parts, Lanes]:
-        """Settings of lanes, and functions that all sets of so many lanes of a group share."""
+        """Settings of lanes, and the functions that all sets of this many lanes of a group share."""
         settings = settings_of(self.definition, self.recipe, group.config, seeds)
         if group.config.loop == "host":
             self.compilations += 1
@@ -106,12 +106,12 @@ class Engine:
         return settings, agent.parts, self.programs[group.number, width]
 
     def block(self, width: int) -> int | None:
-        """Lanes vmapped together, no more than there are; None leaves it to the machine."""
+        """Lanes vmapped together, no more than there are; None uses the machine's default."""
         wanted = self.definition.options["lanes_per_block"]
         return None if wanted is None else min(wanted, -(-width // min(width, jax.local_device_count())))
 
     def make_training(self, group: Group, lanes: Sequence[int], width: int) -> Training:
-        """Lanes of a group, filled up to a width with copies that nobody looks at."""
+        """Training of a group's lanes, padded to a width with copies whose results are ignored."""
         padded = filled_up(lanes, width)
         seeds = tuple(self.layout.seed_of(lane) for lane in padded)
         each = [self.layout.setting_of(lane).hypers.as_arrays() for lane in padded]
@@ -120,16 +120,16 @@ class Engine:
         return Training(settings, parts, programs, hypers)
 
     def run(self, unit: Unit, units: Sequence[Unit], previous: Sequence[Unit]) -> None:
-        """Trains a unit to the end of its rung, from wherever it stands, and writes what came of it.
+        """Trains a unit from its current state to the end of its rung, and writes its results.
 
         Args:
           unit: to train.
           units: all of its rung.
-          previous: units of the rung before, which are done.
+          previous: units of the previous rung, which are done.
 
         Raises:
-          Interrupted: where it was asked to stop; what was trained is saved.
-          SettingError: where another process is at it, or not even one lane fits the memory.
+          Interrupted: if it was asked to stop; what was trained is saved.
+          SettingError: if another process is training it, or not even one lane fits the memory.
         """
         folder = self.path(unit)
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ class Engine:
         return settings_of(self.definition, self.recipe, group.config, self.layout.seeds).chunk_iterations
 
     def forget(self, units: Sequence[Unit]) -> None:
-        """Removes checkpoints that the next rung has taken what it needs of."""
+        """Removes checkpoints that the next rung no longer needs."""
         for unit in units:
             for folder in self.path(unit).glob("lanes-*"):
                 saved.forget(folder)
@@ -151,7 +151,7 @@ class Engine:
     def run_lanes(
         self, unit: Unit, lanes: tuple[int, ...], width: int, previous: Sequence[Unit], group: Group
     ) -> list[Path]:
-        """Trains lanes side by side, or half of them at a time where memory does not last; the folders of the parts."""
+        """Trains lanes side by side, or half of them at a time if memory runs out; returns the folders of the parts."""
         limit = self.limits[unit.group]
         if width > limit:
             return [
@@ -173,7 +173,7 @@ class Engine:
         return self.run_lanes(unit, lanes, width, previous, group)
 
     def try_train(self, unit: Unit, lanes: tuple[int, ...], width: int, previous: Sequence[Unit], folder: Path) -> bool:
-        """Trains lanes; False where memory did not last."""
+        """Trains lanes; False if memory ran out."""
         try:
             self.train(unit, lanes, width, previous, folder)
         except Exception as error:
@@ -183,7 +183,8 @@ class Engine:
         return True
 
     def train(self, unit: Unit, lanes: tuple[int, ...], width: int, previous: Sequence[Unit], folder: Path) -> None:
-        """Trains lanes to the end of the rung; afterwards the folder has their rows, and a checkpoint if they go on."""
+        """Trains lanes to the end of the rung; afterwards the folder has their rows, and if they continue a
+        checkpoint."""
         group, last_rung = self.group(unit), unit.rung == len(self.layout.rungs) - 1
         training = self.make_training(group, lanes, width)
         rows = self.start(training, unit, lanes, width, previous, folder)
@@ -220,7 +221,7 @@ class Engine:
         previous: Sequence[Unit],
         folder: Path,
     ) -> list[dict[str, np.ndarray]]:
-        """Brings lanes to where they stood: at a checkpoint of their own, at the end of the rung before, or nowhere."""
+        """Restores lanes from their own checkpoint or from the end of the previous rung, or starts them afresh."""
         checkpoint = saved.load(folder)
         if checkpoint is not None:
             training.go_back(checkpoint)
@@ -234,7 +235,7 @@ class Engine:
         return []
 
     def saved_lanes(self, units: Sequence[Unit]) -> dict[int, tuple[Path, int]]:
-        """Where the checkpoint of each lane of finished units is, and its place in it."""
+        """Folder of the checkpoint of each lane of finished units, and the lane's index in it."""
         found = {}
         for unit in units:
             for folder in sorted(self.path(unit).glob("lanes-*")):
@@ -243,14 +244,14 @@ class Engine:
         return found
 
     def save(self, training: Training, rows: list[dict[str, np.ndarray]], folder: Path) -> None:
-        """Writes rows first, then the checkpoint that counts on them."""
+        """Writes rows first, then the checkpoint that relies on them."""
         write_columns(folder / CURVES, join_columns(rows, CURVE_COLUMNS))
         saved.save(folder, training.snapshot())
 
     def write_lanes(
         self, training: Training, lanes: Sequence[int], curves: Mapping[str, np.ndarray], unit: Unit, folder: Path
     ) -> None:
-        """Writes what came of each lane, and the parameters of each setting's best; the table says "done"."""
+        """Writes each lane's results, and the parameters of each setting's best lane; the table marks them as done."""
         assert training.best is not None
         count, last_rung = len(lanes), unit.rung == len(self.layout.rungs) - 1
         missing = np.full(count, np.nan)

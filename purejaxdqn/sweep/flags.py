@@ -1,4 +1,4 @@
-"""The command line of a sweep: flags that take several values each, and a file that says the same."""
+"""The command line of a sweep: flags that take several values each, and a file as their equivalent."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Words = tuple[str, ...]
 
 
 def spell_out(args: Sequence[str]) -> list[str]:
-    """Flags that are on or off with their values: `--noisy` is `--noisy true`, `--no-noisy` is `--noisy false`."""
+    """Boolean flags with explicit values: `--noisy` is `--noisy true`, `--no-noisy` is `--noisy false`."""
     switches = {flag_name(field.name) for field in dataclasses.fields(Config) if field.type in (bool, "bool")}
     words = []
     for here, word in enumerate(args):
@@ -39,7 +39,7 @@ def spell_out(args: Sequence[str]) -> list[str]:
 
 
 def early_options(args: Sequence[str]) -> SweepOptions:
-    """Options about processes, before the flags are parsed; what is no number is left to the parser."""
+    """Options about processes, before the flags are parsed; invalid numbers are left to the parser."""
     found: dict[str, Any] = {}
     for name in ("coordinator", "out", "resume"):
         found[name] = cli.peek(args, flag_name(name))
@@ -51,7 +51,7 @@ def early_options(args: Sequence[str]) -> SweepOptions:
 
 
 def early_device(args: Sequence[str]) -> str:
-    """Where to run, as the flags or else the file have it, before either is checked."""
+    """The device to run on, from the flags or else the file, before either is checked."""
     file = cli.peek(args, "--file")
     of_file = {} if file is None else read_toml(Path(file), "file")
     return cli.peek(args, "--device") or str(of_file.get("device", "auto"))
@@ -84,15 +84,15 @@ def several(help_text: str) -> Any:
 
 
 def as_fields(kinds: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Flags that nobody has to give."""
+    """Optional flags."""
     return [(name, kind, dataclasses.field(default=())) for name, kind in kinds.items()]
 
 
 def read_flags(args: Sequence[str]) -> tuple[Definition, dict[str, Any], Recipe, SweepOptions]:
-    """The sweep that the flags and the file ask for, and what was asked for alone, in the form of `to_json`.
+    """The requested sweep from the flags and the file, and only what was given explicitly, in the form of `to_json`.
 
     Raises:
-      SettingError: where a value cannot work.
+      SettingError: if a value is invalid.
     """
     file, resume = cli.peek(args, "--file"), cli.peek(args, "--resume")
     options, words = read_file(Path(file)) if file is not None else ({}, {})
@@ -130,15 +130,15 @@ def read_flags(args: Sequence[str]) -> tuple[Definition, dict[str, Any], Recipe,
 
 
 def saved_env(folder: Path) -> str:
-    """The environment of a sweep that is to go on."""
+    """The environment of a sweep that is to be resumed."""
     return str(read_sweep(folder)["env"])
 
 
 def typed_options(defaults: SweepOptions, given: dict[str, Any]) -> SweepOptions:
-    """Options with those of a file in their place.
+    """Default options, replaced by those of a file.
 
     Raises:
-      SettingError: where one is of another type.
+      SettingError: if one is of another type.
     """
     for name, value in given.items():
         kind = str(next(field.type for field in dataclasses.fields(SweepOptions) if field.name == name))

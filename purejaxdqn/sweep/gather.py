@@ -13,19 +13,19 @@ from purejaxdqn.runs.training import Training
 from purejaxdqn.sweep.checkpoints import load
 
 PER_LANE = ("best_score", "best_env_steps")
-"""Of a checkpoint's progress, beside everything of its endings."""
+"""Per-lane entries of a checkpoint's progress, besides those of its endings."""
 
 
 def gather(training: Training, lanes: Sequence[int], places: Mapping[int, tuple[Path, int]]) -> ckpt.Checkpoint:
-    """The checkpoint of lanes that are now side by side, from those in which they were.
+    """One checkpoint of lanes that now train side by side, from the checkpoints that they were in.
 
     Args:
-      training: that they are for.
+      training: the one that they are for.
       lanes: in their new order.
-      places: folder of the checkpoint, and place in it, of each.
+      places: folder of each lane's checkpoint, and the lane's index in it.
 
     Raises:
-      DamagedCheckpoint: where one cannot be read.
+      DamagedCheckpoint: if one cannot be read.
     """
     of_lanes = lane_names(training)
     flat: dict[int, dict[str, np.ndarray]] = {}
@@ -52,7 +52,7 @@ def gather(training: Training, lanes: Sequence[int], places: Mapping[int, tuple[
 
 
 def take(saved: ckpt.Checkpoint, place: int, of_lanes: set[str]) -> dict[str, Any]:
-    """Everything of one lane of a checkpoint, by name; a copy, so that the checkpoint itself can go."""
+    """Everything of one lane of a checkpoint, by name; a copy, so that the checkpoint itself can be freed."""
     found = {f"state/{name}": np.copy(saved.state[name][place]) for name in of_lanes}
     for which in ("last", "best"):
         found |= {f"{which}/{name}": np.copy(leaf[place]) for name, leaf in saved.policy[which].items()}

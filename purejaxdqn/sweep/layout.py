@@ -1,7 +1,7 @@
-"""How a sweep's lanes are cut up: rungs of halving, programs that settings share, and units of work.
+"""How a sweep's lanes are divided: rungs of halving, programs that settings share, and units of work.
 
-A unit is a set of lanes of one program that one process trains side by side, and the least that is ever resumed. Which
-lanes it has is settled when the sweep begins; a lane's numbers do not depend on it.
+A unit is a set of lanes of one program that one process trains side by side, and the smallest part that is resumed. Its
+lanes are fixed when the sweep starts; a lane's numbers do not depend on this division.
 """
 
 import math
@@ -17,7 +17,7 @@ from purejaxdqn.statistics.intervals import iqm
 from purejaxdqn.sweep.definition import Definition, Setting
 
 LANES_PER_CORE = 16
-"""Lanes that a core takes turns with: enough that Python is nothing beside them, few enough to lose little of them."""
+"""Lanes that a core trains in turn: enough to make Python's share negligible, few enough to lose little work."""
 
 
 class Group(NamedTuple):
@@ -29,16 +29,16 @@ class Group(NamedTuple):
     lane_bytes: int
     """Memory of one lane's state."""
     unit_size: int
-    """Most lanes that are trained side by side."""
+    """Maximum number of lanes that are trained side by side."""
 
 
 class Rung(NamedTuple):
     """A part of the run, after which settings that trail are dropped."""
 
     share: float
-    """Of the run, at its end."""
+    """Share of the run that is done at its end."""
     keep: int
-    """Settings that go on after it."""
+    """Number of settings that continue after it."""
 
 
 class Unit(NamedTuple):
@@ -51,12 +51,12 @@ class Unit(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return f"group-{self.group}-rung-{self.rung}-unit-{self.number}"
 
 
 class Layout(NamedTuple):
-    """The whole of it."""
+    """The layout of a whole sweep."""
 
     groups: tuple[Group, ...]
     rungs: tuple[Rung, ...]
@@ -69,7 +69,7 @@ class Layout(NamedTuple):
         return len(self.settings) * len(self.seeds)
 
     def setting_of(self, lane: int) -> Setting:
-        """Lanes are counted seed by seed, setting after setting."""
+        """The setting of a lane: lanes are counted seed by seed, setting after setting."""
         return self.settings[lane // len(self.seeds)]
 
     def seed_of(self, lane: int) -> int:
@@ -81,7 +81,7 @@ class Layout(NamedTuple):
         return range(setting * len(self.seeds), (setting + 1) * len(self.seeds))
 
     def units(self, rung: int, alive: Sequence[int]) -> list[Unit]:
-        """Units of a rung, for the settings that came so far."""
+        """Units of a rung, for the settings that reached it."""
         units = []
         for group in self.groups:
             lanes = [lane for setting in group.settings if setting in alive for lane in self.lanes_of(setting)]
@@ -98,7 +98,7 @@ class Layout(NamedTuple):
 
 
 def even_parts(lanes: Sequence[int], size: int) -> list[tuple[int, ...]]:
-    """As few parts of at most `size` as it takes, of lengths that differ by one at most."""
+    """As few parts of at most `size` as possible, with lengths that differ by at most one."""
     if not lanes:
         return []
     count = -(-len(lanes) // size)
@@ -106,7 +106,7 @@ def even_parts(lanes: Sequence[int], size: int) -> list[tuple[int, ...]]:
 
 
 def make_rungs(options: Mapping[str, Any], num_settings: int) -> tuple[Rung, ...]:
-    """One rung without halving; else as many as it takes to come from all settings down to one, or to the end."""
+    """One rung without halving; else as many as needed to get from all settings down to one, or to the end."""
     if not options["halving"]:
         return (Rung(1.0, num_settings),)
     factor, share = options["halving_factor"], options["halving_first"]
@@ -120,7 +120,7 @@ def make_rungs(options: Mapping[str, Any], num_settings: int) -> tuple[Rung, ...
 
 
 def survivors(rung: Rung, scores: Mapping[int, np.ndarray]) -> tuple[int, ...]:
-    """The settings that go on: the best by interquartile mean over seeds, ties by mean, then the earlier one.
+    """The settings that continue: the best by interquartile mean over seeds, ties by mean, then the earlier one.
 
     Args:
       rung: that has ended.
@@ -147,12 +147,12 @@ def unit_size(lane_bytes: int, num_devices: int, on_cpu: bool, per_block: int | 
     Args:
       lane_bytes: of one lane's state.
       num_devices: of this process.
-      on_cpu: lanes of a core take turns; elsewhere they are one block, as large as the memory allows.
-      per_block: asked for by the user.
-      share: lanes that each process has to do: there is a unit for every one of them.
+      on_cpu: whether lanes of a core take turns; elsewhere they are one block, as large as the memory allows.
+      per_block: requested by the user.
+      share: lanes for each process, so that every process has a unit.
 
     Raises:
-      SettingError: where not even one lane fits.
+      SettingError: if not even one lane fits.
     """
     each = available_bytes() // (num_devices if on_cpu else 1)
     fit = int(MEMORY_SHARE * each // lane_bytes)

@@ -13,7 +13,7 @@ class SweepOptions:
     """The flags of `sweep` that are neither Config nor Hypers."""
 
     file: str | None = None
-    """A TOML file that says the same as flags do; flags go before it. See docs/sweeps.md."""
+    """A TOML file with the same settings as flags; flags take precedence. See docs/sweeps.md."""
     recipe: str | None = None
     """Named settings to start from, or a recipe file; by default those for the environment."""
     seeds: int = 8
@@ -23,32 +23,32 @@ class SweepOptions:
     random: int | None = None
     """Number of settings drawn at random from the axes, in place of every combination of their values."""
     draw_seed: int = 0
-    """Seed of what is drawn: another one gives other settings."""
+    """Seed of the random draws: another one gives other settings."""
     rank_by: RankName = "last"
     """What settings are ranked by: the `last` parameters, the `best` ones by evaluation, or the `area` under the
     evaluations."""
     halving: bool = False
     """Successive halving: settings that trail are dropped on the way, so that steps go to those that lead."""
     halving_factor: int = 2
-    """Of the settings at a rung one in so many goes on, and the next rung is so many times as far."""
+    """At each rung one setting in this many continues, and the next rung is this many times as far."""
     halving_first: float = 0.175
     """Share of the run after which the first settings are dropped."""
     out: str | None = None
     """Folder of the sweep; by default a new one under sweeps/."""
     resume: str | None = None
-    """Folder of a sweep to go on with; nothing else need be said."""
+    """Folder of a sweep to resume; no other flag is needed."""
     eval_episodes: int = 50
     """Episodes of each evaluation."""
     eval_epsilon: float = 0.0
     """Probability of a random action in evaluations; 0 is greedy."""
     eval_max_steps: int | None = None
-    """Environment steps after which an episode of an evaluation counts as it stands; by default 27,000."""
+    """Environment steps after which an evaluation episode is cut and scored; by default 27,000."""
     total_episodes: int | None = None
     """Episodes of training after which a lane ends, if --total-steps does not end it before."""
     stop_at_return: float | None = None
-    """An episode of training with so large a return ends its lane."""
+    """A training episode with at least this return ends its lane."""
     patience: int | None = None
-    """So many evaluations without a better one end a lane."""
+    """This many evaluations in a row without an improvement end a lane."""
     log_every: int | None = None
     """Environment steps (per lane) between rows of curves.npz; by default a fiftieth of the run."""
     eval_every: int | None = None
@@ -58,7 +58,7 @@ class SweepOptions:
     lanes_per_block: int | None = None
     """Lanes vmapped together; by default 1 on a CPU, else what the memory holds."""
     dry_run: bool = False
-    """Say what would be done and how long it may take, and stop."""
+    """Print what would be done and how long it may take, and exit."""
     report: bool = True
     """Whether the sweep ends with report.html and the animation of its best policy."""
     distributed: bool = False
@@ -84,11 +84,11 @@ DEFINING = (
     *("eval_episodes", "eval_epsilon", "eval_max_steps", "total_episodes", "stop_at_return", "patience"),
     *("log_every", "eval_every", "lanes_per_block"),
 )
-"""Options that decide what comes of a sweep, or how it is cut: they stay as they are when it goes on."""
+"""Options that determine a sweep's results or its division into units: they cannot change on resuming."""
 
 
 def check_options(options: SweepOptions) -> None:
-    """Raises `SettingError` where an option cannot work."""
+    """Raises `SettingError` if an option cannot work."""
     for field in dataclasses.fields(options):
         as_type(field.type, field.name, getattr(options, field.name))
     check_seeds(options.seed, options.seeds)

@@ -12,7 +12,7 @@ from purejaxdqn.sweep.layout import Layout
 
 
 def rows_of(training: Training, chunk: Chunk, lanes: Sequence[int], layout: Layout) -> dict[str, np.ndarray]:
-    """One chunk as rows of curves.npz, of the lanes that ran and are no padding."""
+    """One chunk as rows of curves.npz, of the lanes that ran and are not padding."""
     m, count = chunk.metrics, len(chunk.running)
     with np.errstate(divide="ignore", invalid="ignore"):
         means = {
@@ -37,7 +37,7 @@ def rows_of(training: Training, chunk: Chunk, lanes: Sequence[int], layout: Layo
 
 
 def with_scores(training: Training, chunk: Chunk) -> Chunk:
-    """A chunk with an evaluation of every lane that is fit, for halving alone: training knows nothing of it."""
+    """A chunk with an evaluation of every running, undiverged lane, for halving alone: training is unaffected."""
     wanted = chunk.running & ~training.endings.diverged & np.isnan(chunk.eval_return)
     returns = training.evaluate(training.state.learner.params, EVAL_STREAM) if wanted.any() else None
     if returns is None:
@@ -56,13 +56,13 @@ def newest_scores(training: Training, lanes: Sequence[int], curves: Mapping[str,
 
 
 def best_place(scores: np.ndarray, settings: Sequence[int], setting: int) -> int:
-    """Place of the best lane of a setting."""
+    """Index of the best lane of a setting."""
     places = np.flatnonzero(np.array(settings) == setting)
     return int(places[np.argmax(np.nan_to_num(scores[places], nan=-np.inf))])
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error of XLA, of Python or of a plan says that memory did not last."""
+    """Whether an error of XLA, of Python or of a plan means that memory ran out."""
     return (
         isinstance(error, MemoryError | NoRoom) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
     )

@@ -18,7 +18,7 @@ from purejaxdqn.sweep.options import SweepOptions
 T = TypeVar("T")
 
 STOP = ".stop"
-"""File in a sweep's folder by which a process that was asked to stop tells the others; it holds the signal."""
+"""File in a sweep's folder by which a process that was asked to stop informs the others; it holds the signal."""
 
 
 class Processes(NamedTuple):
@@ -28,16 +28,16 @@ class Processes(NamedTuple):
     total: int = 1
 
     def mine(self, units: Sequence[T]) -> list[T]:
-        """This process's share of the units: they take turns."""
+        """This process's share of the units, dealt out in turn."""
         return list(units[self.number :: self.total])
 
 
 def join(options: SweepOptions) -> Processes:
-    """Joins the other processes, where there are any.
+    """Joins the other processes, if there are any.
 
     Raises:
-      SettingError: where the flags do not belong together.
-      UsageError: where the coordinator does not answer, with its address and the time waited.
+      SettingError: if the flags are inconsistent.
+      UsageError: if the coordinator does not answer, with its address and the time waited.
     """
     by_hand = options.coordinator is not None
     for name in ("num_processes", "process_id"):
@@ -96,8 +96,8 @@ def wait_for(address: str, seconds: float) -> None:
     """Waits until a coordinator listens.
 
     Raises:
-      SettingError: where the address is none.
-      UsageError: where nobody listens in time.
+      SettingError: if the address is invalid.
+      UsageError: if no coordinator listens in time.
     """
     host, _, port = address.rpartition(":")
     require(bool(host) and port.isdigit(), "coordinator", address, "write it as HOST:PORT")
@@ -116,7 +116,7 @@ def wait_for(address: str, seconds: float) -> None:
 
 
 def wait_until(done: Callable[[], bool], stop: Callable[[], bool] = lambda: False) -> bool:
-    """Waits for other processes; False where it was asked to stop. JAX ends a process whose others have died."""
+    """Waits for other processes; False if it was asked to stop. JAX ends a process if others have died."""
     while not done():
         if stop():
             return False

@@ -67,7 +67,7 @@ def areas(curves: Mapping[str, np.ndarray], lanes: np.ndarray) -> np.ndarray:
 
 
 def ranking(layout: Layout, lanes: Columns, rank_by: str, solved_at: float | None) -> list[dict[str, Any]]:
-    """Settings that went to the end, best first, and then those that were dropped, the latest first, then by area."""
+    """Settings that reached the end, best first, and then those that were dropped, the latest first, then by area."""
     all_scores, of_settings = scores_of(lanes, rank_by), [lanes["setting"] == s.number for s in layout.settings]
     scores = [all_scores[mine] for mine in of_settings]
     dropped = [int(lanes["dropped_at"][mine].max(initial=-1)) for mine in of_settings]
@@ -102,7 +102,7 @@ def ranking(layout: Layout, lanes: Columns, rank_by: str, solved_at: float | Non
 
 
 def bounds(estimate: Estimate | None) -> list[float] | None:
-    """An interval as JSON has it."""
+    """An interval as JSON values."""
     return None if estimate is None else [float(estimate.low), float(estimate.high)]
 
 
@@ -181,7 +181,7 @@ def animate(folder: Path, parts: Any, params: Any, seed: int, epsilon: float, on
 
 
 def write_summary(folder: Path, entries: list[dict[str, Any]], told: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes summary.json, by whose presence a sweep is known to have come to its end."""
+    """Writes summary.json, whose presence marks a sweep as finished."""
     summary = {**told, "ranking": entries, "hardware": hardware(), "versions": versions()}
     write_atomically(folder / SUMMARY, json.dumps(finite(summary), indent=2, allow_nan=False) + "\n")
     return summary

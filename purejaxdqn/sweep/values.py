@@ -17,7 +17,7 @@ FORMS = "lin:LOW:HIGH:N, log:LOW:HIGH:N, uniform:LOW:HIGH[:N] or loguniform:LOW:
 
 
 class Drawn(NamedTuple):
-    """A distribution, of which every setting of a random search draws its own value."""
+    """A distribution, from which every setting of a random search draws its own value."""
 
     field: str
     low: float
@@ -44,7 +44,7 @@ class Axis(NamedTuple):
 
 
 def field_kinds() -> dict[str, Any]:
-    """The type of every field of `Config` and `Hypers`, as a person types it."""
+    """The type of every field of `Config` and `Hypers`, as a user types it."""
     hints = typing.get_type_hints(Config) | {field.name: type(field.default) for field in dataclasses.fields(Hypers)}
     return hints | {"algo": str | None}
 
@@ -55,7 +55,7 @@ def is_traced(field: str) -> bool:
 
 
 def tidy(value: float, whole: bool) -> float | int:
-    """A computed value with the six digits that anybody would type, or a whole number."""
+    """A computed value, rounded to six digits or to a whole number."""
     return round(value) if whole else float(f"{value:.6g}")
 
 
@@ -69,7 +69,7 @@ def parse_axis(field: str, words: tuple[Any, ...], kind: Any, seed: int = 0) -> 
       seed: of the draws that a distribution with a count stands for.
 
     Raises:
-      SettingError: where a word is no value of the type, or a range cannot be read.
+      SettingError: if a word is not a value of the type, or a range cannot be read.
     """
     require(len(words) > 0, field, "", "give it at least one value")
     ranges = [word for word in words if is_range(word)]
@@ -86,7 +86,7 @@ def is_range(word: Any) -> bool:
 
 
 def parse_range(field: str, word: str, kind: Any, seed: int) -> Axis:
-    """`log:1e-4:1e-2:8` and its like."""
+    """Parses a range or a distribution such as `log:1e-4:1e-2:8`."""
     name, *rest = word.split(":")
     require(name in SPACED + DRAWN, field, word, f"there is no range {name}; use {FORMS}")
     require(kind in (int, float), field, word, "it takes no numbers, so no range of them: list its values")
@@ -116,7 +116,7 @@ def parse_range(field: str, word: str, kind: Any, seed: int) -> Axis:
 
 
 def number(field: str, word: str, part: str) -> float:
-    """An end of a range."""
+    """Parses an end of a range."""
     try:
         value = float(part)
     except ValueError as error:
@@ -126,7 +126,7 @@ def number(field: str, word: str, part: str) -> float:
 
 
 def distinct(field: str, values: list[Any], merge: bool = False) -> tuple[Any, ...]:
-    """The values once each. Equal ones come of rounding (`merge`), or are a slip of whoever typed them."""
+    """The values without duplicates, which come from rounding (`merge`) or are a typing error."""
     once = tuple(dict.fromkeys(values))
     remedy = "it has the same value twice, and each would be trained for nothing: give every value once"
     require(merge or len(once) == len(values), field, " ".join(map(str, values)), remedy)
@@ -137,7 +137,7 @@ def parse_value(field: str, word: Any, kind: Any) -> Any:
     """One word as a value of a type.
 
     Raises:
-      SettingError: where it is none.
+      SettingError: if it is not one.
     """
     options = typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
     if type(None) in options and word in (None, "None", "none"):

@@ -1,4 +1,4 @@
-"""`python -m purejaxdqn.train`: trains one or many seeds and leaves a run folder.
+"""`python -m purejaxdqn.train`: trains one or many seeds and writes a run folder.
 
 May import every room but `sweep`. Read `command.py` first: what the command does, from its words to its last line.
 """

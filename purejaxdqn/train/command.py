@@ -46,7 +46,7 @@ from purejaxdqn.train.settings import (
 )
 
 SMALLER_STEPS = "try a smaller learning rate, a longer --target-period or --max-grad-norm 1"
-"""What to do about a loss that is no finite number."""
+"""What to do about a loss that is not finite."""
 
 
 def run_command(args: list[str], started: Callable[[], None]) -> int:
@@ -92,7 +92,7 @@ def train(args: list[str], started: Callable[[], None]) -> int:
 def train_in(
     run: Any, options: RunOptions, command: str, resume: bool, asked: StopRequest, started: Callable[[], None]
 ) -> int:
-    """Trains a run in its folder, which is made where the run is new."""
+    """Trains a run in its folder, which is created if the run is new."""
     settings = run.settings
     warning = rewound(run.folder, settings.config, settings.hypers) if resume else None
     if warning is not None and not options.quiet:
@@ -121,7 +121,7 @@ def train_in(
 
 
 def require_wandb() -> None:
-    """Raises `UsageError` where the package is missing."""
+    """Raises `UsageError` if the package is missing."""
     try:
         import wandb  # noqa: F401
     except ImportError as error:
@@ -146,7 +146,7 @@ def wandb_logger(settings: Settings, folder: Path) -> Callable[[list[dict[str, A
 def drive(
     run: Any, options: RunOptions, command: str, resume: bool, asked: StopRequest, started: Callable[[], None]
 ) -> int:
-    """Trains, saves where it is asked to stop, and leaves summary, curve and animation."""
+    """Trains, saves if asked to stop, and writes summary, curve and animation."""
     # As in `train`.
     from purejaxdqn.runs.runner import Diverged, Interrupted
     from purejaxdqn.train.display import make_display
@@ -191,13 +191,13 @@ def drive(
 
 
 def kept(run: Any) -> str:
-    """What a run that ended early leaves behind."""
+    """The checkpoint that a run that ended early leaves, as text."""
     step = latest_step(run.folder / CHECKPOINTS)
     return "no checkpoint was made yet" if step is None else f"the checkpoint of step {run.steps_at(step):,} is kept"
 
 
 def finish(run: Any, options: RunOptions, command: str) -> None:
-    """Evaluates, draws and prints what came of a finished run."""
+    """Evaluates a finished run, draws its curve and animation, and prints the results."""
     # Drawing is imported when there is something to draw.
     from purejaxdqn.pictures.plots import episode_curve, learning_curve
     from purejaxdqn.runs.episode_video import write_gif, write_mp4

@@ -19,7 +19,7 @@ LINES = 20
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """A number for a person; a dash where it is missing."""
+    """A number as text; a dash if it is missing."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
@@ -48,17 +48,17 @@ class Silent:
     """Shows nothing."""
 
     def started(self, plan: Any, settings: Settings, env_steps: int, compile_seconds: float) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def chunk(self, report: ChunkReport) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 class Lines(Silent):
-    """A line now and then, for logs."""
+    """An occasional line, for logs."""
 
     def __init__(self) -> None:
         self.total = 1
@@ -67,7 +67,7 @@ class Lines(Silent):
         self.begin, self.first_step = time.perf_counter(), 0
 
     def started(self, plan: Any, settings: Settings, env_steps: int, compile_seconds: float) -> None:
-        """Says how the run is laid out."""
+        """Prints the run's layout."""
         self.total, self.first_step, self.begin = settings.config.total_steps, env_steps, time.perf_counter()
         self.last_mark = env_steps * LINES // self.total
         print(f"{plan.describe()}; compiled in {compile_seconds:.1f} s", flush=True)
@@ -103,7 +103,7 @@ class Bar(Silent):
         self.live.start()
 
     def started(self, plan: Any, settings: Settings, env_steps: int, compile_seconds: float) -> None:
-        """Says how the run is laid out and starts the bar."""
+        """Prints the run's layout and starts the bar."""
         self.total = settings.config.total_steps
         self.live.console.print(f"{plan.describe()}; compiled in {compile_seconds:.1f} s", highlight=False)
         self.progress.update(self.task, total=self.total, completed=env_steps, steps=steps_text(env_steps))
@@ -116,7 +116,7 @@ class Bar(Silent):
         self.numbers.plain = describe(report, self.evaluated)
 
     def close(self) -> None:
-        """Leaves bar and numbers as they stand."""
+        """Closes the bar and leaves it and the numbers on the screen."""
         self.live.stop()
 
 
@@ -128,7 +128,7 @@ def make_display(quiet: bool) -> Silent:
 
 
 def closing_table(summary: dict[str, Any], solved_at: float | None) -> Table:
-    """What came of a run: a row for each seed (of the first ten) and one for all."""
+    """Results of a run: a row for each seed (of the first ten) and one for all."""
     evaluation = summary["evaluation"]
     episodes = evaluation[0]["episodes"]
     how = f"greedy return over {episodes} episodes"

@@ -40,24 +40,24 @@ class RunOptions:
     out: str | None = None
     """Run folder; by default a new one under runs/."""
     resume: str | None = None
-    """Folder of a run to go on with, from its newest checkpoint; nothing else need be said."""
+    """Folder of a run to resume from its newest checkpoint; no other flag is needed."""
     eval_episodes: int = 100
     """Episodes of each evaluation. With 0, for EnvPool alone, the newest 100 episodes of training are the score."""
     eval_epsilon: float = 0.0
     """Probability of a random action in evaluations; 0 is greedy."""
     eval_max_steps: int | None = None
-    """Environment steps after which an episode of an evaluation counts as it stands; by default 27,000, half an hour of
+    """Environment steps after which an evaluation episode is cut and scored; by default 27,000, half an hour of
     play, after which the Arcade Learning Environment cuts a game."""
     total_episodes: int | None = None
     """Episodes of training after which a seed ends, if --total-steps does not end it before."""
     count_prefill: bool = False
     """Whether --total-episodes counts the episodes of the prefill too (gymnax's environments)."""
     stop_at_return: float | None = None
-    """An episode of training with so large a return ends its seed."""
+    """A training episode with at least this return ends its seed."""
     patience: int | None = None
-    """So many evaluations without a better one end a seed."""
+    """This many evaluations in a row without an improvement end a seed."""
     init_from: str | None = None
-    """Folder of a run whose trained parameters to begin with, in place of fresh ones."""
+    """Folder of a run whose trained parameters to start from, in place of fresh ones."""
     init_which: Literal["last", "best"] = "best"
     """Which of its parameters."""
     log_every: int | None = None
@@ -66,7 +66,7 @@ class RunOptions:
     """Environment steps (per seed) between evaluations; by default the recipe's or the algorithm's, else a tenth of the
     run. The end is always evaluated."""
     eval_every_episodes: int | None = None
-    """Episodes of training between evaluations, in place of --eval-every; looked at after every --log-every steps."""
+    """Episodes of training between evaluations, in place of --eval-every; checked after every --log-every steps."""
     checkpoint_every: int | None = None
     """Environment steps (per seed) between checkpoints; by default a tenth of the run, at most every two minutes. The
     end is always saved."""
@@ -89,7 +89,7 @@ SAVED_OPTIONS = (
     *("eval_max_steps", "eval_every_episodes", "total_episodes", "stop_at_return", "patience"),
     *("count_prefill", "init_from", "init_which"),
 )
-"""Options that a run keeps as they are."""
+"""Options that keep their values when a run is resumed."""
 
 
 def flags_class(config: Config, hypers: Hypers, options: RunOptions) -> type:
@@ -135,7 +135,7 @@ def split_flags(flags: Any) -> tuple[Config, Hypers, RunOptions]:
 
 
 def number_of_seeds(args: Sequence[str]) -> int | None:
-    """Seeds that a run will have, before its flags are parsed; None where it cannot be told yet."""
+    """Seeds that a run will have, before its flags are parsed; None if it is not known yet."""
     resume, seeds = cli.peek(args, "--resume"), cli.peek(args, "--seeds")
     if resume is not None:
         return len(read_config(Path(resume))[0].seeds)
@@ -210,10 +210,10 @@ def typed_settings(args: Sequence[str], cls: type, config: Config, hypers: Hyper
 
 
 def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOptions]:
-    """Settings of a saved run; flags may change hypers and lengthen it, and nothing that is compiled in.
+    """Settings of a saved run; flags may change hypers and lengthen it, but not change anything that is compiled in.
 
     Raises:
-      SettingError: where the folder holds no run, or a flag differs from what the run was made with.
+      SettingError: if the folder holds no run, or a flag differs from what the run was made with.
     """
     saved, _, _ = read_config(folder)
     options = RunOptions(
@@ -251,7 +251,7 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
 
 
 def check_goes_on(folder: Path, saved: Settings, settings: Settings) -> None:
-    """Raises `SettingError` where something is changed of a run in which nothing is left to train."""
+    """Raises `SettingError` if a setting is changed of a run that has nothing left to train."""
     changed = changes(saved.config, settings.config) | changes(saved.hypers, settings.hypers)
     if settings.checkpoint_every != saved.checkpoint_every:
         changed["checkpoint_every"] = settings.checkpoint_every
@@ -276,11 +276,11 @@ def changes(before: Any, after: Any) -> dict[str, Any]:
 
 
 def rewound(folder: Path, config: Config, hypers: Hypers) -> str | None:
-    """What lengthening a run does to its ε, in a sentence; None where it does nothing.
+    """How lengthening a run changes its ε, in a sentence; None if it does not.
 
     Args:
-      folder: of the run, before it goes on.
-      config: of the run that goes on; the folder has that of before.
+      folder: of the run, before it is resumed.
+      config: of the resumed run; the folder has the earlier one.
       hypers: likewise.
     """
     saved, step = read_config(folder)[0], latest_step(folder / CHECKPOINTS)
