@@ -441,7 +441,7 @@ def test_bad_input_is_one_sentence(runs, tmp_path, capsys):
         if path.is_file() and "state" in path.parts:
             path.write_bytes(b"")
     said = refused(capsys, command.main, [str(damaged), "--no-compilation-cache"])
-    assert said.startswith("purejaxdqn-doctor: --run") and "cannot be read" in said
+    assert said.startswith("purejaxdqn-doctor: --run") and "is not the file that was saved" in said
 
 
 @pytest.mark.parametrize(

@@ -242,11 +242,11 @@ def test_halving_stopped_at_any_chunk_goes_on(halved, tmp_path, monkeypatch):
     for count in (2, 3, 5):
         seen = []
 
-        def ask(asked, seen=seen, count=count):
+        def ask(seen=seen, count=count):
             seen.append(None)
             return len(seen) >= count
 
-        monkeypatch.setattr(command, "stop_asked", ask)
+        monkeypatch.setattr(command, "stop_of_all", lambda folder, asked, processes, ask=ask: ask)
         first = [*GRID, *QUIET, "--halving", "--halving-first", "0.25", "--out", str(folder)]
         assert command.main(args or first) == 130
         args = ["--resume", str(folder), *QUIET]
