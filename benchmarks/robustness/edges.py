@@ -240,16 +240,22 @@ def places(scratch: Path, expected: bytes, _: int) -> dict[str, Any]:
         folder = scratch / name
         code, said = finish(start([*TRAIN, *SMALL, "--quiet", "--out", str(folder)], env=environment, cwd=scratch))
         found[name] = {"code": code, "same": metrics(folder) == expected, "lines": len(said.splitlines())}
-    if os.geteuid() == 0:
-        open_to_all = Path(tempfile.mkdtemp())
-        open_to_all.chmod(0o777)
-        folder = open_to_all / "run"
-        environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}
-        process = start([*TRAIN, *SMALL, "--quiet", "--out", str(folder)], env=environment, user=12345, cwd=open_to_all)
-        code, said = finish(process)
-        found["an unknown user"] = {"code": code, "same": metrics(folder) == expected, "lines": len(said.splitlines())}
-        shutil.rmtree(open_to_all)
+    found["an unknown user"] = by_unknown_user(expected)
     return found
+
+
+def by_unknown_user(expected: bytes) -> dict[str, Any]:
+    """A run by a user without a name and without a home, for which one has to be root."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chmod(scratch, 0o777)
+        folder = Path(scratch) / "run"
+        words = [*TRAIN, *SMALL, "--quiet", "--out", str(folder)]
+        try:
+            code, said = finish(start(words, env=environment, user=12345, cwd=scratch))
+        except PermissionError:
+            return {"left_out": "not root, or this interpreter is closed to other users"}
+        return {"code": code, "same": metrics(folder) == expected, "lines": len(said.splitlines())}
 
 
 PARTS: dict[str, Callable[[Path, bytes, int], dict[str, Any]]] = {
