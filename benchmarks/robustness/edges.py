@@ -34,7 +34,7 @@ SMALL = [
 TRAIN = [sys.executable, "-m", "purejaxdqn.train"]
 SWEEP = [sys.executable, "-m", "purejaxdqn.sweep"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-DISKS = ("16k", "48k", "96k", "160k", "256k", "384k", "512k", "640k", "768k", "1m", "1280k", "1536k")
+DISKS = ("8k", "16k", "32k", "48k", "64k", "96k", "128k", "160k", "192k", "224k", "256k", "1536k")
 PLACES: dict[str, dict[str, str | None]] = {
     "64 bits": {"JAX_ENABLE_X64": "1"},
     "another generator": {"JAX_DEFAULT_PRNG_IMPL": "rbg"},
