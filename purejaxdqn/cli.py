@@ -211,6 +211,10 @@ def guarded(command: str, main: Callable[[], int]) -> int:
     A Ctrl-C that the body does not handle, and a closed pipe on the output, end without a traceback and with exit code
     128 plus the signal's number, as in shells.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # Names of files may hold what an encoding lacks, or bytes that are no text.
+            stream.reconfigure(errors="replace")
     try:
         with usual_modes():
             code = main()

@@ -31,7 +31,8 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
     shown = [read(folder, by) for folder in folders]
     require(len(shown) > 0, "folders", "", "name the folder of a run or of a sweep, or several")
     check_out(out)
-    write_atomically(out, page_of(shown))
+    # A name of a file may hold bytes that are no text.
+    write_atomically(out, page_of(shown).encode(errors="replace"))
 
 
 def check_out(out: Path) -> None:
