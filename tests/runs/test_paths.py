@@ -17,15 +17,6 @@ SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache", "--quiet"]
 NAMES = ["[x]", 'proj [2024]/it\'s "100%" {a,b}*?', "two\nlines  and blanks", "🙂 ü", "-x", "~"]
 NAMES += ["linked/run", "a|\udcff"]
-    "[x]",
-    'proj [2024]/it\'s "100%" {a,b}*?',
-    "two\nlines  and blanks",
-    "🙂 ü",
-    "-x",
-    "~",
-    "linked/run",
-    "a|\udcff",
-]
 
 
 @pytest.fixture(scope="module")
