@@ -18,11 +18,10 @@ LOCK ?= yes
 ENV_NAME ?= CartPole-v1
 ARGS ?=
 PYTEST_ARGS ?= -n 2 -m "not learning"
-# The core: the mathematics, products of networks, the ring and its transitions, names that become functions, rooms,
-# pages. No loop and no command, which tests of shaping run.
-CORE := tests/test_architecture.py tests/test_build.py tests/docs tests/learning tests/machine tests/statistics \
-  tests/networks/test_products.py tests/replay/test_ring.py tests/replay/test_transitions.py \
-  --ignore=tests/learning/test_shaping.py
+# The core: targets, losses, returns and heads, the ring, bounds, rooms, the project's pages. No loop and no command.
+CORE := tests/test_architecture.py tests/test_bounds.py tests/docs/test_project_files.py tests/machine/test_shapes.py \
+  tests/replay/test_ring.py tests/statistics $(addprefix tests/learning/test_,losses.py returns.py lambda_returns.py \
+  heads_backups.py munchausen.py explore.py schedules.py optim.py)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
