@@ -17,7 +17,8 @@ EXTRAS ?=
 LOCK ?= yes
 ENV_NAME ?= CartPole-v1
 ARGS ?=
-PYTEST_ARGS ?= -n 2 -m "not learning"
+# Half of the files for each process, as far as it goes: what one test of a file compiled, the next one has.
+PYTEST_ARGS ?= -n 2 --dist worksteal -m "not learning and not long"
 # The core: targets, losses, returns and heads, the ring, bounds, rooms, the project's pages. No loop and no command.
 CORE := tests/test_architecture.py tests/test_bounds.py tests/docs/test_project_files.py tests/machine/test_shapes.py \
   tests/replay/test_ring.py tests/statistics $(addprefix tests/learning/test_,losses.py returns.py lambda_returns.py \
@@ -99,7 +100,7 @@ test-quick: $(dev_stamp)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 -m "not slow and not learning" $(CORE)
+	$(BIN)/python -m pytest -n 2 -m "not slow and not learning and not long" $(CORE)
 
 lint: $(dev_stamp)
 	$(BIN)/ruff check .
@@ -116,7 +117,7 @@ pytest: $(dev_stamp)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-learning: $(dev_stamp)
-	$(BIN)/python -m pytest -m learning
+	$(BIN)/python -m pytest -m "learning or long"
 
 bench-quick: $(run_stamp)
 	$(BIN)/python -m benchmarks.quick

@@ -6,6 +6,7 @@ PUREJAXDQN_TEST_DEVICE=gpu runs what a test computes on an accelerator instead.
 import ctypes
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ jax.monitoring.register_event_duration_secs_listener(
 
 def pytest_sessionstart() -> None:
     """Fails at once, not in a hundred places, where something started a backend too early."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup make test` would have every process ignore it
     assert len(jax.devices("cpu")) == NUM_DEVICES, "a backend of JAX started before conftest.py could set it up"
 
 
@@ -81,6 +83,30 @@ def strict_ranks() -> Iterator[None]:
     jax.config.update("jax_numpy_rank_promotion", "raise")
     yield
     jax.config.update("jax_numpy_rank_promotion", before)
+
+
+QUICK = "jax_disable_most_optimizations"
+
+
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """Compiles a whole module's programs without most optimisations, in about two thirds of the time.
+
+    Not where long programs run, nor where memory, time or bits have to be those of what users run.
+    """
+    before = jax.config.read(QUICK)
+    jax.config.update(QUICK, True)
+    yield
+    jax.config.update(QUICK, before)
+
+
+@pytest.fixture
+def usual_compilation() -> Iterator[None]:
+    """Takes one test out of `quick_compilation`."""
+    before = jax.config.read(QUICK)
+    jax.config.update(QUICK, False)
+    yield
+    jax.config.update(QUICK, before)
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from benchmarks.speed.timing import calibrated, take_turns
 from purejaxdqn.build import check_read
 from purejaxdqn.types import Hypers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def test_products_are_counted_by_shape_and_by_how_often_they_are_made():
     def fn(x, w):
@@ -183,7 +185,7 @@ def test_the_guard_fails_where_a_ratio_is_below_its_floor(monkeypatch, capsys):
     assert quick.main() == 1 and "too slow" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_guard_holds_a_slower_library_for_slower(monkeypatch):
     """The library's contender does its work three times over, and the ratio falls to a third of what it was."""
     fast = quick.measure(1, 100, 5)["ratio"]
@@ -197,6 +199,7 @@ def test_the_guard_holds_a_slower_library_for_slower(monkeypatch):
     assert quick.measure(1, 100, 5)["ratio"] < fast / 2
 
 
+@pytest.mark.long
 def test_the_baseline_learns_what_it_is_timed_at():
     """The yardstick does the work: among the newest 10,000 steps fewer than a third as many fall as at first."""
     go_on = jax.jit(baseline.iterate, static_argnums=1)

@@ -11,7 +11,7 @@ import nbformat  # noqa: E402
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "tutorials" / "from_keras_or_pytorch.ipynb"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_notebook_runs_from_top_to_bottom(monkeypatch):
     """Every cell, in a kernel of its own; what the first cells print is what is stored."""
     monkeypatch.setenv("JAX_PLATFORMS", os.environ.get("JAX_PLATFORMS", "cpu"))

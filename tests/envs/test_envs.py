@@ -15,13 +15,19 @@ from purejaxdqn.envs.gymnax import default_params, env_names, env_settings, make
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.types import Hypers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NEEDS_DOWNLOAD = "MNISTBandit-bsuite"
 CONTINUOUS = ["Pendulum-v1", "MountainCarContinuous-v0", "PointRobot-misc", "Reacher-misc", "Swimmer-misc"]
 DISCRETE = [name for name in gymnax.registered_envs if name not in (*CONTINUOUS, NEEDS_DOWNLOAD)]
+OFTEN = ("CartPole-v1", "Breakout-MinAtar", "Catch-bsuite", "FourRooms-misc", "FrozenLake-misc", "BernoulliBandit-misc")
+"""One of each make: vectors, pictures, observations that are numbers, a limit that is a float."""
 LIMIT = 4
 
 
-@pytest.mark.parametrize("env_id", DISCRETE)
+@pytest.mark.parametrize(
+    "env_id", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.long) for name in DISCRETE]
+)
 def test_every_discrete_environment_trains(env_id):
     """Prefill and three iterations with an update each; episodes are cut at the limit that the replay is told of."""
     limit = type(default_params(env_id).max_steps_in_episode)(LIMIT)  # one environment has it as a float
@@ -38,9 +44,8 @@ def test_every_discrete_environment_trains(env_id):
     )
     agent = make_agent(config)
     assert agent.spec.time_limit == LIMIT
-    # Compiled without optimisation, which takes half the time; what is checked does not depend on it.
-    run = jax.jit(lambda key, h: agent.iterate(agent.init(key, h), h, 3)).lower(jax.random.key(0), Hypers())
-    state, metrics = jax.device_get(run.compile({"xla_backend_optimization_level": 0})(jax.random.key(0), Hypers()))
+    run = jax.jit(lambda key, h: agent.iterate(agent.init(key, h), h, 3))
+    state, metrics = jax.device_get(run(jax.random.key(0), Hypers()))
     assert metrics.updates == 3 and metrics.env_steps == 12
     assert np.isfinite(metrics.loss_sum) and np.isfinite(metrics.td_sum)
     for leaf in jax.tree.leaves(state.learner.params):

@@ -15,7 +15,7 @@ from purejaxdqn.learning.shaping import cartpole_distance, make_view
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.types import Hypers, Row
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
+pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
 X_MAX, THETA_MAX = 2.4, 12 * 2 * math.pi / 360
 
 

@@ -82,10 +82,10 @@ def learn_of(config):
     [
         {"loss": "huber"},
         {"reduction": "sum", "norm": "none"},
-        {"norm": "batch", "dueling": True},
-        {"head": "categorical", "noisy": True, "reduction": "sum"},
+        pytest.param({"norm": "batch", "dueling": True}, marks=pytest.mark.long),
+        pytest.param({"head": "categorical", "noisy": True, "reduction": "sum"}, marks=pytest.mark.long),
         {"head": "quantile", "backup": "max"},
-        {"head": "iqn", "backup": "munchausen", "noisy": True},
+        pytest.param({"head": "iqn", "backup": "munchausen", "noisy": True}, marks=pytest.mark.long),
         {"head": "fqf", "norm": "batch"},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
@@ -345,8 +345,8 @@ def test_new_hypers_and_chunks_compile_nothing(two_devices, count_compilations):
     assert count_compilations() == before
 
 
-@pytest.mark.parametrize("replay", ["uniform", "prioritized"])
-@pytest.mark.parametrize("per_device", [1, 2])
+@pytest.mark.parametrize("replay", [pytest.param("uniform", marks=pytest.mark.long), "prioritized"])
+@pytest.mark.parametrize("per_device", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_a_donated_chunk_copies_no_replay(tiny_config, per_device, replay):
     """With a replay of 10^6 transitions, a chunk reuses the state, and its scratch space has no room for a copy."""
     config = tiny_config.replace(data_parallel=2 * per_device, buffer_size=1_000_000, replay=replay)
@@ -376,6 +376,7 @@ def test_a_run_in_one_piece_has_no_collectives(tiny_config):
     assert {"psum", "pmin", "pmax", "axis_index"} <= names[1]
 
 
+@pytest.mark.long
 def test_eight_devices():
     """Eight shards on eight simulated devices equal the same ones on a single device, for both kinds of learner."""
     code = """
@@ -429,8 +430,8 @@ def open_host_lanes(config, num_devices, num_groups=1):
 @pytest.mark.parametrize(
     ("changes", "num_groups"),
     [
-        ({}, 2),
-        ({"overlap": False, "replay": "prioritized", "head": "iqn"}, 1),
+        pytest.param({}, 2, marks=pytest.mark.long),
+        pytest.param({"overlap": False, "replay": "prioritized", "head": "iqn"}, 1, marks=pytest.mark.long),
         ({"learner": "rollout", "rollout_length": 3}, 1),
     ],
     ids=["overlap", "sequence", "rollout"],
@@ -464,7 +465,7 @@ def test_host_shards_do_not_care_where_they_lie(changes, num_groups):
         assert np.mean(filled[0] != filled[1]) > 0.2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_host_runs_go_on_elsewhere(count_compilations):
     """What two devices saved goes on on one, with other games; new hypers compile nothing."""
     config = make_config(num_envs=4, data_parallel=2)

@@ -92,7 +92,7 @@ def test_a_changed_source_is_traced_again(made):
     assert start(made) == (ANEW, "70.0 35.0")
 
 
-@pytest.mark.parametrize("harm", [b"", b"no program", None])
+@pytest.mark.parametrize("harm", [pytest.param(b"", marks=pytest.mark.long), pytest.param(b"no program", marks=pytest.mark.long), None])
 def test_a_damaged_file_is_no_program(made, harm):
     assert start(made) == (ANEW, NUMBERS)
     for file in (made / "programs").iterdir():

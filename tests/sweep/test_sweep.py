@@ -157,7 +157,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path, monkeypatch):
         command.main([*GRID, *QUIET, "--out", str(tmp_path / "no")])
 
 
-@pytest.mark.parametrize("stops", [(3,), (1, 14, 2)])
+@pytest.mark.parametrize("stops", [pytest.param((3,), marks=pytest.mark.long), (1, 14, 2)])
 def test_stopped_and_resumed(grid, stops, tmp_path, monkeypatch):
     """Interrupted after some chunks, once or often, in the first unit or a later one."""
     monkeypatch.setattr(layout, "LANES_PER_CORE", 3)

@@ -69,9 +69,9 @@ def alone(tmp_path_factory):
     return tables(folder)
 
 
-@pytest.mark.slow
-# Four take two cores a minute and more; benchmarks.sweep measures them too.
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.learning)])
+# benchmarks.sweep measures them too; two that are stopped and go on are below.
+@pytest.mark.long
+@pytest.mark.parametrize("count", [2, 4])
 def test_several_processes_come_to_what_one_does(alone, count, tmp_path):
     """Each has a share of the units, and one of them joins what all left."""
     folder = tmp_path / "sweep"
@@ -79,7 +79,7 @@ def test_several_processes_come_to_what_one_does(alone, count, tmp_path):
     assert_same(tables(folder), alone)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_of_two_is_killed_and_three_go_on(alone, tmp_path):
     """Killed without warning amid its work; afterwards every lane is there once, with the same numbers."""
     folder = tmp_path / "sweep"
@@ -100,7 +100,7 @@ def test_one_of_two_is_killed_and_three_go_on(alone, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "told"),
-    [(signal.SIGTERM, 1), pytest.param(signal.SIGINT, 0, marks=pytest.mark.learning)],
+    [(signal.SIGTERM, 1), pytest.param(signal.SIGINT, 0, marks=pytest.mark.long)],
 )
 def test_one_of_two_is_asked_to_stop_and_both_save_and_end(alone, number, told, tmp_path):
     """The other one would wait for its units for ever; both end by the signal, and the sweep goes on as if never."""

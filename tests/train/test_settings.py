@@ -193,7 +193,7 @@ def trained_in(modes, folder):
     return done.stdout, (folder / METRICS).read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_numbers_are_the_same_in_all_of_jaxs_modes(tmp_path):
     assert trained_in(MODES, tmp_path / "odd") == trained_in({}, tmp_path / "usual")
 
