@@ -134,6 +134,7 @@ INTERVALS: dict[str, Interval] = {
     **dict.fromkeys(("noisy_sigma", "reward_scale", "checkpoint_minutes"), POSITIVE),
     "munchausen_clip": Interval(-GREATEST, -LEAST, "a finite number below 0"),
     "max_grad_norm": Interval(LEAST, math.inf, "a number above 0"),
+    "average_decay": Interval(0.0, 1.0 - 1e-7, "a number of at least 0 and below 1"),
     "epsilon_fraction": Interval(LEAST, 1.0, "a number in (0, 1]"),
     "halving_first": Interval(LEAST, 1.0 - 1e-9, "a number in (0, 1)"),
 }

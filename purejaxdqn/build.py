@@ -130,6 +130,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     },
     "loop": {"host": ("overlap", "replay_memory")},
     "loss": {"huber": ("huber_delta",)},
+    "average_params": {True: ("average_decay",)},
     "noisy": {True: ("noisy_sigma",)},
     "optimizer": dict.fromkeys(("adam", "radam", "rmsprop"), ("adam_epsilon",)),
     "epsilon_schedule": {

@@ -141,6 +141,8 @@ class Config:
     """How per-example losses join: `sum` is `mean` with batch_size times the gradient, so a larger learning rate."""
     optimizer: OptimizerName = "adam"
     """Gradient transformation."""
+    average_params: bool = False
+    """Whether evaluations play, and policies keep, a moving average of the parameters: see --average-decay."""
     epsilon_schedule: EpsilonScheduleName = "linear"
     """Path of ε from --epsilon-start to --epsilon-final: over --epsilon-fraction of the run, or by --epsilon-decay in
     every environment step (a factor if `multiplicative`, taken off if `decremental`); `constant` has the final one."""

@@ -11,7 +11,7 @@ from jax import Array
 from purejaxdqn.config import Config
 from purejaxdqn.learning.backups import Backup
 from purejaxdqn.learning.heads import Head, value_of
-from purejaxdqn.learning.optim import global_norm, make_optimizer, periodic_update
+from purejaxdqn.learning.optim import global_norm, make_optimizer, moving_average, periodic_update
 from purejaxdqn.learning.returns import lambda_returns
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import Network
@@ -51,7 +51,8 @@ def init_learner(config: Config, network: Network, key: Array, h: Hypers) -> Lea
     opt_state = make_optimizer(config, h, jnp.zeros((), jnp.int32)).init(params)
     # A copy, not an alias: donating a state in which two leaves are one buffer is an error.
     target_params = jax.tree.map(jnp.copy, params) if config.learner == "replay" else ()
-    return Learner(params=params, target_params=target_params, opt_state=opt_state, updates=counter())
+    average = jax.tree.map(jnp.copy, params) if config.average_params else ()
+    return Learner(params, target_params, opt_state, counter(), average)
 
 
 def batch_targets(
@@ -101,7 +102,10 @@ def make_descend(config: Config, network: Network, head: Head) -> DescendFn:
         params = optax.apply_updates(learner.params, changes)
         if network.refresh is not None:
             params = network.refresh(params, examples.obs_tm1)
-        learner = Learner(params, learner.target_params, opt_state, Counter(learner.updates.count + 1))
+        average = learner.average
+        if config.average_params:
+            average = moving_average(params, average, learner.updates.count, h.average_decay)
+        learner = Learner(params, learner.target_params, opt_state, Counter(learner.updates.count + 1), average)
         return learner, priority, LearnMetrics(loss, q, abs_td_error, global_norm(config, grads))
 
     return descend

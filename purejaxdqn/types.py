@@ -34,6 +34,8 @@ class Hypers:
     """Discount per environment step, in [0, 1]."""
     tau: float | Array = 1.0
     """Share of the online parameters in a target update: 1 is a hard copy, in [0, 1]."""
+    average_decay: float | Array = 0.999
+    """Share of the moving average of the parameters that an update keeps, in [0, 1)."""
     target_period: int | Array = 50
     """Gradient updates between two target updates."""
     epsilon_start: float | Array = 1.0
@@ -204,6 +206,13 @@ class Learner:
     """Of the same structure; () where the learner has no target network."""
     opt_state: Any
     updates: Counter
+    average: Any = ()
+    """A moving average of the parameters, where one is asked for; otherwise ()."""
+
+    @property
+    def policy_params(self) -> Any:
+        """What evaluations play and a policy keeps: the average where there is one, otherwise the parameters."""
+        return self.average if jax.tree.leaves(self.average) else self.params
 
 
 @struct.dataclass

@@ -116,3 +116,18 @@ def periodic_update(
     assert_arrays((), int, updates=updates, period=period)
     assert_array("tau", tau, ())
     return soft_update(params, target_params, jnp.where(updates % period == 0, tau, 0.0))
+
+
+def moving_average(params: Params, average: Params, updates: Array, decay: float | Array) -> Params:
+    """An exponential moving average of the parameters after each update (Polyak & Juditsky 1992).
+
+    Until it has seen 1 / (1 - decay) of them it is their plain mean, so that it forgets the first ones at once.
+
+    Args:
+      params: after the update, any pytree.
+      average: the newest average, of the same structure.
+      updates: gradient updates made before this one, int [].
+      decay: share of the average that is kept, [] in [0, 1).
+    """
+    assert_array("updates", updates, (), int)
+    return soft_update(params, average, jnp.maximum(1.0 - decay, 1.0 / (updates + 1)))

@@ -147,7 +147,8 @@ def start_from(learner: Learner, params: Any) -> Learner:
     """A fresh learner with given parameters, also in its target network if there is one."""
     # A copy, not an alias: donating a state in which two leaves are one buffer is an error.
     target_params = jax.tree.map(jnp.copy, params) if jax.tree.leaves(learner.target_params) else ()
-    return learner.replace(params=params, target_params=target_params)  # type: ignore[attr-defined]
+    average = jax.tree.map(jnp.copy, params) if jax.tree.leaves(learner.average) else ()
+    return learner.replace(params=params, target_params=target_params, average=average)  # type: ignore[attr-defined]
 
 
 def add_learning(metrics: Metrics, learned: LearnMetrics, updates: int) -> Metrics:

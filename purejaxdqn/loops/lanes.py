@@ -261,7 +261,7 @@ def make_lanes(
 
         def learnt() -> Any:
             return jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=shard), made().learner.params
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=shard), made().learner.policy_params
             )
 
         lanes = f"{plan} {jax.tree.map(jax.typeof, given)}"
@@ -287,7 +287,7 @@ def make_lanes(
         made = jax.eval_shape(jitted_init, keys, hypers)
         calls = {
             "iterate": (jitted, (made, hypers, jnp.zeros((), jnp.int32))),
-            "evaluate": (jitted_evaluate, (made.learner.params, keys, jnp.float32(0.0))),
+            "evaluate": (jitted_evaluate, (made.learner.policy_params, keys, jnp.float32(0.0))),
         }
         function, arguments = calls[program]
         found = function.lower(*arguments).compile().memory_analysis()

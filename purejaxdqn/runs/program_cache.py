@@ -49,8 +49,12 @@ def compiler_of(config: Config) -> Compiler:
 
 def in_own_command() -> bool:
     """Whether this process is a command of this package."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec is not None and spec.name.startswith("purejaxdqn.")
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return spec.name.startswith("purejaxdqn.")
+    # An installed script, purejaxdqn-train and the like.
+    return Path(getattr(main, "__file__", None) or "").name.startswith("purejaxdqn-")
 
 
 def make_compiler(folder: Path, settings: str) -> Compiler:

@@ -146,7 +146,7 @@ class Training:
         self.lanes.compile(keys, self.hypers, given)
         self.state = self.lanes.init(keys, self.hypers, given)
         self.compile(begin)
-        params = ckpt.to_flat(self.lanes.get(self.state.learner.params))
+        params = ckpt.to_flat(self.lanes.get(self.state.learner.policy_params))
         count = len(self.settings.seeds)
         self.best = Best(np.full(count, -np.inf), np.zeros(count, np.int64), params)
         if self.settings.count_prefill:
@@ -184,7 +184,7 @@ class Training:
         chunk = Chunk(metrics, running, episodes, running & False, missing, missing, before, count, seconds)
         chunk = self.judged(chunk._replace(due=self.due(chunk)))
         if not self.endings.running.all():
-            now = ckpt.to_flat(self.lanes.get(self.state.learner.params))
+            now = ckpt.to_flat(self.lanes.get(self.state.learner.policy_params))
             self.kept = pick_lanes(running, now, self.kept or now)
         return chunk
 
@@ -216,12 +216,12 @@ class Training:
         if not chunk.due.any():
             return chunk
         assert self.best is not None
-        returns = self.evaluate(self.state.learner.params, EVAL_STREAM)
+        returns = self.evaluate(self.state.learner.policy_params, EVAL_STREAM)
         if returns is None:
             return chunk
         scores = returns.mean(axis=1)
         errors = [error_of_mean(returns[lane]) for lane in range(len(returns))]
-        params = ckpt.to_flat(self.lanes.get(self.state.learner.params))
+        params = ckpt.to_flat(self.lanes.get(self.state.learner.policy_params))
         self.endings.evaluate(chunk.due, scores > self.best.score, self.env_steps)
         self.best = self.best.update(chunk.due, scores, self.env_steps, params)
         return chunk._replace(
@@ -259,7 +259,7 @@ class Training:
 
     def last_params(self) -> Flat:
         """Each lane's newest parameters, or those at its end."""
-        now = ckpt.to_flat(self.lanes.get(self.state.learner.params))
+        now = ckpt.to_flat(self.lanes.get(self.state.learner.policy_params))
         return now if self.kept is None else self.kept
 
     def params_like(self) -> Any:

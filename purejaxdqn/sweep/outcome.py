@@ -39,7 +39,7 @@ def rows_of(training: Training, chunk: Chunk, lanes: Sequence[int], layout: Layo
 def with_scores(training: Training, chunk: Chunk) -> Chunk:
     """A chunk with an evaluation of every running, undiverged lane, for halving alone: training is unaffected."""
     wanted = chunk.running & ~training.endings.diverged & np.isnan(chunk.eval_return)
-    returns = training.evaluate(training.state.learner.params, EVAL_STREAM) if wanted.any() else None
+    returns = training.evaluate(training.state.learner.policy_params, EVAL_STREAM) if wanted.any() else None
     if returns is None:
         return chunk
     return chunk._replace(eval_return=np.where(wanted, returns.mean(axis=1), chunk.eval_return))

@@ -4,6 +4,7 @@ import datetime
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,17 @@ def train_in(
     try:
         with claimed as made:
             run.folder = made
-            write_config(run.folder, settings, run.parts.env.spec, command, created)
-            return drive(run, options, command, resume, asked, started)
+            write = partial(write_config, made, settings, run.parts.env.spec, command, created)
+            if not resume:
+                write()
+
+            def begun() -> None:
+                # A resumed run's only now: a checkpoint that cannot be read leaves the folder as it was.
+                if resume:
+                    write()
+                started()
+
+            return drive(run, options, command, resume, asked, begun)
     except OSError as error:
         reason = error.strerror or str(error)
         if not run.folder.is_dir():

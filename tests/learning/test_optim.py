@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from purejaxdqn.config import Config
-from purejaxdqn.learning.optim import hard_update, make_optimizer, periodic_update, soft_update
+from purejaxdqn.learning.optim import hard_update, make_optimizer, moving_average, periodic_update, soft_update
 from purejaxdqn.types import Hypers
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
@@ -168,3 +168,18 @@ def test_periodic_update_vmaps_over_period_and_tau():
         {"x": jnp.float32(2.0)}, {"x": jnp.float32(4.0)}, jnp.int32(6), jnp.array([4, 3, 2]), jnp.array([0.5, 0.5, 1.0])
     )
     np.testing.assert_allclose(new["x"], [4.0, 3.0, 2.0])
+
+
+def test_a_moving_average_begins_as_the_mean_and_then_forgets():
+    """Decay ¾: the mean of 4, 8 is 6, of 4, 8, 0 is 4; from the fourth on a quarter of the new: 8, 5 give 5, 5."""
+    average = {"x": jnp.float32(100.0)}
+    found = []
+    for updates, x in enumerate((4.0, 8.0, 0.0, 8.0, 5.0)):
+        average = moving_average({"x": jnp.float32(x)}, average, jnp.int32(updates), 0.75)
+        found.append(float(average["x"]))
+    np.testing.assert_allclose(found, [4.0, 6.0, 4.0, 5.0, 5.0], rtol=1e-6)
+
+
+def test_a_moving_average_without_memory_is_the_parameters():
+    average = moving_average(PARAMS, TARGET, jnp.int32(7), 0.0)
+    jax.tree.map(np.testing.assert_array_equal, average, PARAMS)

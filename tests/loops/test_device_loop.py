@@ -392,6 +392,31 @@ def test_soft_target(init, iterate):
         )
 
 
+def test_the_average_follows_every_update_and_is_what_plays(tiny_config):
+    averaging = make_agent(tiny_config.replace(average_params=True))
+    h = Hypers(average_decay=0.6, learning_rate=1e-2)
+    iterate = unoptimised(averaging.iterate)
+    state = unoptimised(averaging.init)(KEY, h)
+    expected = state.learner.params
+    for i in range(4):
+        state, _ = iterate(state, h, 1)
+        share = max(0.4, 1 / (i + 1))
+        expected = jax.tree.map(lambda p, a, share=share: share * p + (1 - share) * a, state.learner.params, expected)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state.learner.average, expected
+        )
+    assert state.learner.policy_params is state.learner.average
+    assert not np.array_equal(first_kernel(state.learner.average), first_kernel(state.learner.params))
+
+
+def test_an_average_changes_nothing_of_training(tiny_config, init, iterate):
+    averaging = make_agent(tiny_config.replace(average_params=True))
+    averaged, _ = jax.jit(averaging.iterate)(jax.jit(averaging.init)(KEY, Hypers()), Hypers(), 5)
+    plain, _ = iterate(init(KEY, Hypers()), Hypers(), 5)
+    assert_same_bits(averaged.learner.params, plain.learner.params)
+    assert plain.learner.average == () and plain.learner.policy_params is plain.learner.params
+
+
 # ---------------------------------------------------------------- lanes
 
 SEEDS = [3, 1, 4]

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -138,10 +139,12 @@ def test_programs_of_others_are_not_kept(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_a_second_run_traces_no_training_loop_and_ends_with_the_same_numbers(tmp_path):
-    """The command as users give it: what the first run compiled and kept, the second one finds."""
+    """The command as users give it: what the first run compiled and kept, the second one finds, by the script too."""
     said, tables = [], []
-    for out in ("first", "second"):
-        command = [sys.executable, "-m", "purejaxdqn.train", "--env", "CartPole-v1", "--seed", "5", "--quiet"]
+    script = Path(sys.executable).with_name("purejaxdqn-train")
+    module = [sys.executable, "-m", "purejaxdqn.train"]
+    for out, start in (("first", module), ("second", [str(script)] if script.exists() else module)):
+        command = [*start, "--env", "CartPole-v1", "--seed", "5", "--quiet"]
         command += ["--total-steps", "2000", "--eval-episodes", "2", "--out", str(tmp_path / out)]
         variables = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_LOG_COMPILES": "1"}
         done = subprocess.run(command, capture_output=True, text=True, env=variables)

@@ -142,6 +142,7 @@ def test_resume_of_a_foreign_and_of_a_damaged_folder(run, capsys, tmp_path):
         path.write_bytes(b"not what it was")
     said = refused(capsys, train.main, ["--resume", str(broken), "--total-steps", "500"])
     assert f"--resume {broken}" in said and "is not the file that was saved" in said
+    assert (broken / CONFIG).read_bytes() == (run / CONFIG).read_bytes()
 
 
 def test_out_that_holds_a_run_or_cannot_be_made(run, capsys, tmp_path):
