@@ -93,7 +93,7 @@ def test_a_changed_source_is_traced_again(made):
     assert start(made) == (ANEW, "70.0 35.0")
 
 
-@pytest.mark.parametrize("harm", [pytest.param(b"", marks=pytest.mark.long), pytest.param(b"no program", marks=pytest.mark.long), None])
+@pytest.mark.parametrize("harm", [*(pytest.param(harm, marks=pytest.mark.long) for harm in (b"", b"no program")), None])
 def test_a_damaged_file_is_no_program(made, harm):
     assert start(made) == (ANEW, NUMBERS)
     for file in (made / "programs").iterdir():
@@ -139,11 +139,11 @@ def test_programs_of_others_are_not_kept(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_a_second_run_traces_no_training_loop_and_ends_with_the_same_numbers(tmp_path):
-    """The command as users give it: what the first run compiled and kept, the second one finds, by the script too."""
+    """The command as users give it: what the first run compiled and kept, the second one finds."""
     said, tables = [], []
     script = Path(sys.executable).with_name("purejaxdqn-train")
-    module = [sys.executable, "-m", "purejaxdqn.train"]
-    for out, start in (("first", module), ("second", [str(script)] if script.exists() else module)):
+    start = [str(script)] if script.exists() else [sys.executable, "-m", "purejaxdqn.train"]
+    for out in ("first", "second"):
         command = [*start, "--env", "CartPole-v1", "--seed", "5", "--quiet"]
         command += ["--total-steps", "2000", "--eval-episodes", "2", "--out", str(tmp_path / out)]
         variables = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_LOG_COMPILES": "1"}
