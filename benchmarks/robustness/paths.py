@@ -104,6 +104,11 @@ def main() -> None:
             os.chdir(before)
             if not tried[-1]["good"]:
                 print(tried[-1], flush=True)
+    # Where the scratch folder lay says nothing.
+    tried = [
+        {key: said.replace(scratch, "") if isinstance(said, str) else said for key, said in item.items()}
+        for item in tried
+    ]
     good, trained = sum(item["good"] for item in tried), sum(item["train"] == 0 for item in tried)
     print(f"{good} of {args.names} names are as they should be: {trained} trained and read, the others refused")
     what = "Folders of generated names: what was trained in them is resumed, evaluated, reported and loaded."
