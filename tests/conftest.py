@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,14 @@ def strict_ranks() -> Iterator[None]:
     jax.config.update("jax_numpy_rank_promotion", before)
 
 
-QUICK = "jax_disable_most_optimizations"
+@contextmanager
+def compiling_quickly(quickly: bool) -> Iterator[None]:
+    """Compiles programs without most optimisations, or as usual."""
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, quickly)
+    yield
+    jax.config.update(name, before)
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +102,15 @@ def quick_compilation() -> Iterator[None]:
 
     Not where long programs run, nor where memory, time or bits have to be those of what users run.
     """
-    before = jax.config.read(QUICK)
-    jax.config.update(QUICK, True)
-    yield
-    jax.config.update(QUICK, before)
+    with compiling_quickly(True):
+        yield
 
 
 @pytest.fixture
 def usual_compilation() -> Iterator[None]:
     """Takes one test out of `quick_compilation`."""
-    before = jax.config.read(QUICK)
-    jax.config.update(QUICK, False)
-    yield
-    jax.config.update(QUICK, before)
+    with compiling_quickly(False):
+        yield
 
 
 @pytest.fixture

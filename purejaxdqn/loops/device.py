@@ -144,7 +144,7 @@ def write_log(log: EpisodeLog, before: Array, done: Array, ended: EpisodeLog) ->
 
 
 def start_from(learner: Learner, params: Any) -> Learner:
-    """A fresh learner with given parameters, also in its target network if there is one."""
+    """A fresh learner with given parameters, also in its target network and its average if there are such."""
     # A copy, not an alias: donating a state in which two leaves are one buffer is an error.
     target_params = jax.tree.map(jnp.copy, params) if jax.tree.leaves(learner.target_params) else ()
     average = jax.tree.map(jnp.copy, params) if jax.tree.leaves(learner.average) else ()

@@ -27,7 +27,9 @@ def same_bits(a, b):
     return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in pairs)
 
 
-@pytest.mark.parametrize("algo", ["rainbow", pytest.param("m-iqn", marks=pytest.mark.long), "pqn"])
+@pytest.mark.parametrize(
+    "algo", [pytest.param(algo, marks=pytest.mark.long if algo == "m-iqn" else ()) for algo in ALGORITHMS]
+)
 def test_chunks_checkpoints_and_lanes_do_not_show(algo, tmp_path):
     """Four iterations are two and two, with a checkpoint on disk between them; and lane 1 of 2 is the solo run, bit for
     bit on every leaf."""

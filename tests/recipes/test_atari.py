@@ -31,13 +31,8 @@ FOREIGN_HYPERS = {
     **{"tau": 0.9, "target_period": 12, "epsilon_start": 0.93, "epsilon_final": 0.23, "epsilon_fraction": 0.83},
     **{"epsilon_decay": 0.7, "huber_delta": 2.5, "munchausen_alpha": 0.2, "munchausen_temperature": 0.4},
     **{"munchausen_clip": -2.0, "priority_exponent": 0.9, "priority_epsilon": 0.1, "importance_exponent": 0.2},
-    **{
-        "importance_exponent_final": 0.9,
-        "trace_lambda": 0.1,
-        "fraction_lr_scale": 0.5,
-        "fraction_entropy": 0.5,
-        "average_decay": 0.5,
-    },
+    **{"importance_exponent_final": 0.9, "trace_lambda": 0.1, "fraction_lr_scale": 0.5, "fraction_entropy": 0.5},
+    "average_decay": 0.5,
 }
 FOREIGN_RUN = {"eval_epsilon": 0.5, "eval_every": 17, "eval_max_steps": 19, "eval_episodes": 23}
 FOREIGN = make_recipe("foreign", "Nothing of it may be left.", FOREIGN_CONFIG, FOREIGN_HYPERS, None, FOREIGN_RUN)
