@@ -2,8 +2,8 @@
 
 python -m benchmarks.ale_replay RUN --episodes 10
 
-What EnvPool does for the run's games is done here again, in NumPy: no-ops at the start, four frames a step, the larger of
-the last two greys, area averages of the run's size, four frames a stack. Prints one line of JSON.
+What EnvPool does for the run's games is done here again, in NumPy: no-ops at the start, four frames a step, the larger
+of the last two greys, area averages of the run's size, four frames a stack. Prints one line of JSON.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from purejaxdqn import load_policy
+from purejaxdqn.config import SettingError
 from purejaxdqn.envs.envpool import check_changes
 from purejaxdqn.runs.folder import read_config
 
@@ -47,7 +48,10 @@ class Game:
         self.ale.setInt("random_seed", seed)
         self.ale.setFloat("repeat_action_probability", float(options["repeat_action_probability"]))
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", env_id.removesuffix("-v5")).lower()
-        self.ale.loadROM(roms.get_rom_path(name))
+        rom = roms.get_rom_path(name)
+        if rom is None:
+            raise SettingError("run", env_id, f"ale-py has no game of the name {name}: use another run")
+        self.ale.loadROM(rom)
         full = options["full_action_space"]
         self.actions = self.ale.getLegalActionSet() if full else self.ale.getMinimalActionSet()
         height, width = self.ale.getScreenDims()
@@ -63,12 +67,12 @@ class Game:
         self.ale.reset_game()
         for _ in range(self.random.integers(1, self.options["noop_max"] + 1)):
             self.ale.act(0)
-        stack = deque(
-            [self.look([self.ale.getScreenGrayscale()])] * self.options["stack_num"], self.options["stack_num"]
-        )
+        size, first = self.options["stack_num"], self.look([self.ale.getScreenGrayscale()])
+        stack = deque([first] * size, size)
         score, steps = 0.0, 0
         while not self.ale.game_over() and steps < self.options["max_episode_steps"]:
-            action, greys = self.actions[int(policy(np.stack(stack, axis=-1)))], []
+            action = self.actions[int(policy(np.stack(stack, axis=-1)))]
+            greys: list[np.ndarray] = []
             while len(greys) < self.options["frame_skip"] and not self.ale.game_over():
                 score += self.ale.act(action)
                 greys.append(self.ale.getScreenGrayscale())

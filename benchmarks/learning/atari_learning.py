@@ -36,7 +36,8 @@ def train_for(command: list[str], minutes: float, folder: Path) -> tuple[int, di
     Returns:
       Its exit code, and by environment steps how many seconds after the command that row of metrics.csv was there.
     """
-    begin, moments, done = time.perf_counter(), {}, newest_steps(folder)
+    begin, done = time.perf_counter(), newest_steps(folder)
+    moments: dict[str, float] = {}
     process = subprocess.Popen(command)
     while process.poll() is None:
         time.sleep(1.0)
@@ -51,8 +52,7 @@ def train_for(command: list[str], minutes: float, folder: Path) -> tuple[int, di
 
 def first_at(found: dict[str, Any], bar: float, pieces: list[dict[str, Any]]) -> dict[str, float] | None:
     """Steps and minutes of the first evaluation at the bar, from the first command on; None before it."""
-    before = 0.0
-    when = {}
+    before, when = 0.0, dict[int, float]()
     for piece in pieces:
         when |= {int(steps): before + seconds for steps, seconds in piece["moments"].items()}
         before += piece["seconds"]
