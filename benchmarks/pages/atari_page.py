@@ -1,0 +1,79 @@
+"""Tables and picture of docs/atari.md on what has learnt to play, from results/atari-pong-*.json and averaging.json."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.common import read_result
+from benchmarks.pages.tables import source, tidy
+from purejaxdqn.pictures.plots import save_png, step_label
+
+RUNS = {
+    **{f"pong-laptop-{seed}": f"`pong-laptop`, seed {seed}" for seed in (1, 2, 3)},
+    "pong-dqn": "three-step double DQN on the same frames",
+}
+"""Results of `benchmarks.atari_learning`, and what each is called."""
+
+
+def found_runs() -> dict[str, dict[str, Any]]:
+    """The results that there are, by name."""
+    return {name: result for name in RUNS if (result := read_result(f"atari-{name}")) is not None}
+
+
+def pong_table() -> str:
+    """When each run of Pong reached the bar, its best evaluation, and what the same policy scores in ALE."""
+    lines = [
+        "| Pong, pixels, two cores | +18 over 10 games | best evaluation | the same policy in ALE | the whole run |",
+        "|---" * 5 + "|",
+    ]
+    sources = []
+    for name, result in found_runs().items():
+        reached, minutes = result["reached"], sum(piece["seconds"] for piece in result["pieces"]) / 60
+        when = f"{reached['minutes']:.0f} min, {step_label(reached['env_steps'])} steps" if reached else "not reached"
+        ale = f"{result['ale']['mean']:.1f} over {result['ale']['episodes']} games" if "ale" in result else ""
+        whole = f"{minutes:.0f} min, {step_label(result['env_steps'])} steps"
+        lines.append(f"| {RUNS[name]} | {when} | {result['best_evaluation']:.1f} | {ale} | {whole} |")
+        sources.append(f"{source(result, f'atari-{name}', '../')}<br>")
+    return "\n".join([*lines, "", *sources]) if sources else ""
+
+
+def averaging_table() -> str:
+    """What the average of the parameters plays like, beside the newest ones."""
+    result = read_result("averaging")
+    if result is None:
+        return ""
+    lines = ["| checkpoint | games of training before it | newest parameters | their average |", "|---" * 4 + "|"]
+    for found in result["checkpoints"]:
+        cells = [
+            f"{found[name]['mean']:.1f} ({found[name]['interval'][0]:.1f} to {found[name]['interval'][1]:.1f})"
+            for name in ("newest", "average")
+        ]
+        where = f"seed {found['seed']} at {step_label(found['env_steps'])} steps"
+        lines.append(f"| {where} | {found['training_return']:.1f} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", source(result, "averaging", "../")])
+
+
+def draw(images: Path) -> None:
+    """Evaluations of every run of Pong, by environment steps."""
+    runs = found_runs()
+    if not runs:
+        return
+    figure = Figure(figsize=(6.5, 2.9), dpi=150, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, result in runs.items():
+        returns = [seeds[0] for seeds in result["curve"]["eval_returns"]]
+        style = {"color": "#888888", "ls": "--"} if name == "pong-dqn" else {}
+        axes.plot(result["curve"]["env_steps"], returns, lw=1.8, label=RUNS[name].replace("`", ""), **style)
+    axes.axhline(18.0, color="#777777", lw=1, ls=(0, (5, 4)))
+    axes.xaxis.set_major_formatter(step_label)
+    axes.set_xlabel("environment steps", fontsize=8)
+    axes.set_ylabel("mean of 10 greedy games of Pong", fontsize=8)
+    axes.legend(fontsize=8, frameon=False)
+    tidy(axes)
+    save_png(canvas, images / "pong.png")
+
+
+TABLES = {"pong": pong_table, "averaging": averaging_table}
