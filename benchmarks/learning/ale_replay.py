@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ class Game:
 def main() -> None:
     """Plays the games and prints their scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="folder of a run of an Atari game with grey frames")
+    parser.add_argument("run", type=Path, help="folder of a run of an Atari game with grey frames")
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--which", choices=("best", "last"), default="best")
     parser.add_argument("--seed", type=int, default=1)

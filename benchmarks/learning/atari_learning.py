@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--env", default="Pong-v5")
     parser.add_argument("--recipe", default="nature-pqn")
     parser.add_argument("--bar", type=float, default=18.0, help="return to reach (default: 18)")
-    parser.add_argument("--minutes", type=float, default=8.0, help="of this piece (default: 8)")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of this piece; 0 trains no further (default: 8)")
     parser.add_argument("--replay", type=int, default=0, metavar="GAMES", help="in ALE afterwards (default: none)")
     parser.add_argument("--name", help="of folder and result (default: ENV-RECIPE)")
     args, extra = parser.parse_known_args()
@@ -79,10 +79,11 @@ def main() -> None:
     # Of a run that goes on, settings are what they were.
     begins = ["--env", args.env, "--recipe", args.recipe, "--out", str(folder), *extra]
     flags = ["--resume", str(folder)] if (folder / "config.json").exists() else begins
-    begin = time.perf_counter()
-    code, moments = train_for([sys.executable, "-m", "purejaxdqn.train", *flags], args.minutes, folder)
-    pieces.append({"seconds": round(time.perf_counter() - begin, 1), "exit_code": code, "moments": moments})
-    pieces_file.write_text(json.dumps(pieces))
+    if args.minutes > 0:
+        begin = time.perf_counter()
+        code, moments = train_for([sys.executable, "-m", "purejaxdqn.train", *flags], args.minutes, folder)
+        pieces.append({"seconds": round(time.perf_counter() - begin, 1), "exit_code": code, "moments": moments})
+        pieces_file.write_text(json.dumps(pieces))
     settings = json.loads((folder / "config.json").read_text())
     env_steps, found = newest_steps(folder), curve(folder)
     seconds = sum(piece["seconds"] for piece in pieces)
@@ -93,7 +94,7 @@ def main() -> None:
         "train_command": settings["command"],
         "config": settings["config"],
         "hypers": settings["hypers"],
-        "finished": code == 0,
+        "finished": pieces[-1]["exit_code"] == 0,
         "pieces": pieces,
         "env_steps": env_steps,
         "bar": args.bar,
