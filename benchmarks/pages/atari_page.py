@@ -65,8 +65,8 @@ def draw(images: Path) -> None:
     axes = figure.subplots()
     for name, result in runs.items():
         returns = [seeds[0] for seeds in result["curve"]["eval_returns"]]
-        style = {"color": "#888888", "ls": "--"} if name == "pong-dqn" else {}
-        axes.plot(result["curve"]["env_steps"], returns, lw=1.8, label=RUNS[name].replace("`", ""), **style)
+        style = "--" if name == "pong-dqn" else "-"
+        axes.plot(result["curve"]["env_steps"], returns, style, lw=1.8, label=RUNS[name].replace("`", ""))
     axes.axhline(18.0, color="#777777", lw=1, ls=(0, (5, 4)))
     axes.xaxis.set_major_formatter(step_label)
     axes.set_xlabel("environment steps", fontsize=8)
