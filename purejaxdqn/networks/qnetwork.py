@@ -195,6 +195,9 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
         _, statistics = module.apply(params, obs, None, "greedy", mutable=[STATISTICS])
         return {**params, **jax.lax.stop_gradient(statistics)}
 
-    if STATISTICS in jax.eval_shape(lambda: init(jax.random.key(0))):
+    if config.pool:
+        # For its error alone: to go through every network's layers would make each start later.
+        jax.eval_shape(lambda: init(jax.random.key(0)))
+    if config.norm == "batch" or config.spectral_norm:
         return Network(init=init, apply=apply_with_statistics, refresh=refresh)
     return Network(init=init, apply=apply)

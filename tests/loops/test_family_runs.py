@@ -30,7 +30,7 @@ def same_bits(a, b):
 
 
 @pytest.mark.parametrize(
-    "algo", [pytest.param(algo, marks=pytest.mark.long if algo == "m-iqn" else ()) for algo in ALGORITHMS]
+    "algo", [pytest.param(algo, marks=pytest.mark.long if algo in ("m-iqn", "btr") else ()) for algo in ALGORITHMS]
 )
 def test_chunks_checkpoints_and_lanes_do_not_show(algo, tmp_path):
     """Four iterations are two and two, with a checkpoint on disk between them; and lane 1 of 2 is the solo run, bit for
