@@ -44,6 +44,12 @@ def test_pooling_by_hand():
     np.testing.assert_array_equal(gradient[0, 0, :, 0], [0.0, 2.0, 0.0, 1.0, 0.0])
 
 
+def test_of_equal_pixels_the_first_has_the_gradient():
+    x = jnp.array([2.0, 2.0, 1.0, 2.0]).reshape(1, 1, 4, 1)
+    gradient = jax.grad(lambda x: jnp.sum(adaptive_max_pool(x, 1)))(x)
+    np.testing.assert_array_equal(gradient[0, 0, :, 0], [1.0, 0.0, 0.0, 0.0])
+
+
 def spec(shape):
     return EnvSpec("Test-v0", 18, shape, "uint8", None, 100)
 
