@@ -31,14 +31,14 @@ def test_choices_compose(combination):
 
 
 PICTURES = {"env": "Breakout-MinAtar", "torso_width": 2, "optimizer": "adamw"}
-BLOCKS = {**PICTURES, "network": "impala-cnn", "spectral_norm": True}
+BLOCKS = {**PICTURES, "network": "impala-cnn", "spectral_norm": True, "torso_width": 1}
 ON_PICTURES = [
     (("categorical", "max", True, False, "prioritized", 1), {**PICTURES, "pool": 6, "norm": "layer"}),
     # Of Beyond The Rainbow, and each other head with the rest of the CNN's settings.
     (("iqn", "munchausen", True, True, "prioritized", 3), {**BLOCKS, "pool": 2, "norm": "none"}),
-    (("scalar", "double", False, False, "uniform", 1), {**BLOCKS, "norm": "batch", "torso_width": 1}),
+    (("scalar", "double", False, False, "uniform", 1), {**BLOCKS, "norm": "batch"}),
     (("quantile", "munchausen", False, True, "uniform", 3), {**PICTURES, "pool": 3, "norm": "batch"}),
-    (("fqf", "double", True, True, "uniform", 3), {**BLOCKS, "pool": 1, "norm": "layer"}),
+    (("fqf", "double", True, True, "uniform", 3), {**PICTURES, "pool": 1, "norm": "none"}),
 ]
 
 
