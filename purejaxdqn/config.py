@@ -107,8 +107,8 @@ class Config:
     replay_memory: ReplayMemoryName = "device"
     """Whose memory holds the replay of a run on EnvPool: the `host`'s where the device has too little."""
     network: str = "auto"
-    """Torso: mlp, minatar-cnn, nature-cnn, impala-cnn; `auto` takes nature-cnn for pictures of
-    at least 36 by 36, minatar-cnn for smaller ones, else mlp."""
+    """Torso: mlp, minatar-cnn, nature-cnn, half-cnn (Nature's for frames of 42 by 42), impala-cnn; `auto` takes
+    nature-cnn for pictures of at least 36 by 36, minatar-cnn for smaller ones, else mlp."""
     torso_width: int = 1
     """Factor on the number of filters of a CNN's convolutions."""
     pool: int = 0

@@ -32,5 +32,5 @@ rm "$scratch"/dist/*.tar.gz
 cd "$scratch"/purejaxdqn-*/
 missing=$(git -C "$root" ls-files | while read -r file; do test -e "$file" || echo "$file"; done)
 test -z "$missing" || { echo "Files that git has and the sdist lacks: $missing" >&2; exit 1; }
-PYTHONPATH=$PWD "$python" -m pytest -o addopts=--strict-markers -p no:warnings --collect-only -q | tail -n 1
+PYTHONPATH=$PWD "$python" -m pytest -o addopts=--strict-markers --collect-only -q | tail -n 1
 PYTHONPATH=$PWD "$python" -m pytest -m "not slow and not learning and not long" tests/docs tests/test_architecture.py tests/test_build.py

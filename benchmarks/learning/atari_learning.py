@@ -3,7 +3,8 @@
 python -m benchmarks.atari_learning --env Pong-v5 --recipe nature-pqn --total-steps 2500000 --bar 18 --minutes 8
 
 The run's folder is runs/atari-NAME; a second call with the same name goes on where the first one stopped. After every
-piece results/atari-NAME.json has what there is. Further flags go to the training command.
+piece results/atari-NAME.json has what there is. Further flags go to the training command. With --replay 10 the best
+policy then plays so many games in the emulator itself, in a process of its own (benchmarks.ale_replay).
 """
 
 import argparse
@@ -15,28 +16,49 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import write_result
+from benchmarks.common import last_json, run, write_result
 from benchmarks.learning.defaults import curve
 from purejaxdqn.statistics.atari_scores import human_normalized
 
 WHAT = "evaluations of one training run of an Atari game, by environment steps and minutes"
 
 
-def train_for(command: list[str], minutes: float) -> int:
-    """Trains for so long at most, then stops it as Ctrl-C does, so that it saves itself; its exit code."""
+def newest_steps(folder: Path) -> int:
+    """Environment steps of the newest row of metrics.csv; 0 before the first one."""
+    file = folder / "metrics.csv"
+    rows = file.read_text().splitlines() if file.exists() else []
+    return int(rows[-1].split(",")[1]) if len(rows) > 1 else 0
+
+
+def train_for(command: list[str], minutes: float, folder: Path) -> tuple[int, dict[str, float]]:
+    """Trains for so long at most, then stops it as Ctrl-C does, so that it saves itself.
+
+    Returns:
+      Its exit code, and by environment steps how many seconds after the command that row of metrics.csv was there.
+    """
+    begin, moments, done = time.perf_counter(), {}, newest_steps(folder)
     process = subprocess.Popen(command)
-    try:
-        return process.wait(60 * minutes)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        return process.wait()
+    while process.poll() is None:
+        time.sleep(1.0)
+        seconds, steps = time.perf_counter() - begin, newest_steps(folder)
+        if steps > done:
+            moments.setdefault(str(steps), round(seconds, 1))
+        if seconds > 60 * minutes:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+    return process.returncode, moments
 
 
-def first_at(found: dict[str, Any], bar: float, seconds: float, env_steps: int) -> dict[str, float] | None:
-    """Steps and minutes of the first evaluation at the bar, the minutes at the run's mean speed; None before it."""
+def first_at(found: dict[str, Any], bar: float, pieces: list[dict[str, Any]]) -> dict[str, float] | None:
+    """Steps and minutes of the first evaluation at the bar, from the first command on; None before it."""
+    before = 0.0
+    when = {}
+    for piece in pieces:
+        when |= {int(steps): before + seconds for steps, seconds in piece["moments"].items()}
+        before += piece["seconds"]
     for steps, returns in zip(found["env_steps"], found["eval_returns"], strict=True):
         if returns[0] >= bar:
-            return {"env_steps": steps, "minutes": round(seconds / 60 * steps / max(env_steps, 1), 2)}
+            return {"env_steps": steps, "minutes": round(when.get(steps, before) / 60, 2)}
     return None
 
 
@@ -47,6 +69,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="nature-pqn")
     parser.add_argument("--bar", type=float, default=18.0, help="return to reach (default: 18)")
     parser.add_argument("--minutes", type=float, default=8.0, help="of this piece (default: 8)")
+    parser.add_argument("--replay", type=int, default=0, metavar="GAMES", help="in ALE afterwards (default: none)")
     parser.add_argument("--name", help="of folder and result (default: ENV-RECIPE)")
     args, extra = parser.parse_known_args()
     name = args.name or f"{args.env}-{args.recipe}"
@@ -57,13 +80,12 @@ def main() -> None:
     begins = ["--env", args.env, "--recipe", args.recipe, "--out", str(folder), *extra]
     flags = ["--resume", str(folder)] if (folder / "config.json").exists() else begins
     begin = time.perf_counter()
-    code = train_for([sys.executable, "-m", "purejaxdqn.train", *flags], args.minutes)
-    pieces.append({"seconds": round(time.perf_counter() - begin, 1), "exit_code": code})
+    code, moments = train_for([sys.executable, "-m", "purejaxdqn.train", *flags], args.minutes, folder)
+    pieces.append({"seconds": round(time.perf_counter() - begin, 1), "exit_code": code, "moments": moments})
     pieces_file.write_text(json.dumps(pieces))
     settings = json.loads((folder / "config.json").read_text())
-    rows = (folder / "metrics.csv").read_text().splitlines()
-    env_steps = int(rows[-1].split(",")[1]) if len(rows) > 1 else 0
-    seconds, found = sum(piece["seconds"] for piece in pieces), curve(folder)
+    env_steps, found = newest_steps(folder), curve(folder)
+    seconds = sum(piece["seconds"] for piece in pieces)
     best = max((returns[0] for returns in found["eval_returns"]), default=None)
     data = {
         "env": args.env,
@@ -75,11 +97,14 @@ def main() -> None:
         "pieces": pieces,
         "env_steps": env_steps,
         "bar": args.bar,
-        "reached": first_at(found, args.bar, seconds, env_steps),
+        "reached": first_at(found, args.bar, pieces),
         "best_evaluation": best,
         "best_human_normalized": None if best is None else human_normalized(args.env, best),
         "curve": found,
     }
+    if args.replay:
+        replay = [sys.executable, "-m", "benchmarks.ale_replay", str(folder), "--episodes", str(args.replay)]
+        data["ale"] = last_json(run(replay).output)
     write_result(f"atari-{name}", WHAT, data)
     print(f"{name}: {env_steps:,} steps in {seconds / 60:.1f} minutes, best {best}, at {args.bar}: {data['reached']}")
 

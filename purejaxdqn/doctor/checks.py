@@ -17,6 +17,8 @@ Severity = Literal["alarm", "note", "ok", "not looked at", "not applicable"]
 
 Q_JUMP_ALARM, Q_JUMP_NOTE = 1.0, 0.5
 """Change of Q by one update over the size of Q, of the TD errors and of a reward together."""
+CHURN_NOTE = 0.25
+"""Share of observations whose greedy action one update changes."""
 GRADIENT_TAIL = 100.0
 """Largest gradient norm over the median."""
 TARGET_LAG = 4.0
@@ -105,6 +107,15 @@ def q_jumps(case: Case) -> Verdict:
         return Verdict("not looked at", UNSEEN)
     text = f"one update changes Q, which is {v.q_rms:.3g}, by {v.q_jump:.2g} times the size of what it learns from"
     return graded(v.q_jump, Q_JUMP_ALARM, Q_JUMP_NOTE, text)
+
+
+def policy_churn(case: Case) -> Verdict:
+    """Greedy actions that a single update changes."""
+    share = case.vitals.policy_churn
+    if share is None:
+        return Verdict("not looked at", UNSEEN)
+    text = f"one update changes the greedy action at {share:.1%} of the observations"
+    return Verdict("ok" if share < CHURN_NOTE else "note", text)
 
 
 def q_bounds(case: Case) -> Verdict:

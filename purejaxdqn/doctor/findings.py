@@ -58,6 +58,12 @@ CHECKS: tuple[Check, ...] = (
         ("observations", "inputs"),
     ),
     Check(
+        "policy-churn",
+        checks.policy_churn,
+        "A policy that differs from update to update explores by that, and any one of its snapshots may play badly.",
+        "If evaluations lie far below the returns of training, try --average-params, or a smaller learning rate.",
+    ),
+    Check(
         "q-bounds",
         checks.q_bounds,
         "No sequence of such rewards could be worth that: bootstrapping feeds on itself.",

@@ -36,6 +36,8 @@ class Probed(NamedTuple):
     """float32 [K + 1, B, A] before any update, without noise."""
     q_change: Array
     """float32 [K + 1]: root mean square of the change of Q over the batch and all actions."""
+    churn: Array
+    """float32 [K + 1]: share of the batch whose greedy action the update changes."""
     distance: Array
     """float32 []: ‖θ - θ⁻‖ / ‖θ‖ as the run stands; 0 without a target network."""
     target_moved: Array
@@ -157,21 +159,24 @@ def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, H
             before = learner.replace(updates=Counter(count))  # type: ignore[attr-defined]
             q, ranges = observed(learner.params, batch.obs_tm1)
             after, metrics, error = update(before, one, jax.random.fold_in(key, k), h)
-            change = jnp.sqrt(jnp.mean(jnp.square(observed(after.params, batch.obs_tm1)[0] - q)))
+            q_after = observed(after.params, batch.obs_tm1)[0]
+            change = jnp.sqrt(jnp.mean(jnp.square(q_after - q)))
+            churn = jnp.mean(jnp.argmax(q_after, axis=-1) != jnp.argmax(q, axis=-1), dtype=jnp.float32)
             target = flat(after.target_params)
             wanted = soft_update(flat(after.params), target_before, h.tau) if from_replay else target
             moved, off = jnp.max(jnp.abs(target - target_before)), jnp.max(jnp.abs(target - wanted))
-            return error, metrics, q, change, moved, off, ranges
+            return error, metrics, q, change, churn, moved, off, ranges
 
         index = jnp.append(jnp.arange(BATCHES), 0)
         counts = probe_counts(config, h, learner.updates.count)
-        error, metrics, q, change, moved, sync_error, ranges = jax.lax.map(try_one, (index, counts))
+        error, metrics, q, change, churn, moved, sync_error, ranges = jax.lax.map(try_one, (index, counts))
         gap = params - target_before if from_replay else jnp.zeros(1)
         return Probed(
             abs_td_error=error,
             metrics=metrics,
             q=q,
             q_change=change,
+            churn=churn,
             distance=jnp.linalg.norm(gap) / jnp.maximum(jnp.linalg.norm(params), 1e-12),
             target_moved=moved,
             sync_error=sync_error,

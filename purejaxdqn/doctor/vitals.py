@@ -60,6 +60,8 @@ class Vitals:
     q_jump: float | None = None
     """Largest change of Q by one update over the batches, in root mean square, over the sum of those of Q and of the TD
     errors and the largest reward."""
+    policy_churn: float | None = None
+    """Mean share of a batch's observations whose greedy action one update changes (Schaul et al. 2022)."""
     target_distance: float | None = None
     """‖θ - θ⁻‖ / ‖θ‖."""
     target_moved: float | None = None
@@ -201,6 +203,7 @@ def learning_vitals(fed: Fed, probed: Probed, config: Config, h: Hypers, reward:
         "q_rms": q_rms,
         "q_abs_max": float(np.abs(q).max()),
         "q_jump": float(change.max()) / max(q_rms + error_rms + reward, TINY),
+        "policy_churn": float(np.asarray(probed.churn)[:BATCHES].mean()),
         "dead_units": {name: dead_share(*ranges) for name, ranges in probed.ranges.items()},
     }
     if config.head == "scalar" and config.loss == "huber":

@@ -46,14 +46,24 @@ class NatureTorso(nn.Module):
     """
 
     config: Config
+    convolutions: tuple[tuple[int, int, int], ...] = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+    """Filters, size of the kernel and stride of each."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        for i, (width, size, stride) in enumerate(((32, 8, 4), (64, 4, 2), (64, 3, 1))):
+        for i, (width, size, stride) in enumerate(self.convolutions):
             filters = width * self.config.torso_width
             x = Conv(filters, size, stride, self.config.initializer, name=f"Conv_{i}")(x)
             x = ACTIVATIONS[self.config.activation](make_norm(self.config, -1)(x))
         return x
+
+
+def half_size_torso(config: Config) -> nn.Module:
+    """Nature's geometry on frames of half the size, with half its filters: 42 by 42 gives [B, 7, 7, 32].
+
+    A kernel covers as much of the screen as Nature's does at 84 by 84, for a fifth of the arithmetic.
+    """
+    return NatureTorso(config, ((16, 4, 2), (32, 4, 2), (32, 3, 1)))
 
 
 class ImpalaTorso(nn.Module):
@@ -117,6 +127,7 @@ TORSOS: dict[str, Torso] = {
     "mlp": Torso(None, lambda shape: True, "an MLP takes any"),
     "minatar-cnn": picture_torso("minatar-cnn", MinAtarTorso, least=3),
     "nature-cnn": picture_torso("nature-cnn", NatureTorso, least=36),
+    "half-cnn": picture_torso("half-cnn", half_size_torso, least=18),
     "impala-cnn": picture_torso("impala-cnn", ImpalaTorso, least=1, reads=("spectral_norm",)),
 }
 """Torso by name. Another name may be added; `auto` is no entry, see `automatic_torso`."""

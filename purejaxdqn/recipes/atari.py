@@ -182,9 +182,12 @@ PROTOCOLS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = Mapp
 PROTOCOL_ALGOS = ("dqn", "double", "dueling", "prioritized", "c51", "qr-dqn", "iqn", "rainbow", "btr", "pqn")
 """Algorithms that have a recipe in each protocol."""
 
+_FRAMES_42 = {"img_height": 42, "img_width": 42}
+
 ONE_MACHINE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "config": {
+        "atari": {
+            "says": "For one machine: eight environments, three-step double DQN and Adam; the games as in nature-*.",
             "env": "Pong-v5",
             "total_steps": 2_500_000,
             "num_envs": 8,
@@ -199,8 +202,6 @@ ONE_MACHINE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "norm": "none",
             "loss": "huber",
             "learning_rate_schedule": "constant",
-        },
-        "hypers": {
             "learning_rate": 1e-4,
             "adam_epsilon": 1.5e-4,
             "max_grad_norm": 10.0,
@@ -208,8 +209,32 @@ ONE_MACHINE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "target_period": 2_000,
             "epsilon_final": 0.01,
             "epsilon_fraction": 0.1,
+            **_EPSILON_01,
+            **PROTOCOLS["nature"][2],
         },
-        "run": {**_EPSILON_01, **PROTOCOLS["nature"][2]},
+        "pong-laptop": {
+            "says": "Pong by PQN on two cores in less than an hour: nature-pqn on frames of 42 by 42, with a torso for "
+            "them, fewer environments, twice the step size, which falls to zero, and averaged parameters. "
+            "Fresh seeds: benchmarks/results/atari-pong-laptop-1.json and its neighbours.",
+            **ATARI["pqn"],
+            "env": "Pong-v5",
+            "env_params": tuple(sorted(_FRAMES_42.items())),
+            "learner": "rollout",
+            "total_steps": 2_000_000,
+            "num_envs": 32,
+            "num_minibatches": 8,
+            "network": "half-cnn",
+            "hidden": (256,),
+            "learning_rate": 5e-4,
+            "learning_rate_schedule": "linear",
+            "learning_rate_final": 0.0,
+            "epsilon_fraction": 0.15,
+            "average_params": True,
+            "average_decay": 0.999,
+            **_GREEDY,
+            "eval_every": 100_000,
+            "eval_episodes": 10,
+        },
     }
 )
-"""The default recipe."""
+"""Recipes of our own: what is said of each, fields of `Config` and `Hypers`, and options of `train`."""

@@ -133,6 +133,12 @@ def _protocol_recipe(protocol: str, algo: str) -> Recipe:
     return dataclasses.replace(recipe, algo=algo)
 
 
+def _machine_recipe(name: str, solved: float | None) -> Recipe:
+    """Settings of our own for Atari on one machine."""
+    values = dict(ONE_MACHINE[name])
+    return make_recipe(name, values.pop("says"), *split_settings(values)[:2], solved, split_settings(values)[2])
+
+
 def _plain_recipe() -> Recipe:
     """Nature's DQN for vectors, with the sizes, periods and scale of rewards of a small task."""
     config, hypers = _read_of(ALGORITHMS["dqn"].values("atari") | {"env": "CartPole-v1", **_PLAIN_SIZES})
@@ -220,14 +226,7 @@ RECIPES: dict[str, Recipe] = {
             _MINATAR_HYPERS,
             None,
         ),
-        make_recipe(
-            "atari",
-            "For one machine: eight environments, three-step double DQN and Adam; the games as in nature-*.",
-            dict(ONE_MACHINE["config"]),
-            dict(ONE_MACHINE["hypers"]),
-            None,
-            dict(ONE_MACHINE["run"]),
-        ),
+        *(_machine_recipe(name, solved) for name, solved in (("atari", None), ("pong-laptop", 18.0))),
         *(_protocol_recipe(protocol, algo) for protocol in PROTOCOLS for algo in PROTOCOL_ALGOS),
         *(_tutorial_recipe(name) for name in FAITHFUL),
         *(_variant_recipe(name) for name in VARIANTS),

@@ -20,13 +20,14 @@ from purejaxdqn.doctor import command
 from purejaxdqn.doctor.checks import Case
 from purejaxdqn.doctor.examine import REPORT, Examiner, earlier_moments, key_words, subject_of, take_lane
 from purejaxdqn.doctor.findings import CHECKS, Finding, judge, since_start
-from purejaxdqn.doctor.probes import probe_counts
+from purejaxdqn.doctor.probes import probe_counts, replay_update
 from purejaxdqn.doctor.rollouts import make_play
-from purejaxdqn.doctor.samples import BATCHES, make_look_replay, make_look_rollout
+from purejaxdqn.doctor.samples import BATCHES, Fed, make_look_replay, make_look_rollout
 from purejaxdqn.doctor.vitals import Vitals
+from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.runs.folder import METRICS, Settings, read_config
 from purejaxdqn.runs.training import open_lanes
-from purejaxdqn.types import Hypers
+from purejaxdqn.types import Counter, Hypers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -52,6 +53,7 @@ HEALTHY = Vitals(
     q_rms=80.0,
     q_abs_max=100.0,
     q_jump=0.01,
+    policy_churn=0.1,
     target_distance=0.01,
     target_moved=0.0,
     target_sync_error=0.0,
@@ -268,6 +270,28 @@ def test_vitals_are_those_of_naive_twins(patient, examiner):
     assert found.target_moved == 0.0 and found.target_sync_error == 0.0
     assert 0.0 < found.q_jump < 0.5 and found.grad_percentiles[0] > 0.0
     assert found.episode_lengths[0] >= 8 and found.start_return >= 7.0
+
+
+def test_policy_churn_counts_greedy_actions_that_one_update_changes(patient, examiner):
+    """Of a step size that changes some: from the parameters before and after each update, in NumPy."""
+    settings, parts, _, state = patient
+    hypers = dataclasses.replace(settings.hypers, learning_rate=0.03)
+    words, h = key_words(3, 60), hypers.as_arrays()
+    subject = subject_of(state)
+    learner = take_lane(subject.learner, 0)
+    fed = examiner.look_replay(subject.memory, 0, words[0], h)
+    probed = examiner.probe(subject.learner, 0, fed, words[1], h)
+    update = jax.jit(replay_update(settings.config, parts))
+    greedy = jax.jit(lambda params, obs: parts.head.q_values(parts.network.apply(params, obs, None, "greedy")))
+    counts = probe_counts(settings.config, h, learner.updates.count)
+    key = jax.random.wrap_key_data(words[1], impl=KEY_IMPL)
+    for k in range(BATCHES):
+        batch, weight = jax.tree.map(lambda leaf, k=k: leaf[k], (fed.batch, fed.weight))
+        one = Fed(fed.window, batch, weight)
+        after, _, _ = update(learner.replace(updates=Counter(counts[k])), one, jax.random.fold_in(key, k), h)
+        before, new = (np.asarray(greedy(p, batch.obs_tm1)).argmax(axis=1) for p in (learner.params, after.params))
+        np.testing.assert_allclose(probed.churn[k], np.mean(before != new))
+    assert 0.0 < np.mean(probed.churn) < 1.0
 
 
 def test_start_returns_are_discounted_and_truncated_ones_go_on(patient, examiner):

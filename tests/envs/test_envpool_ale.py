@@ -11,7 +11,8 @@ pytest.importorskip("ale_py")
 
 from ale_py import ALEInterface, LoggerMode, roms
 
-from purejaxdqn.envs.envpool import make_env
+from benchmarks.learning.ale_replay import Game as ReplayedGame
+from purejaxdqn.envs.envpool import check_changes, make_env
 from purejaxdqn.envs.interface import HostStep
 from purejaxdqn.loops.host import Tally
 
@@ -341,3 +342,15 @@ def test_sticky_actions_repeat_at_their_rate():
 
 def test_without_stickiness_nothing_is_repeated():
     assert repeats(0.0, num_steps=100, num_envs=2) == 0
+
+
+@pytest.mark.parametrize("size", [(84, 84), (42, 42), (50, 61)])
+def test_the_replay_in_ale_sees_what_envpool_shows(size):
+    """Area averages in NumPy, but for how a half is rounded: of frames in play, and after the no-ops."""
+    changes = tuple(zip(("img_height", "img_width"), size, strict=True))
+    env, pairs = walk("Pong-v5", changes, 80)
+    game = ReplayedGame("Pong-v5", check_changes("Pong-v5", changes), 0)
+    for step, truth in pairs:
+        seen = game.look(truth.grey).astype(int)
+        assert np.abs(seen - step.frame[0, ..., 0]).max() <= 1
+    assert seen.shape == size == env.spec.frame_shape[:2] and len(np.unique(seen)) > 10

@@ -373,7 +373,7 @@ def test_a_torso_of_another_package(monkeypatch):
 
 def test_an_unknown_torso_is_a_setting_error():
     with pytest.raises(
-        SettingError, match="network='nonsense': use one of auto, mlp, minatar-cnn, nature-cnn, impala-cnn"
+        SettingError, match="network='nonsense': use one of auto, mlp, minatar-cnn, nature-cnn, half-cnn, impala-cnn"
     ):
         make_network(Config(network="nonsense"), spec((7,)), fixed(1))
 
@@ -409,12 +409,17 @@ def test_a_convolution_is_flax_own(size, stride, shape):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *results)
 
 
-def flax_nature(x, layers):
+def flax_nature(x, layers, convolutions=((32, 8, 4), (64, 4, 2), (64, 3, 1))):
     """The network of Mnih et al. 2015 on [B, 84, 84, 4] by flax's own layers, from a torso's parameters."""
-    for i, (width, size, stride) in enumerate(((32, 8, 4), (64, 4, 2), (64, 3, 1))):
+    for i, (width, size, stride) in enumerate(convolutions):
         convolution = nn.Conv(width, (size, size), (stride, stride), padding="VALID")
         x = nn.relu(convolution.apply({"params": layers[f"Conv_{i}"]}, x))
     return x
+
+
+def flax_half(x, layers):
+    """The same with half the filters, and the first two kernels of half the size."""
+    return flax_nature(x, layers, ((16, 4, 2), (32, 4, 2), (32, 3, 1)))
 
 
 def flax_impala(x, layers):
@@ -433,9 +438,11 @@ def flax_impala(x, layers):
 
 ATARI = EnvSpec("Test-v5", 6, (84, 84, 4), "uint8", None, 27_000)
 # Nature: 8·8·4·32 + 32, 4·4·32·64 + 64, 3·3·64·64 + 64, then 7·7·64 inputs of the dense layer.
+# Half: 4·4·4·16 + 16, 4·4·16·32 + 32, 3·3·32·32 + 32, and 84 -> 41 -> 19 -> 17 pixels a side.
 # Impala: 3·3·4·16 + 16 and four of 3·3·16·16 + 16; 3·3·16·32 + 32 and four of 3·3·32·32 + 32; five of these; 11·11·32.
 BIG_TORSOS = {
     "nature-cnn": (flax_nature, 8_224 + 32_832 + 36_928, 3_136, 32 + 64 + 64),
+    "half-cnn": (flax_half, 1_040 + 8_224 + 9_248, 17 * 17 * 32, 16 + 32 + 32),
     "impala-cnn": (flax_impala, 592 + 4 * 2_320 + 4_640 + 9 * 9_248, 3_872, 16 * 4 + 32 * 9),
 }
 
@@ -505,6 +512,7 @@ def test_torso_by_name():
         ("minatar-cnn", (2, 9, 1)),
         ("auto", (9, 2, 1)),
         ("nature-cnn", (35, 84, 4)),
+        ("half-cnn", (17, 42, 4)),
         ("impala-cnn", (84, 84)),
     ],
 )
