@@ -15,7 +15,7 @@ from purejaxdqn.learning.schedules import BY_STEP
 from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
-from purejaxdqn.networks import Network, make_network
+from purejaxdqn.networks import Network, make_network, torso_reads
 from purejaxdqn.replay.frames import frame_store
 from purejaxdqn.replay.interface import Replay, Store
 from purejaxdqn.replay.presampled import drawn_replay
@@ -132,10 +132,14 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "loss": {"huber": ("huber_delta",)},
     "average_params": {True: ("average_decay",)},
     "noisy": {True: ("noisy_sigma",)},
-    "optimizer": dict.fromkeys(("adam", "radam", "rmsprop"), ("adam_epsilon",)),
+    "optimizer": {
+        **dict.fromkeys(("adam", "radam", "rmsprop"), ("adam_epsilon",)),
+        "adamw": ("adam_epsilon", "weight_decay"),
+    },
     "epsilon_schedule": {
         **dict.fromkeys(("linear", "exponential"), ("epsilon_start", "epsilon_fraction")),
         **dict.fromkeys(BY_STEP, ("epsilon_start", "epsilon_decay")),
+        "linear-off": ("epsilon_start", "epsilon_fraction", "epsilon_off"),
     },
     "learning_rate_schedule": {"linear": ("learning_rate_final",)},
 }
@@ -163,7 +167,7 @@ def readers() -> dict[str, list[tuple[str, Any]]]:
     """For each setting that only some choices read: the (field, value) pairs that do."""
     table = {seam: {name: choice.reads for name, choice in choices.items()} for seam, choices in SEAMS.items()}
     found: dict[str, list[tuple[str, Any]]] = {}
-    for field, values in (table | FIXED).items():
+    for field, values in (table | FIXED | {"network": torso_reads()}).items():
         for value, names in values.items():
             for name in names:
                 found.setdefault(name, []).append((field, value))

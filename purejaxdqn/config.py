@@ -15,8 +15,10 @@ ActivationName = Literal["relu", "tanh", "gelu", "silu", "elu"]
 InitializerName = Literal["lecun_normal", "he_normal", "he_uniform", "glorot_uniform", "orthogonal", "normal"]
 LossName = Literal["huber", "squared"]
 ReductionName = Literal["mean", "sum"]
-OptimizerName = Literal["adam", "radam", "rmsprop", "sgd"]
-EpsilonScheduleName = Literal["linear", "exponential", "multiplicative", "decremental", "constant"]
+OptimizerName = Literal["adam", "adamw", "radam", "rmsprop", "sgd"]
+EpsilonScheduleName = Literal[
+    "linear", "linear-off", "linear-off", "exponential", "multiplicative", "decremental", "constant"
+]
 PrefillName = Literal["random", "policy"]
 LearningRateScheduleName = Literal["constant", "linear"]
 
@@ -107,6 +109,12 @@ class Config:
     network: str = "auto"
     """Torso: mlp, minatar-cnn, nature-cnn, half-cnn (Nature's for frames of 42 by 42), impala-cnn; `auto` takes
     nature-cnn for pictures of at least 36 by 36, minatar-cnn for smaller ones, else mlp."""
+    torso_width: int = 1
+    """Factor on the number of filters of a CNN's convolutions."""
+    pool: int = 0
+    """Rows and columns to which adaptive max pooling brings a CNN's output; 0 for no pooling."""
+    spectral_norm: bool = False
+    """Whether impala-cnn's residual blocks divide their convolutions by their largest singular values."""
     dueling: bool = False
     """Whether the network adds a state value and mean-free advantages, each from a stream of its own."""
     noisy: bool = False
@@ -145,7 +153,8 @@ class Config:
     """Whether evaluations play, and policies keep, a moving average of the parameters: see --average-decay."""
     epsilon_schedule: EpsilonScheduleName = "linear"
     """Path of ε from --epsilon-start to --epsilon-final: over --epsilon-fraction of the run, or by --epsilon-decay in
-    every environment step (a factor if `multiplicative`, taken off if `decremental`); `constant` has the final one."""
+    every environment step (a factor if `multiplicative`, taken off if `decremental`); `constant` has the final one;
+    `linear-off` is `linear`, and 0 from --epsilon-off of the run on."""
     learning_rate_schedule: LearningRateScheduleName = "linear"
     """`linear` goes from --learning-rate to --learning-rate-final over the run's updates; `constant` stays."""
 

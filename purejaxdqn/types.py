@@ -28,6 +28,8 @@ class Hypers:
     """Step size at the end of the run, where the schedule is `linear`."""
     adam_epsilon: float | Array = 1e-8
     """Keeps denominators from zero: added to the root in Adam, inside the root in RMSProp."""
+    weight_decay: float | Array = 1e-4
+    """Share of each parameter, times the step size, that an update of AdamW takes off it."""
     max_grad_norm: float | Array = float("inf")
     """Largest global norm of a gradient, beyond which it is scaled down; inf switches clipping off."""
     gamma: float | Array = 0.99
@@ -44,6 +46,8 @@ class Hypers:
     """ε at the end of its decay."""
     epsilon_fraction: float | Array = 0.5
     """Share of total_steps over which ε decays, in (0, 1]."""
+    epsilon_off: float | Array = 0.5
+    """Share of total_steps after which ε is 0 (linear-off schedule), in (0, 1]."""
     epsilon_decay: float | Array = 0.995
     """Factor on ε (multiplicative schedule), or what is taken off it (decremental), in each environment step."""
     huber_delta: float | Array = 1.0
@@ -188,6 +192,9 @@ class Outputs(NamedTuple):
     """Whether the support is fixed, or fractions that the network draws (iqn) or proposes (fqf)."""
 
 
+STATISTICS = "batch_stats"
+"""Collection, next to `params`, of what a network keeps without learning it: the running statistics of batch norm and
+the vectors of spectral norm. Its gradients are zero, and `Network.refresh` alone moves it."""
 PROPOSAL = "fraction_proposal"
 """Name, on the path to its parameters, of the layer that proposes fractions: the optimiser gives it its own learning
 rate."""

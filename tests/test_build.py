@@ -129,6 +129,12 @@ def test_values_out_of_range_are_refused(changes, field):
         ({"learner": "rollout", "backup": "munchausen"}, "munchausen_alpha", False),
         ({"epsilon_schedule": "constant"}, "epsilon_start", False),
         ({"optimizer": "sgd"}, "adam_epsilon", False),
+        ({"optimizer": "adamw"}, "adam_epsilon", True),
+        ({"optimizer": "adamw"}, "weight_decay", True),
+        ({"optimizer": "adam"}, "weight_decay", False),
+        ({"network": "impala-cnn"}, "spectral_norm", True),
+        ({}, "pool", True),
+        ({"network": "mlp"}, "pool", False),
     ],
 )
 def test_who_reads_what(changes, name, read):

@@ -67,8 +67,12 @@ def pairwise() -> list[Combination]:
     return chosen
 
 
-def check(combination: Combination) -> dict[str, Any]:
+def check(combination: Combination, **changes: Any) -> dict[str, Any]:
     """Trains one combination: three lanes that differ in seed, learning rate, discount and target update.
+
+    Args:
+      combination: the choices.
+      **changes: fields of `Config` that differ from those of the benchmark.
 
     Returns:
       seconds to compile; compilations that new hypers caused; whether all parameters stayed finite; and whether the
@@ -81,17 +85,16 @@ def check(combination: Combination) -> dict[str, Any]:
     from purejaxdqn.loops.device import make_agent
     from purejaxdqn.types import Hypers, State, lane_axes
 
-    config = Config(
-        env="Catch-bsuite",
-        num_envs=4,
-        total_steps=2_000,
-        buffer_size=400,
-        batch_size=8,
-        learning_starts=40,
-        hidden=(10, 9),
-        **combination._asdict(),
-        **TINY[combination.head],
-    )
+    sizes: dict[str, Any] = {
+        "env": "Catch-bsuite",
+        "num_envs": 4,
+        "total_steps": 2_000,
+        "buffer_size": 400,
+        "batch_size": 8,
+        "learning_starts": 40,
+        "hidden": (10, 9),
+    }
+    config = Config(**{**sizes, **TINY[combination.head], **combination._asdict(), **changes})
     agent = make_agent(config)
 
     traces: list[Config] = []

@@ -6,7 +6,7 @@ from jax import Array
 
 from purejaxdqn.bounds import INT32
 from purejaxdqn.config import Config
-from purejaxdqn.learning.schedules import BY_STEP, SCHEDULES
+from purejaxdqn.learning.schedules import BY_STEP, OFF_LATER, SCHEDULES
 from purejaxdqn.machine.random_bits import index_from_bits, uniform_from_bits
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.types import Hypers
@@ -49,10 +49,13 @@ def epsilon_at(config: Config, h: Hypers, env_steps: Array) -> Array:
 
     Args:
       config: names the schedule and the run's length.
-      h: start, end, and the share of the run over which ε decays, or its decay in a step.
+      h: start, end, and the share of the run over which ε decays, or its decay in a step; where it is switched off.
       env_steps: environment steps taken, prefill included, [].
     """
     assert_array("env_steps", env_steps, ())
     name = config.epsilon_schedule
     pace = h.epsilon_decay if name in BY_STEP else h.epsilon_fraction * float(config.total_steps)
-    return SCHEDULES[name](env_steps, h.epsilon_start, h.epsilon_final, pace)
+    epsilon = SCHEDULES[name](env_steps, h.epsilon_start, h.epsilon_final, pace)
+    if name == OFF_LATER:
+        epsilon = jnp.where(env_steps < h.epsilon_off * float(config.total_steps), epsilon, 0.0)
+    return epsilon

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from purejaxdqn.config import Config
 from purejaxdqn.learning.schedules import linear_schedule
 from purejaxdqn.machine.shapes import assert_array, assert_arrays, assert_same_trees
-from purejaxdqn.types import PROPOSAL, Hypers
+from purejaxdqn.types import PROPOSAL, STATISTICS, Hypers
 
 Params = TypeVar("Params")
 
@@ -25,12 +25,12 @@ def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientT
 
     Args:
       config: names the optimiser and the learning-rate schedule.
-      h: learning rates, Adam's ε, largest gradient norm.
+      h: learning rates, Adam's ε, AdamW's weight decay, largest gradient norm.
       updates: gradient updates already made, int [].
     """
     assert_array("updates", updates, (), int)
     scale_by = {
-        "adam": lambda: optax.scale_by_adam(eps=h.adam_epsilon),
+        **dict.fromkeys(("adam", "adamw"), lambda: optax.scale_by_adam(eps=h.adam_epsilon)),
         # Rectified Adam (Liu et al. 2020), which PQN's authors use.
         "radam": lambda: optax.scale_by_radam(eps=h.adam_epsilon),
         # Centred, decay .95 and ε inside the root: Mnih et al. 2015's RMSProp as DQN Zoo writes it.
@@ -45,7 +45,8 @@ def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientT
         optax.clip_by_global_norm(h.max_grad_norm), scale_by(), optax.scale_by_learning_rate(learning_rate)
     )
     joined = optax.flatten(inner) if in_one_vector(config) else inner
-    return optax.chain(joined, scale_proposal(h.fraction_lr_scale))
+    decay = [decay_weights(learning_rate * h.weight_decay)] if config.optimizer == "adamw" else []
+    return optax.chain(joined, *decay, scale_proposal(h.fraction_lr_scale))
 
 
 def in_one_vector(config: Config) -> bool:
@@ -62,6 +63,26 @@ def global_norm(config: Config, grads: Any) -> Array:
     return optax.tree.norm(ravel_pytree(grads)[0] if in_one_vector(config) else grads)
 
 
+def is_under(path: Any, name: str) -> bool:
+    """Whether a path of a pytree has a key of that name on it."""
+    return any(getattr(part, "key", None) == name for part in path)
+
+
+def decay_weights(share: float | Array) -> optax.GradientTransformation:
+    """Takes a share of every parameter off it, apart from the gradient's moments (Loshchilov & Hutter 2019, AdamW).
+
+    Biases and the norms' scales decay too, as in optax and PyTorch; statistics are no parameters and stay.
+
+    Args:
+      share: learning rate times weight decay, [].
+    """
+
+    def decayed(path: Any, change: Array, param: Array) -> Array:
+        return change if is_under(path, STATISTICS) else change - share * param
+
+    return optax.stateless(lambda changes, params: jax.tree_util.tree_map_with_path(decayed, changes, params))
+
+
 def scale_proposal(scale: float | Array) -> optax.GradientTransformation:
     """Scales the updates of a fraction proposal, if there is one, after the optimiser's moments have normalised them.
 
@@ -72,7 +93,7 @@ def scale_proposal(scale: float | Array) -> optax.GradientTransformation:
     """
 
     def scaled(path: Any, change: Array) -> Array:
-        return change * scale if any(getattr(part, "key", None) == PROPOSAL for part in path) else change
+        return change * scale if is_under(path, PROPOSAL) else change
 
     return optax.stateless(lambda changes, params: jax.tree_util.tree_map_with_path(scaled, changes))
 

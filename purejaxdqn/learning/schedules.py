@@ -57,8 +57,10 @@ def constant_schedule(step: Array, start: float | Array, end: float | Array, dur
 
 BY_STEP = ("multiplicative", "decremental")
 """Schedules whose last argument is what one step does; that of the others is how many steps the whole path takes."""
+OFF_LATER = "linear-off"
+"""The schedule whose ε is switched off at a later step."""
 SCHEDULES: dict[str, Schedule] = {
-    "linear": linear_schedule,
+    **dict.fromkeys(("linear", OFF_LATER), linear_schedule),
     "exponential": exponential_schedule,
     "multiplicative": multiplicative_schedule,
     "decremental": decremental_schedule,

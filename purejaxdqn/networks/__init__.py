@@ -5,7 +5,7 @@ May import `config`, `types` and `machine`. Read `qnetwork.py` first: torso, str
 
 from purejaxdqn.networks.layers import ACTIVATIONS, INITIALIZERS, NORMS, make_norm
 from purejaxdqn.networks.qnetwork import Network, make_network
-from purejaxdqn.networks.torsos import TORSOS, MakeTorso, Torso, find_torso, to_features
+from purejaxdqn.networks.torsos import TORSOS, MakeTorso, Torso, find_torso, to_features, torso_reads
 
 __all__ = [
     "ACTIVATIONS",
@@ -19,4 +19,5 @@ __all__ = [
     "make_network",
     "make_norm",
     "to_features",
+    "torso_reads",
 ]

@@ -1,20 +1,22 @@
-"""Layers: dense and noisy dense on feature-major arrays, a convolution, norms, and the hidden layer made of them."""
+"""Layers: dense and noisy dense on feature-major arrays, convolution and pooling, norms, and the hidden layer."""
 
 import zlib
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.lax import stop_gradient
 
 from purejaxdqn.config import Config
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.machine.threefry import in_a_loop
 from purejaxdqn.networks.products import multiply_columns, multiply_rows
-from purejaxdqn.types import Role
+from purejaxdqn.types import STATISTICS, Role
 
 Initializer = Callable[..., Any]
 
@@ -34,10 +36,12 @@ INITIALIZERS: dict[str, Callable[[], Initializer]] = {
     "normal": lambda: nn.initializers.normal(stddev=0.1),
 }
 
-STATISTICS = "batch_stats"
-"""Collection of the running statistics of batch norm, next to `params`."""
 MOMENTUM = 0.99
-"""Share of the old running statistics that one refresh keeps."""
+"""Share of batch norm's old running statistics that one refresh keeps."""
+FIRST_ITERATIONS = 15
+"""Steps of power iteration on a fresh kernel, as many as PyTorch makes."""
+LEAST_NORM = 1e-12
+"""What a vector's norm is taken to be at least, so that zero stays zero."""
 
 
 class BatchNorm(nn.Module):
@@ -57,6 +61,41 @@ class BatchNorm(nn.Module):
         # Flax hands the names on to JAX, which takes several.
         over: Any = make_shards(self.shards).axes
         return nn.BatchNorm(use_running_average=running, momentum=MOMENTUM, axis=self.axis, axis_name=over)(x)
+
+
+def unit(vector: Array) -> Array:
+    """vector / ‖vector‖, [F]; zero stays zero."""
+    return vector / jnp.maximum(jnp.linalg.norm(vector), LEAST_NORM)
+
+
+class SpectralNorm(nn.Module):
+    """A kernel divided by its largest singular value σ (Miyato et al. 2018, equation 8 and algorithm 1).
+
+    σ = vᵀW u' with v = W u / ‖W u‖ and u' = Wᵀv / ‖Wᵀv‖: one step of power iteration from the vector u, which is kept
+    with the statistics. A pass of any role takes that step, and `Network.refresh` keeps its u', so that u advances by
+    one step with every update; only its direction counts. No gradient goes into v and u'.
+    """
+
+    @nn.compact
+    def __call__(self, kernel: Array) -> Array:
+        """The divided kernel, from a kernel W [inputs, outputs]; u is [outputs]."""
+        assert_array("kernel", kernel, (None, None), float)
+
+        def image(right: Array) -> Array:
+            """Wᵀv of a vector u."""
+            left = stop_gradient(unit(multiply_columns(kernel.T, right[:, None])[:, 0]))
+            return multiply_columns(kernel, left[:, None])[:, 0]
+
+        def first() -> Array:
+            start = unit(jax.random.normal(self.make_rng("params"), kernel.shape[1:]))
+            return jax.lax.fori_loop(0, FIRST_ITERATIONS, lambda _, right: unit(image(right)), start)
+
+        kept = self.variable(STATISTICS, "right", first)
+        product = image(kept.value)
+        right = stop_gradient(unit(product))
+        if self.is_mutable_collection(STATISTICS):
+            kept.value = right
+        return kernel / jnp.maximum(jnp.sum(right * product), LEAST_NORM)
 
 
 def identity(x: Array) -> Array:
@@ -194,6 +233,8 @@ class Conv(nn.Module):
     """k; a multiple of the stride."""
     stride: int
     initializer: str
+    spectral_norm: bool = False
+    """Whether the kernel, as a matrix of [k · k · C, width], is divided by its largest singular value."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -205,7 +246,8 @@ class Conv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
         inputs = size * size * channels
         patches = patches_of(x, size, stride)
-        y = multiply_rows(patches.reshape(-1, inputs), kernel.reshape(inputs, self.width))
+        rows, kernel = patches.reshape(-1, inputs), kernel.reshape(inputs, self.width)
+        y = multiply_rows(rows, SpectralNorm(name="SpectralNorm_0")(kernel) if self.spectral_norm else kernel)
         return y.reshape(*patches.shape[:3], self.width) + bias.reshape(1, 1, 1, -1)
 
 
@@ -228,3 +270,32 @@ def patches_of(x: Array, size: int, stride: int) -> Array:
         x[:, i // stride : i // stride + rows, i % stride, j : j + columns] for i in range(size) for j in range(blocks)
     ]
     return jnp.concatenate(shifted, axis=-1)
+
+
+def adaptive_max_pool(x: Array, size: int) -> Array:
+    """The maxima of `size` by `size` windows that cover a picture and overlap where they must, [B, size, size, C].
+
+    Window i of n pixels is from ⌊i n / size⌋ to ⌈(i + 1) n / size⌉, the end excluded, as PyTorch's AdaptiveMaxPool2d.
+
+    Args:
+      x: [B, H, W, C].
+      size: windows in each direction, at most H and W.
+    """
+    assert_array("x", x, (None, None, None, None), float)
+    assert size <= min(x.shape[1:3]), f"{size} windows of {x.shape[1]} by {x.shape[2]} pixels"
+    # The maximum over a rectangle is that over its columns' maxima.
+    for axis in (1, 2):
+        count = x.shape[axis]
+        lines = jnp.split(x, count, axis=axis)
+        windows = [lines[i * count // size : -(-(i + 1) * count // size)] for i in range(size)]
+        x = jnp.concatenate([reduce(larger, window) for window in windows], axis=axis)
+    return x
+
+
+def larger(a: Array, b: Array) -> Array:
+    """The larger of two values, which alone has the gradient; of equal ones the first.
+
+    That of `jnp.max` divides by the number of values that equal the maximum. A compiler that computes them twice, with
+    another rounding, finds none: NaN.
+    """
+    return jnp.where(b > a, b, a)

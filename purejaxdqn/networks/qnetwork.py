@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
 
-from purejaxdqn.config import Config, EnvSpec
+from purejaxdqn.config import Config, EnvSpec, require
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.networks.fractions import FractionEmbedding, draw_fractions, make_proposal_layer, partition
-from purejaxdqn.networks.layers import STATISTICS, Hidden, make_dense
+from purejaxdqn.networks.layers import Hidden, adaptive_max_pool, make_dense
 from purejaxdqn.networks.torsos import MakeTorso, find_torso, to_features
-from purejaxdqn.types import Dist, Outputs, Proposal, Role
+from purejaxdqn.types import STATISTICS, Dist, Outputs, Proposal, Role
 
 Evaluate = Callable[[Array], Array]
 """Features [F, B] -> [A, num_atoms, B], or [F, B, N] -> [A, num_atoms, B, N]."""
@@ -69,6 +69,7 @@ class QNetwork(nn.Module):
         x = to_features(obs, self.spec.num_obs_values)
         if self.make_torso is not None:
             x = self.make_torso(config)(x)
+            x = pool_picture(config, x) if config.pool else x
         psi = x.reshape(x.shape[0], -1).T
         shared, own = split_hidden(config.hidden, self.make_torso is not None)
         for i, width in enumerate(shared):
@@ -84,6 +85,14 @@ class QNetwork(nn.Module):
             return x if value is None else duel(run_stream(value, features, key, role), x)
 
         return READERS[self.outputs.fractions](self, psi, evaluate, key, role)
+
+
+def pool_picture(config: Config, x: Array) -> Array:
+    """A torso's output [B, H, W, C] as [B, P, P, C]; raises `SettingError` where P is more than H or W."""
+    rows, columns = x.shape[1:3]
+    remedy = f"the torso's output is {rows} by {columns}: use at most {min(rows, columns)}"
+    require(config.pool <= min(rows, columns), "pool", config.pool, remedy)
+    return adaptive_max_pool(x, config.pool)
 
 
 def read_fixed(network: QNetwork, psi: Array, evaluate: Evaluate, key: Array | None, role: Role) -> Dist:
@@ -142,13 +151,13 @@ class Network(NamedTuple):
     """
 
     init: Callable[[Array], Any]
-    """(key) -> parameters, with the running statistics of batch norm, if any, in the same pytree."""
+    """(key) -> parameters, with the statistics (see `types.STATISTICS`), if any, in the same pytree."""
     apply: Callable[[Any, Array, Array | None, Role], Dist]
     """(parameters, obs [B, ...], key, role) -> Dist with x [B, A, N], support and weight [B, N]; B examples do not mix,
     except by batch norm in the role `online`. The key may be None if nothing is drawn."""
     refresh: Callable[[Any, Array], Any] | None = None
-    """(parameters, obs [B, ...]) -> parameters whose running statistics have moved towards the batch's; None without
-    batch norm."""
+    """(parameters, obs [B, ...]) -> parameters whose statistics have been moved on: batch norm's towards the batch's,
+    spectral norm's vectors by one step of power iteration; None where a network keeps none."""
 
 
 def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTorso | None = None) -> Network:
@@ -161,7 +170,8 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
       torso: config -> module mapping features [B, ...] to [B, ...]; None looks up `config.network` in `TORSOS`.
 
     Raises:
-      SettingError: if there is no torso of that name, or it cannot take the observation's shape.
+      SettingError: if there is no torso of that name, or it cannot take the observation's shape, or its output is
+        smaller than what it is pooled to.
     """
     torso = torso or find_torso(config, spec).make
     module = QNetwork(config, spec, outputs, torso)
@@ -174,7 +184,7 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
     def apply(params: Any, obs: Array, key: Array | None, role: Role) -> Dist:
         return module.apply(params, obs, key, role)  # type: ignore[return-value]
 
-    def apply_batch_norm(params: Any, obs: Array, key: Array | None, role: Role) -> Dist:
+    def apply_with_statistics(params: Any, obs: Array, key: Array | None, role: Role) -> Dist:
         if role != "online":
             return apply(params, obs, key, role)
         # Statistics that may be written are not read; what is written is dropped here and left to `refresh`.
@@ -185,6 +195,9 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
         _, statistics = module.apply(params, obs, None, "greedy", mutable=[STATISTICS])
         return {**params, **jax.lax.stop_gradient(statistics)}
 
-    if config.norm == "batch":
-        return Network(init=init, apply=apply_batch_norm, refresh=refresh)
+    if config.pool:
+        # For its error alone: to go through every network's layers would make each start later.
+        jax.eval_shape(lambda: init(jax.random.key(0)))
+    if config.norm == "batch" or config.spectral_norm:
+        return Network(init=init, apply=apply_with_statistics, refresh=refresh)
     return Network(init=init, apply=apply)

@@ -34,7 +34,7 @@ class MinAtarTorso(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = Conv(16, 3, 1, self.config.initializer, name="Conv_0")(x)
+        x = Conv(16 * self.config.torso_width, 3, 1, self.config.initializer, name="Conv_0")(x)
         x = make_norm(self.config, -1)(x)
         return ACTIVATIONS[self.config.activation](x)
 
@@ -52,7 +52,8 @@ class NatureTorso(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         for i, (width, size, stride) in enumerate(self.convolutions):
-            x = Conv(width, size, stride, self.config.initializer, name=f"Conv_{i}")(x)
+            filters = width * self.config.torso_width
+            x = Conv(filters, size, stride, self.config.initializer, name=f"Conv_{i}")(x)
             x = ACTIVATIONS[self.config.activation](make_norm(self.config, -1)(x))
         return x
 
@@ -69,7 +70,8 @@ class ImpalaTorso(nn.Module):
     """Three stages of two residual blocks each (Espeholt et al. 2018, figure 3), for any [B, H, W, C].
 
     Each stage halves height and width, rounding up: 84 by 84 gives [B, 11, 11, 32]. The paper has no norm; a configured
-    one stands before each activation, as everywhere.
+    one stands before each activation, as everywhere. Spectral norm is on the four convolutions of each stage's residual
+    blocks and not on its first, before the pooling (Clark et al. 2024, table D6).
     """
 
     config: Config
@@ -77,19 +79,21 @@ class ImpalaTorso(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         for stage, width in enumerate((16, 32, 32)):
-            x = self.convolve(x, width, f"Conv_{stage}")
+            x = self.convolve(x, width, f"Conv_{stage}", spectral_norm=False)
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
             for block in range(2):
                 y = x
                 for i in range(2):
-                    y = self.convolve(self.activate(y), width, f"Conv_{stage}_{block}_{i}")
+                    name = f"Conv_{stage}_{block}_{i}"
+                    y = self.convolve(self.activate(y), width, name, self.config.spectral_norm)
                 x = x + y
         return self.activate(x)
 
-    def convolve(self, x: Array, width: int, name: str) -> Array:
+    def convolve(self, x: Array, width: int, name: str, spectral_norm: bool) -> Array:
         """A 3×3 convolution that keeps height and width."""
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        return Conv(width, 3, 1, self.config.initializer, name=name)(x)
+        filters = width * self.config.torso_width
+        return Conv(filters, 3, 1, self.config.initializer, spectral_norm, name=name)(x)
 
     def activate(self, x: Array) -> Array:
         """The configured norm and activation."""
@@ -105,12 +109,18 @@ class Torso(NamedTuple):
     """(shape of one observation) -> whether the torso can take it."""
     takes: str
     """What it can take, for the error message: "and <takes>: use mlp"."""
+    reads: tuple[str, ...] = ()
+    """Fields of `Config` that only some torsos read, this one among them."""
 
 
-def picture_torso(name: str, make: MakeTorso, least: int) -> Torso:
+OF_PICTURES = ("torso_width", "pool")
+"""Fields of `Config` that a torso for pictures reads."""
+
+
+def picture_torso(name: str, make: MakeTorso, least: int, reads: tuple[str, ...] = ()) -> Torso:
     """A torso for images of at least `least` by `least`, where each convolution still has one output position."""
     takes = f"{name} takes [height, width, channels] of at least {least} by {least}"
-    return Torso(make, lambda shape: len(shape) == 3 and min(shape[:2]) >= least, takes)
+    return Torso(make, lambda shape: len(shape) == 3 and min(shape[:2]) >= least, takes, OF_PICTURES + reads)
 
 
 TORSOS: dict[str, Torso] = {
@@ -118,7 +128,7 @@ TORSOS: dict[str, Torso] = {
     "minatar-cnn": picture_torso("minatar-cnn", MinAtarTorso, least=3),
     "nature-cnn": picture_torso("nature-cnn", NatureTorso, least=36),
     "half-cnn": picture_torso("half-cnn", half_size_torso, least=18),
-    "impala-cnn": picture_torso("impala-cnn", ImpalaTorso, least=1),
+    "impala-cnn": picture_torso("impala-cnn", ImpalaTorso, least=1, reads=("spectral_norm",)),
 }
 """Torso by name. Another name may be added; `auto` is no entry, see `automatic_torso`."""
 
@@ -128,6 +138,11 @@ def automatic_torso(shape: tuple[int, ...]) -> str:
     if len(shape) != 3:
         return "mlp"
     return "nature-cnn" if TORSOS["nature-cnn"].fits(shape) else "minatar-cnn"
+
+
+def torso_reads() -> dict[str, tuple[str, ...]]:
+    """For each value of `Config.network`, the settings that only some torsos read; `auto` may take one for pictures."""
+    return {"auto": OF_PICTURES, **{name: torso.reads for name, torso in TORSOS.items()}}
 
 
 def find_torso(config: Config, spec: EnvSpec) -> Torso:
@@ -145,4 +160,8 @@ def find_torso(config: Config, spec: EnvSpec) -> Torso:
         config.network,
         f"{spec.env_id} gives observations of shape {spec.obs_shape}, and {torso.takes}: use mlp",
     )
+    for name in sorted(set(torso_reads()[config.network]) - set(torso.reads)):
+        value, unset = getattr(config, name), getattr(Config, name)
+        why = f"{spec.env_id} gives observations of shape {spec.obs_shape}, for which auto takes an MLP"
+        require(value == unset, name, value, f"{why}, and that does not read it: leave it out")
     return torso

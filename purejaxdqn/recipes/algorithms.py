@@ -208,6 +208,33 @@ ALGORITHMS: dict[str, Algorithm] = {
             minatar={"num_atoms": 51, "v_min": -10.0, "v_max": 30.0, "priority_exponent": 0.5},
         ),
         _algorithm(
+            "btr",
+            "Clark et al. 2024",
+            {
+                "head": "iqn",
+                "backup": "munchausen",
+                "replay": "prioritized",
+                "dueling": True,
+                "noisy": True,
+                "n_step": 3,
+                "epsilon_schedule": "linear-off",
+                "epsilon_final": 0.01,
+                "epsilon_fraction": 0.04,
+                "epsilon_off": 0.5,
+            },
+            vector=_VECTOR_FRACTIONS | {"epsilon_fraction": 0.04, "priority_exponent": 0.2},
+            plain={**_PLAIN_ADAM, "priority_exponent": 0.2},
+            # Three stages leave 2 by 2 of MinAtar's 10 by 10 pixels: nothing to pool.
+            minatar={
+                "network": "impala-cnn",
+                "spectral_norm": True,
+                "num_quantiles": 8,
+                "num_target_quantiles": 8,
+                "num_policy_quantiles": 8,
+                "priority_exponent": 0.2,
+            },
+        ),
+        _algorithm(
             "pqn",
             "Gallici et al. 2024",
             {"learner": "rollout"},

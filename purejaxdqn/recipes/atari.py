@@ -1,6 +1,7 @@
 """Atari's settings: for each algorithm those of its paper or of its authors' code, and the protocols of evaluation.
 
-Steps are environment steps of four frames, and periods of the target network are in updates, one for every four steps.
+Steps are environment steps of four frames, and periods of the target network are in updates, one for every four steps
+(for `btr` one for every 64).
 Where papers differ from what is here, docs/atari.md says so.
 """
 
@@ -77,6 +78,45 @@ ATARI: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "priority_exponent": 0.5,
             "importance_exponent": 0.4,
         },
+        # Table D6: an update for every step of 64 environments.
+        "btr": {
+            "total_steps": 50_000_000,
+            "num_envs": 64,
+            "rollout_length": 1,
+            "updates_per_rollout": 1,
+            "buffer_size": 2**20,
+            "batch_size": 256,
+            "learning_starts": 200_000,
+            "network": "impala-cnn",
+            "torso_width": 2,
+            "pool": 6,
+            "spectral_norm": True,
+            "hidden": (512,),
+            "norm": "none",
+            "noisy_sigma": 0.5,
+            "num_quantiles": 8,
+            "num_target_quantiles": 8,
+            "num_policy_quantiles": 8,
+            "num_cosines": 64,
+            "huber_delta": 1.0,
+            "munchausen_alpha": 0.9,
+            "munchausen_temperature": 0.03,
+            "munchausen_clip": -1.0,
+            "optimizer": "adam",
+            "adam_epsilon": 0.005 / 256,
+            "learning_rate": 1e-4,
+            "learning_rate_schedule": "constant",
+            "max_grad_norm": 10.0,
+            "gamma": 0.997,
+            "target_period": 500,
+            "epsilon_schedule": "linear-off",
+            "epsilon_start": 1.0,
+            "epsilon_final": 0.01,
+            "epsilon_fraction": 0.04,
+            "epsilon_off": 0.5,
+            "priority_exponent": 0.2,
+            "importance_exponent": 0.4,
+        },
         # The authors' pqn_atari.yaml.
         "pqn": {
             "total_steps": 50_000_000,
@@ -109,7 +149,7 @@ _GREEDY = _HALF_AN_HOUR | {"eval_epsilon": 0.0}
 
 ATARI_RUN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     dict.fromkeys(("dqn", "n-step"), _FIVE_MINUTES)
-    | dict.fromkeys(("double", "dueling", "prioritized"), _EPSILON_01)
+    | dict.fromkeys(("double", "dueling", "prioritized", "btr"), _EPSILON_01)
     | dict.fromkeys(("c51", "qr-dqn", "iqn", "fqf", "m-dqn", "m-iqn"), _EPSILON_001)
     | dict.fromkeys(("noisy", "rainbow", "pqn"), _GREEDY)
 )
@@ -139,7 +179,7 @@ PROTOCOLS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = Mapp
     }
 )
 """name -> what it is, parameters of the environment, and options of `train`."""
-PROTOCOL_ALGOS = ("dqn", "double", "dueling", "prioritized", "c51", "qr-dqn", "iqn", "rainbow", "pqn")
+PROTOCOL_ALGOS = ("dqn", "double", "dueling", "prioritized", "c51", "qr-dqn", "iqn", "rainbow", "btr", "pqn")
 """Algorithms that have a recipe in each protocol."""
 
 _FRAMES_42 = {"img_height": 42, "img_width": 42}

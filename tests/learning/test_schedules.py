@@ -92,6 +92,14 @@ def test_epsilon_by_the_step_does_not_ask_how_long_the_run_is(name, decay, path)
         np.testing.assert_allclose(found, path, rtol=1e-6)
 
 
+def test_epsilon_that_is_switched_off():
+    """Linear to 0.2 over half of 10,000 steps, then 0.2, and 0 from step 8,000 on."""
+    config = Config(total_steps=10_000, epsilon_schedule="linear-off")
+    h = Hypers(epsilon_start=1.0, epsilon_final=0.2, epsilon_fraction=0.5, epsilon_off=0.8).as_arrays()
+    path = [float(epsilon_at(config, h, jnp.int32(step))) for step in (0, 2_500, 5_000, 7_999, 8_000, 20_000)]
+    np.testing.assert_allclose(path, [1.0, 0.6, 0.2, 0.2, 0.0, 0.0], atol=1e-6)
+
+
 def test_epsilon_at_does_not_overflow():
     """Two thousand million environment steps are within int32, and so must their schedule be."""
     config = Config(total_steps=2_000_000_000)

@@ -15,9 +15,11 @@ from purejaxdqn.types import Hypers
 KEY = jax.random.key(0, impl="threefry2x32")
 SMALL = {"num_envs": 4, "total_steps": 2_000, "hidden": (8, 8)}
 REPLAY = SMALL | {"buffer_size": 200, "batch_size": 8, "learning_starts": 40, "updates_per_rollout": 1}
+BREAKOUT = "breakout-minatar"
 ALGORITHMS = {
     "rainbow": REPLAY | {"num_atoms": 7},
     "m-iqn": REPLAY | {"num_quantiles": 4, "num_cosines": 6, "replay": "prioritized"},
+    "btr": REPLAY | {"num_quantiles": 4, "num_target_quantiles": 3, "num_policy_quantiles": 5, "num_cosines": 6},
     "pqn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 2, "norm": "batch"},
 }
 
@@ -28,12 +30,13 @@ def same_bits(a, b):
 
 
 @pytest.mark.parametrize(
-    "algo", [pytest.param(algo, marks=pytest.mark.long if algo == "m-iqn" else ()) for algo in ALGORITHMS]
+    "algo", [pytest.param(algo, marks=pytest.mark.long if algo in ("m-iqn", "btr") else ()) for algo in ALGORITHMS]
 )
 def test_chunks_checkpoints_and_lanes_do_not_show(algo, tmp_path):
     """Four iterations are two and two, with a checkpoint on disk between them; and lane 1 of 2 is the solo run, bit for
     bit on every leaf."""
-    config, hypers = make_settings(RECIPES["cartpole"], algo=algo, **ALGORITHMS[algo])
+    recipe = RECIPES[BREAKOUT if algo == "btr" else "cartpole"]
+    config, hypers = make_settings(recipe, algo=algo, **ALGORITHMS[algo])
     agent = make_agent(config)
     lanes = make_lanes(agent, make_plan(agent, 2))
     stacked = lanes.put(repeat_hypers(hypers, 2))

@@ -3,7 +3,7 @@
 
 import pytest
 
-from benchmarks.robustness.product import check, combinations, good, pairwise
+from benchmarks.robustness.product import Combination, check, combinations, good, pairwise
 
 CHOSEN = pairwise()
 FIRST, REST = CHOSEN[:9], CHOSEN[9:]
@@ -27,4 +27,27 @@ def test_the_selection_has_every_pair():
 def test_choices_compose(combination):
     """Trains 2,000 steps, stays finite, vmaps over seeds, rates, discounts and τ, and new values compile nothing."""
     result = check(combination)
+    assert good(result), result
+
+
+PICTURES = {"env": "Breakout-MinAtar", "torso_width": 2, "optimizer": "adamw"}
+BLOCKS = {**PICTURES, "network": "impala-cnn", "spectral_norm": True, "torso_width": 1}
+ON_PICTURES = [
+    (("categorical", "max", True, False, "prioritized", 1), {**PICTURES, "pool": 6, "norm": "layer"}),
+    # Of Beyond The Rainbow, and each other head with the rest of the CNN's settings.
+    (("iqn", "munchausen", True, True, "prioritized", 3), {**BLOCKS, "pool": 2, "norm": "none"}),
+    (("scalar", "double", False, False, "uniform", 1), {**BLOCKS, "norm": "batch"}),
+    (("quantile", "munchausen", False, True, "uniform", 3), {**PICTURES, "pool": 3, "norm": "batch"}),
+    (("fqf", "double", True, True, "uniform", 3), {**PICTURES, "pool": 1, "norm": "none"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("combination", "changes"),
+    [pytest.param(*case, marks=[] if i == 0 else pytest.mark.long) for i, case in enumerate(ON_PICTURES)],
+    ids=[case[0][0] for case in ON_PICTURES],
+)
+def test_choices_compose_with_what_a_cnn_can_be(combination, changes):
+    """Width, pooling, spectral norm and the norms, on pictures: as above."""
+    result = check(Combination(*combination), **changes)
     assert good(result), result

@@ -137,7 +137,7 @@ def test_apply_leaves_the_parameters_alone_and_every_head_can_be_refreshed(outpu
         assert np.all(a != b)
 
 
-def test_only_batch_norm_has_a_refresh():
+def test_only_a_network_with_statistics_has_a_refresh():
     env = EnvSpec("Test-v0", A, (7,), "float32", None, 100)
     for norm in ("none", "layer"):
         assert make_network(Config(norm=norm), env, HEADS["atoms"]).refresh is None

@@ -24,7 +24,7 @@ FOREIGN_CONFIG = {
     **{"activation": "elu", "initializer": "normal", "norm": "batch", "num_atoms": 13, "v_min": -3.0, "v_max": 3.0},
     **{"num_quantiles": 14, "num_target_quantiles": 15, "num_policy_quantiles": 16, "num_cosines": 17},
     **{"loss": "none", "reduction": "none", "optimizer": "sgd", "epsilon_schedule": "exponential"},
-    **{"learning_rate_schedule": "linear", "average_params": True},
+    **{"learning_rate_schedule": "linear", "average_params": True, "torso_width": 3, "pool": 5, "spectral_norm": 2},
 }
 FOREIGN_HYPERS = {
     **{"learning_rate": 0.3, "learning_rate_final": 0.2, "adam_epsilon": 0.6, "max_grad_norm": 0.7, "gamma": 0.8},
@@ -32,14 +32,15 @@ FOREIGN_HYPERS = {
     **{"epsilon_decay": 0.7, "huber_delta": 2.5, "munchausen_alpha": 0.2, "munchausen_temperature": 0.4},
     **{"munchausen_clip": -2.0, "priority_exponent": 0.9, "priority_epsilon": 0.1, "importance_exponent": 0.2},
     **{"importance_exponent_final": 0.9, "trace_lambda": 0.1, "fraction_lr_scale": 0.5, "fraction_entropy": 0.5},
-    "average_decay": 0.5,
+    **{"average_decay": 0.5, "weight_decay": 0.5, "epsilon_off": 0.9},
 }
 FOREIGN_RUN = {"eval_epsilon": 0.5, "eval_every": 17, "eval_max_steps": 19, "eval_episodes": 23}
 FOREIGN = make_recipe("foreign", "Nothing of it may be left.", FOREIGN_CONFIG, FOREIGN_HYPERS, None, FOREIGN_RUN)
 
 # Of agent's steps, four frames each: (learning rate, bound of the gradient's norm, steps before the first
 # update, steps between copies of the target, final ε, steps of its decay, ε of evaluations, steps of their games).
-# Mnih et al. 2015; the run_atari.py of dqn_zoo; Munchausen's atari.gin; FQF's fqf.gin; PQN's pqn_atari.yaml.
+# Mnih et al. 2015; the run_atari.py of dqn_zoo; Munchausen's atari.gin; FQF's fqf.gin; BTR's table D6; PQN's
+# pqn_atari.yaml.
 INF = float("inf")
 PAPERS = {
     "dqn": (2.5e-4, INF, 50_000, 10_000, 0.1, 1_000_000, 0.05, 4_500),
@@ -55,6 +56,7 @@ PAPERS = {
     "m-dqn": (5e-5, INF, 20_000, 8_000, 0.01, 250_000, 0.001, 27_000),
     "m-iqn": (5e-5, INF, 20_000, 8_000, 0.01, 250_000, 0.001, 27_000),
     "rainbow": (6.25e-5, 10.0, 20_000, 8_000, 0.0, None, 0.0, 27_000),
+    "btr": (1e-4, 10.0, 200_000, 32_000, 0.01, 2_000_000, 0.01, 27_000),
     "pqn": (2.5e-4, 10.0, 0, None, 0.001, 5_000_000, 0.0, 27_000),
 }
 
@@ -97,13 +99,15 @@ def test_values_are_those_of_papers_and_authors(algo):
     assert (h.learning_rate, config.learning_rate_schedule, h.max_grad_norm) == (rate, "constant", norm)
     assert config.prefill_steps * config.num_envs == prefill and config.total_steps == 50_000_000
     if target is not None:
-        # An update for every four steps.
-        assert config.steps_per_iteration == 4 and config.updates_per_iteration == 1 and h.target_period * 4 == target
+        # An update for every four steps, or for every step of 64 environments.
+        steps = 64 if algo == "btr" else 4
+        assert config.steps_per_iteration == steps and config.updates_per_iteration == 1
+        assert h.target_period * steps == target
     assert h.epsilon_final == final
     if decay is None:
         assert config.epsilon_schedule == "constant"
     else:
-        assert config.epsilon_schedule == "linear" and h.epsilon_start == 1.0
+        assert config.epsilon_schedule == ("linear-off" if algo == "btr" else "linear") and h.epsilon_start == 1.0
         assert h.epsilon_fraction * config.total_steps == pytest.approx(decay)
     run = run_options(default_recipe("Pong-v5"), "Pong-v5", algo)
     assert run == {"eval_every": 250_000, "eval_epsilon": eval_epsilon, "eval_max_steps": cap, "eval_episodes": 30}
