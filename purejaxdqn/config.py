@@ -16,9 +16,7 @@ InitializerName = Literal["lecun_normal", "he_normal", "he_uniform", "glorot_uni
 LossName = Literal["huber", "squared"]
 ReductionName = Literal["mean", "sum"]
 OptimizerName = Literal["adam", "adamw", "radam", "rmsprop", "sgd"]
-EpsilonScheduleName = Literal[
-    "linear", "linear-off", "linear-off", "exponential", "multiplicative", "decremental", "constant"
-]
+EpsilonScheduleName = Literal["linear", "linear-off", "exponential", "multiplicative", "decremental", "constant"]
 PrefillName = Literal["random", "policy"]
 LearningRateScheduleName = Literal["constant", "linear"]
 
