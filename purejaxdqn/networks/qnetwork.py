@@ -149,6 +149,8 @@ class Network(NamedTuple):
     refresh: Callable[[Any, Array], Any] | None = None
     """(parameters, obs [B, ...]) -> parameters whose running statistics have moved towards the batch's; None without
     batch norm."""
+    first: Callable[[Any], tuple["Network", Any]] | None = None
+    """Of an ensemble: its parameters -> the network of one member, and the first member's parameters."""
 
 
 def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTorso | None = None) -> Network:
