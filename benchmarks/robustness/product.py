@@ -67,8 +67,12 @@ def pairwise() -> list[Combination]:
     return chosen
 
 
-def check(combination: Combination) -> dict[str, Any]:
+def check(combination: Combination, **further: Any) -> dict[str, Any]:
     """Trains one combination: three lanes that differ in seed, learning rate, discount and target update.
+
+    Args:
+      combination: of the seams.
+      further: settings of the run.
 
     Returns:
       seconds to compile; compilations that new hypers caused; whether all parameters stayed finite; and whether the
@@ -91,6 +95,7 @@ def check(combination: Combination) -> dict[str, Any]:
         hidden=(10, 9),
         **combination._asdict(),
         **TINY[combination.head],
+        **further,
     )
     agent = make_agent(config)
 
