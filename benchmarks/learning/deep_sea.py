@@ -1,6 +1,6 @@
 """Which explorer finds the treasure of DeepSea? 14 right steps in a row, each at a price, and any wrong one loses it.
 
-python -m benchmarks.deep_sea                                    # every explorer, 16 seeds of 100,000 steps
+python -m benchmarks.deep_sea                                    # every explorer, 16 seeds of 40,000 steps
 python -m benchmarks.deep_sea --explorers bootstrapped --keep    # one of them, if it is not in the file already
 
 One double DQN, and in it nothing but the explorer, and for `bootstrapped` the ensemble, differs. A seed's score is the
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--explorers", nargs="+", choices=list(EXPLORERS), default=list(EXPLORERS))
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--first-seed", type=int, default=1_000, help="seeds that no tuning saw (default: 1000)")
-    parser.add_argument("--total-steps", type=int, default=100_000)
+    parser.add_argument("--total-steps", type=int, default=40_000)
     parser.add_argument("--keep", action="store_true", help="leave explorers that were measured alone")
     args, extra = parser.parse_known_args()
     found = (read_result("deep_sea") or {"explorers": {}})["explorers"]
