@@ -65,7 +65,7 @@ def zeta_duration(bits: Array, exponent: float | Array, cap: int) -> Array:
     assert_array("bits", bits, (None,))
     log_mass = -exponent * jnp.log(jnp.arange(1, cap + 1, dtype=jnp.float32))
     below = jnp.cumsum(jnp.exp(log_mass - logsumexp(log_mass)))[:-1]
-    return 1 + jnp.sum(uniform_from_bits(bits)[:, None] >= below, axis=1, dtype=jnp.int32)
+    return 1 + jnp.sum(uniform_from_bits(bits)[:, None] >= below[None], axis=1, dtype=jnp.int32)
 
 
 def ez_greedy(cap: int) -> Explorer:
@@ -121,7 +121,7 @@ def bootstrapped(num_members: int) -> Explorer:
         drawn = index_from_bits(jax.random.bits(draw_key, carried.shape, jnp.uint32), num_members)
         member = jnp.where(carried == NOBODY, drawn, carried)
         # By a mask: an index costs a gather.
-        own = jnp.arange(num_members) == member[:, None]
+        own = jnp.arange(num_members)[None] == member[:, None]
         return epsilon_greedy(action_key, jnp.sum(jnp.where(own[..., None], values, 0.0), axis=1), epsilon), member
 
     def init(num_envs: int) -> Array:
