@@ -15,8 +15,8 @@ def make_choose(config: Config, parts: Parts) -> Callable[..., tuple[Array, Any]
     """The function that chooses actions for some of a run's environments.
 
     Returns:
-      (params, obs [E, ...], carried, network key, action key, ε [], envs, hypers) -> actions int32 [E], carried. `envs`
-      () -> int32 [E] gives the numbers of the environments in the run, which only a ladder of ε needs.
+      (params, obs [E, ...], carried, (network key, action key), ε [], envs, hypers) -> actions int32 [E], carried. What
+      is carried is the explorer's; `envs` are the numbers of the environments in the run, int32 [E], for a ladder.
     """
     head, explorer = parts.head, parts.explorer
     values_of = head.member_values if explorer.per_member and head.member_values else head.q_values

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.robustness.product import Combination, check, good
 from purejaxdqn import build
 from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.learning.explorers import Explorer
@@ -63,3 +64,23 @@ def test_the_default_carries_nothing(tiny_config):
     """So the states of older runs are read, and a ladder or a temperature is a new value and no new state."""
     state = jax.eval_shape(make_agent(tiny_config).init, KEY, Hypers())
     assert jax.tree.leaves(state.explorer) == []
+
+
+COMBINED = [
+    (("iqn", "munchausen", True, True, "prioritized", 3), {"explorer": "bootstrapped", "ensemble": 2}),
+    (("categorical", "double", True, False, "uniform", 1), {**EXPLORERS["bootstrapped"], "epsilon_ladder": True}),
+    (("fqf", "max", False, True, "uniform", 3), {"explorer": "ez-greedy", "ensemble": 2}),
+    (("quantile", "munchausen", False, False, "prioritized", 1), {"explorer": "boltzmann", "ensemble": 2}),
+    (("scalar", "double", False, False, "prioritized", 3), {**EXPLORERS["ez-greedy"]}),
+]
+
+
+@pytest.mark.parametrize(
+    ("combination", "changes"),
+    [pytest.param(*case, marks=[] if i == 0 else pytest.mark.long) for i, case in enumerate(COMBINED)],
+    ids=[f"{case[0][0]}-{case[1]['explorer']}" for case in COMBINED],
+)
+def test_explorers_compose_with_the_other_seams(combination, changes):
+    """Trains 2,000 steps, stays finite, vmaps over seeds, rates, discounts and τ, and new values compile nothing."""
+    result = check(Combination(*combination), **changes)
+    assert good(result), result

@@ -39,29 +39,35 @@ def test_members_share_a_torso_and_nothing_else():
     """Of a picture's network: the convolution is there once, every dense layer once for each member, all different."""
     network, _ = build_model(Config(ensemble=K, **SMALL), PICTURE)
     alone, _ = build_model(Config(**SMALL), PICTURE)
-    params = network.init(KEY)["params"]
-    for name, part in alone.init(KEY)["params"].items():
+    params = jax.jit(network.init)(KEY)["params"]
+    for name, part in jax.eval_shape(alone.init, KEY)["params"].items():
         lead = () if name == "MinAtarTorso_0" else (K,)
         assert jax.tree.map(jnp.shape, params[name]) == jax.tree.map(lambda leaf, lead=lead: (*lead, *leaf.shape), part)
     kernels = np.asarray(params["Output"]["kernel"])
     assert (kernels[0] != kernels[1]).any() and (kernels[1] != kernels[2]).any()
 
 
-@pytest.mark.parametrize("spec", [VECTOR, PICTURE], ids=["mlp", "cnn"])
-@pytest.mark.parametrize("head", ["categorical", "iqn", "fqf"])
+@pytest.mark.parametrize(("spec", "head"), [(VECTOR, "categorical"), (PICTURE, "iqn"), (VECTOR, "fqf")], ids=str)
 def test_each_member_is_a_network_of_its_own(spec, head):
     config = Config(ensemble=K, head=head, dueling=True, **SMALL)
     network, read = build_model(config, spec)
     alone, read_one = build_model(config.replace(ensemble=1), spec)
-    params, obs = network.init(KEY), observations(spec)
-    dist = network.apply(params, obs, KEY, "online")
-    for index in range(K):
-        own = alone.apply(member(params, index, ("MinAtarTorso_0",)), obs, KEY, "online")
-        assert_close(jax.tree.map(lambda leaf, index=index: leaf[:, index], dist), own)
-        assert_close(read.member_values(dist)[:, index], read_one.q_values(own))
-    assert_close(read.q_values(dist), read.member_values(dist).mean(axis=1))
-    first, own = network.first(params)
-    assert_close(first.apply(own, obs, KEY, "online").x, dist.x[:, 0])
+    obs = observations(spec)
+
+    @jax.jit
+    def both(key):
+        params = network.init(key)
+        dist = network.apply(params, obs, key, "online")
+        own = [alone.apply(member(params, i, ("MinAtarTorso_0",)), obs, key, "online") for i in range(K)]
+        first, its = network.first(params)
+        values = read.member_values(dist), read.q_values(dist), [read_one.q_values(one) for one in own]
+        return dist, own, values, first.apply(its, obs, key, "online")
+
+    dist, own, (of_members, mean, alone_values), first = both(KEY)
+    assert_close([jax.tree.map(lambda leaf, i=i: leaf[:, i], dist) for i in range(K)], own)
+    assert_close(list(jnp.moveaxis(of_members, 1, 0)), alone_values)
+    assert_close(mean, np.mean(alone_values, axis=0))
+    assert_close(first, own[0])
 
 
 @pytest.mark.parametrize(
@@ -72,32 +78,39 @@ def test_each_member_learns_from_its_own_target(head, backup):
     """Targets are those of K learners alone, and the loss and its gradient their mean."""
     config, h = Config(ensemble=K, head=head, backup=backup, optimizer="sgd", norm="none", **SMALL), Hypers()
     one = config.replace(ensemble=1)
-    (network, read), (alone, read_one) = build_model(config, VECTOR), build_model(one, VECTOR)
-    learner = init_learner(config, network, KEY, h).replace(target_params=network.init(jax.random.key(2)))
     rng = np.random.default_rng(0)
     batch = Transition(
         *(observations(VECTOR, 3), jnp.asarray(rng.integers(A, size=B), jnp.int32)),
         *(jnp.asarray(rng.normal(size=B), jnp.float32), jnp.full(B, 0.9)),
         observations(VECTOR, 4),
     )
-    y = batch_targets(network, read, build_backup(config), learner, batch, KEY, h)
-    after, priority, metrics = make_descend(config, network, read)(
-        learner, Examples(batch.obs_tm1, batch.a_tm1, y, jnp.ones(B)), KEY, h
-    )
-    singles = []
-    for index in range(K):
-        own = Learner(member(learner.params, index), member(learner.target_params, index), (), counter())
-        own = own.replace(opt_state=init_learner(one, alone, KEY, h).opt_state)
-        target = batch_targets(alone, read_one, build_backup(one), own, batch, KEY, h)
-        assert_close(jax.tree.map(lambda leaf, index=index: leaf[:, index], y), target)
-        examples = Examples(batch.obs_tm1, batch.a_tm1, target, jnp.ones(B))
-        singles.append(make_descend(one, alone, read_one)(own, examples, KEY, h))
+
+    def step(config, learner):
+        network, read = build_model(config, VECTOR)
+        y = batch_targets(network, read, build_backup(config), learner, batch, KEY, h)
+        examples = Examples(batch.obs_tm1, batch.a_tm1, y, jnp.ones(B))
+        return y, make_descend(config, network, read)(learner, examples, KEY, h)
+
+    @jax.jit
+    def together_and_alone():
+        network, _ = build_model(config, VECTOR)
+        learner = init_learner(config, network, KEY, h).replace(target_params=network.init(jax.random.key(2)))
+        own_state = init_learner(one, build_model(one, VECTOR)[0], KEY, h).opt_state
+        alone = []
+        for i in range(K):
+            own = Learner(member(learner.params, i), member(learner.target_params, i), own_state, counter())
+            alone.append((own.params, *step(one, own)))
+        return learner.params, step(config, learner), alone
+
+    before, (y, (after, priority, metrics)), alone = together_and_alone()
+    for i, (own_before, own_y, (own_after, _, _)) in enumerate(alone):
+        assert_close(jax.tree.map(lambda leaf, i=i: leaf[:, i], y), own_y)
         # A member's step is a K-th of its step alone.
-        moved = jax.tree.map(lambda a, b, index=index: K * (a[index] - b[index]), after.params, learner.params)
-        expected = jax.tree.map(jnp.subtract, singles[-1][0].params, own.params)
+        moved = jax.tree.map(lambda a, b, i=i: K * (a[i] - b[i]), after.params, before)
+        expected = jax.tree.map(jnp.subtract, own_after.params, own_before)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6), moved, expected)
-    assert_close(metrics.loss, np.mean([single[2].loss for single in singles]))
-    assert_close(priority, np.mean([single[1] for single in singles], axis=0))
+    assert_close(metrics.loss, np.mean([found[2].loss for *_, found in alone]))
+    assert_close(priority, np.mean([found[1] for *_, found in alone], axis=0))
 
 
 def test_a_prior_is_added_and_never_changes():
@@ -105,24 +118,37 @@ def test_a_prior_is_added_and_never_changes():
     config, h = Config(ensemble=K, prior_scale=2.5, norm="none", **SMALL), Hypers()
     network, read = build_model(config, VECTOR)
     without, _ = build_model(config.replace(prior_scale=0.0), VECTOR)
-    params, obs = network.init(KEY), observations(VECTOR)
-    own = {"params": params["params"]}
-    for role in ("online", "target", "greedy"):
-        expected = without.apply(own, obs, KEY, role).x + 2.5 * without.apply(params[PRIOR], obs, KEY, role).x
-        np.testing.assert_allclose(network.apply(params, obs, KEY, role).x, expected, rtol=1e-5, atol=1e-6)
-    learner = init_learner(config, network, KEY, h)
-    examples = Examples(obs, jnp.zeros(B, jnp.int32), jnp.ones((B, K)), jnp.ones(B))
-    after, *_ = make_descend(config, network, read)(learner, examples, KEY, h)
-    jax.tree.map(np.testing.assert_array_equal, after.params[PRIOR], learner.params[PRIOR])
-    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (after.params, learner.params)), strict=True))
+    obs = observations(VECTOR)
+
+    @jax.jit
+    def both(key):
+        learner = init_learner(config, network, key, h)
+        own, prior = {"params": learner.params["params"]}, learner.params[PRIOR]
+        roles = ("online", "target", "greedy")
+        found = [network.apply(learner.params, obs, key, role).x for role in roles]
+        parts = [(without.apply(own, obs, key, role).x, without.apply(prior, obs, key, role).x) for role in roles]
+        examples = Examples(obs, jnp.zeros(B, jnp.int32), jnp.ones((B, K)), jnp.ones(B))
+        return found, parts, learner.params, make_descend(config, network, read)(learner, examples, key, h)[0].params
+
+    found, parts, before, after = both(KEY)
+    for x, (own, prior) in zip(found, parts, strict=True):
+        np.testing.assert_allclose(x, own + 2.5 * prior, rtol=1e-5, atol=1e-6)
+        assert np.abs(prior).max() > 0.01
+    jax.tree.map(np.testing.assert_array_equal, after[PRIOR], before[PRIOR])
+    assert all((a != b).any() for a, b in zip(*map(jax.tree.leaves, (after["params"], before["params"])), strict=True))
 
 
 def test_running_statistics_are_each_members_own():
     """Batch norm of an ensemble is refreshed as that of each member alone is."""
     config = Config(ensemble=K, norm="batch", **SMALL)
     (network, _), (alone, _) = build_model(config, PICTURE), build_model(config.replace(ensemble=1), PICTURE)
-    params, obs = network.init(KEY), observations(PICTURE)
-    found = network.refresh(params, obs)
-    for index in range(K):
-        expected = alone.refresh(member(params, index, ("MinAtarTorso_0",)), obs)
-        assert_close(member(found, index, ("MinAtarTorso_0",)), expected)
+    obs = observations(PICTURE)
+
+    @jax.jit
+    def both(key):
+        params = network.init(key)
+        own = [alone.refresh(member(params, i, ("MinAtarTorso_0",)), obs) for i in range(K)]
+        return network.refresh(params, obs), own
+
+    found, own = both(KEY)
+    assert_close([member(found, i, ("MinAtarTorso_0",)) for i in range(K)], own)
