@@ -201,6 +201,8 @@ class Outputs(NamedTuple):
 STATISTICS = "batch_stats"
 """Collection, next to `params`, of what a network keeps without learning it: the running statistics of batch norm and
 the vectors of spectral norm. Its gradients are zero, and `Network.refresh` alone moves it."""
+PRIOR = "prior"
+"""Collection, next to `params`, of the parameters of an ensemble's randomised priors, which nothing ever moves."""
 PROPOSAL = "fraction_proposal"
 """Name, on the path to its parameters, of the layer that proposes fractions: the optimiser gives it its own learning
 rate."""

@@ -6,10 +6,7 @@ import jax
 from jax import Array
 
 from purejaxdqn.networks.qnetwork import Network
-from purejaxdqn.types import Dist, Role
-
-PRIOR = "prior"
-"""Collection of the fixed parameters of randomised priors, next to `params`."""
+from purejaxdqn.types import PRIOR, Dist, Role
 
 
 def make_ensemble(network: Network, num_members: int, prior_scale: float, torso: str | None) -> Network:

@@ -8,8 +8,7 @@ import pytest
 from purejaxdqn.build import build_backup, build_model
 from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.learn import Examples, batch_targets, init_learner, make_descend
-from purejaxdqn.networks.ensemble import PRIOR
-from purejaxdqn.types import Hypers, Learner, Transition, counter
+from purejaxdqn.types import PRIOR, STATISTICS, Hypers, Learner, Transition, counter
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -138,17 +137,34 @@ def test_a_prior_is_added_and_never_changes():
     assert all((a != b).any() for a, b in zip(*map(jax.tree.leaves, (after["params"], before["params"])), strict=True))
 
 
-def test_running_statistics_are_each_members_own():
-    """Batch norm of an ensemble is refreshed as that of each member alone is."""
-    config = Config(ensemble=K, norm="batch", **SMALL)
-    (network, _), (alone, _) = build_model(config, PICTURE), build_model(config.replace(ensemble=1), PICTURE)
+SPECTRAL = {"network": "impala-cnn", "spectral_norm": True, "norm": "none", "prior_scale": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("torso", "changes"),
+    [("MinAtarTorso_0", {"norm": "batch"}), pytest.param("ImpalaTorso_0", SPECTRAL, marks=pytest.mark.long)],
+    ids=["batch", "spectral"],
+)
+def test_statistics_move_as_each_members_alone(torso, changes):
+    """Batch norm's and spectral norm's are refreshed as those of each member alone; a prior's stay."""
+    config = Config(ensemble=K, **changes, **SMALL)
+    (network, _), (alone, _) = (
+        build_model(config, PICTURE),
+        build_model(config.replace(ensemble=1, prior_scale=0.0), PICTURE),
+    )
     obs = observations(PICTURE)
 
     @jax.jit
     def both(key):
         params = network.init(key)
-        own = [alone.refresh(member(params, i, ("MinAtarTorso_0",)), obs) for i in range(K)]
-        return network.refresh(params, obs), own
+        trained = {name: part for name, part in params.items() if name != PRIOR}
+        own = [alone.refresh(member(trained, i, (torso,)), obs) for i in range(K)]
+        return params, network.refresh(params, obs), own
 
-    found, own = both(KEY)
-    assert_close([member(found, i, ("MinAtarTorso_0",)) for i in range(K)], own)
+    before, found, own = both(KEY)
+    prior = found.pop(PRIOR, ())
+    assert_close([member(found, i, (torso,)) for i in range(K)], own)
+    jax.tree.map(np.testing.assert_array_equal, prior, before.get(PRIOR, ()))
+    assert all(
+        (a != b).any() for a, b in zip(*map(jax.tree.leaves, (found[STATISTICS], before[STATISTICS])), strict=True)
+    )
