@@ -9,15 +9,24 @@ import numpy as np
 from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, loop_of, require
 from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.learn import LearnFn, anneal_importance, make_replay_learn, make_rollout_learn
-from purejaxdqn.learning.backups import Backup, greedy, munchausen
-from purejaxdqn.learning.heads import Head, categorical, implicit_quantile, proposed_quantile, quantile, scalar
+from purejaxdqn.learning.backups import Backup, greedy, munchausen, of_members
+from purejaxdqn.learning.explorers import Explorer, boltzmann, bootstrapped, ez_greedy, plain
+from purejaxdqn.learning.heads import (
+    Head,
+    categorical,
+    ensemble_head,
+    implicit_quantile,
+    proposed_quantile,
+    quantile,
+    scalar,
+)
 from purejaxdqn.learning.schedules import BY_STEP
 from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
-from purejaxdqn.networks import Network, make_network, torso_reads
+from purejaxdqn.networks import Network, make_ensemble, make_network, torso_name, torso_reads
 from purejaxdqn.replay.frames import frame_store
-from purejaxdqn.replay.interface import Replay, Store
+from purejaxdqn.replay.interface import Replay, Store, no_replay
 from purejaxdqn.replay.presampled import drawn_replay
 from purejaxdqn.replay.prioritized import prioritized
 from purejaxdqn.replay.transitions import transition_store
@@ -114,22 +123,31 @@ SHAPINGS: dict[str, Choice] = {
     "cartpole-distance": Choice(make_cartpole_distance),
 }
 """name -> (config) -> View."""
+EXPLORERS: dict[str, Choice] = {
+    "epsilon-greedy": Choice(lambda config: plain()),
+    "ez-greedy": Choice(lambda config: ez_greedy(config.duration_cap), ("duration_cap", "duration_exponent")),
+    "boltzmann": Choice(lambda config: boltzmann(), ("boltzmann_temperature",)),
+    "bootstrapped": Choice(lambda config: bootstrapped(config.ensemble)),
+}
+"""name -> (config) -> Explorer."""
 SEAMS: dict[str, dict[str, Choice]] = {
     "head": HEADS,
     "backup": BACKUPS,
     "replay": REPLAYS,
     "reward_shaping": SHAPINGS,
+    "explorer": EXPLORERS,
 }
 FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "learner": {
         "replay": (
             *("replay", "backup", "buffer_size", "batch_size", "learning_starts", "updates_per_rollout", "n_step"),
-            *("tau", "target_period", "prefill"),
+            *("tau", "target_period", "prefill", "ensemble"),
         ),
         "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
     },
     "loop": {"host": ("overlap", "replay_memory")},
     "loss": {"huber": ("huber_delta",)},
+    "epsilon_ladder": {True: ("ladder_exponent",)},
     "average_params": {True: ("average_decay",)},
     "noisy": {True: ("noisy_sigma",)},
     "optimizer": {
@@ -150,9 +168,9 @@ def register(seam: str, name: str, make: Callable[..., Any], reads: tuple[str, .
     """Adds a choice to a seam, for a configuration to name.
 
     Args:
-      seam: `head`, `backup`, `replay` or `reward_shaping`.
+      seam: `head`, `backup`, `replay`, `reward_shaping` or `explorer`.
       name: what `Config` and the command line will call it.
-      make: (config) -> `Head`, `Backup` or `View`, or (config, env) -> `Replay`.
+      make: (config) -> `Head`, `Backup`, `View` or `Explorer`, or (config, env) -> `Replay`.
       reads: fields of `Config` and `Hypers` that it reads beside those that every choice does.
 
     Raises:
@@ -235,20 +253,7 @@ class Parts(NamedTuple):
     learn: LearnFn
     view: View = as_given
     """What the learner is told of a step."""
-
-
-def no_replay() -> Replay:
-    """The replay of a learner that keeps nothing."""
-
-    def sample(memory: Any, key: Any, h: Any) -> Any:
-        raise LookupError("a rollout learner keeps no transitions, so there are none to sample")
-
-    return Replay(
-        init=lambda row: (),
-        add=lambda memory, rows: memory,
-        sample=sample,
-        update=lambda memory, index, priority, h: memory,
-    )
+    explorer: Explorer = plain()
 
 
 def build_env(config: Config) -> Env | HostEnv:
@@ -284,22 +289,28 @@ def env_settings(env_id: str) -> dict[str, Any]:
 def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     """The network and the head that reads it, which is all that a trained policy needs."""
     head = choose("head", config).make(config)
-    return make_network(config, spec, head.outputs), head
+    network = make_network(config, spec, head.outputs)
+    if config.ensemble == 1:
+        return network, head
+    torso = torso_name(config, spec)
+    return make_ensemble(network, config.ensemble, config.prior_scale, torso), ensemble_head(head)
+
+
+def build_backup(config: Config) -> Backup:
+    """The backup, of every member where there is an ensemble."""
+    backup: Backup = choose("backup", config).make(config)
+    return backup if config.ensemble == 1 else of_members(backup)
 
 
 def build_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
     """The replay, and the learning phase with it."""
     if config.learner == "rollout":
-        require(
-            config.head == "scalar",
-            "head",
-            config.head,
-            "the rollout learner's λ-returns are expected returns: use --head scalar",
-        )
+        remedy = "the rollout learner's λ-returns are expected returns: use --head scalar"
+        require(config.head == "scalar", "head", config.head, remedy)
         remedy = "the rollout learner keeps no replay: leave it out"
         require(config.replay_memory == "device", "replay_memory", config.replay_memory, remedy)
         return no_replay(), make_rollout_learn(config, network, head)
-    backup: Backup = choose("backup", config).make(config)
+    backup = build_backup(config)
     replay: Replay = choose("replay", config).make(config, env)
     # A replay in the host's memory gives whole phases of batches to the device.
     nearby = replay if config.replay_memory == "device" else drawn_replay()
@@ -325,4 +336,5 @@ def build(config: Config) -> Parts:
     network, head = build_model(config, env.spec)
     replay, learn = build_learner(config, env, network, head)
     view = make_view(config, choose("reward_shaping", config).make(config))
-    return Parts(env=env, network=network, head=head, replay=replay, learn=learn, view=view)
+    explorer = choose("explorer", config).make(config)
+    return Parts(env=env, network=network, head=head, replay=replay, learn=learn, view=view, explorer=explorer)

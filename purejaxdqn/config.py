@@ -153,6 +153,19 @@ class Config:
     """Path of ε from --epsilon-start to --epsilon-final: over --epsilon-fraction of the run, or by --epsilon-decay in
     every environment step (a factor if `multiplicative`, taken off if `decremental`); `constant` has the final one;
     `linear-off` is `linear`, and 0 from --epsilon-off of the run on."""
+    explorer: str = "epsilon-greedy"
+    """How actions are chosen while training: epsilon-greedy, ez-greedy (repeats what ε draws), boltzmann (softmax),
+    bootstrapped (an episode with one member of an --ensemble), or one registered."""
+    epsilon_ladder: bool = False
+    """Whether environments have different ε: the i-th of N has ε to the power 1 + α i / (N - 1), see
+    --ladder-exponent."""
+    duration_cap: int = 100
+    """Most steps for which ez-greedy repeats an action."""
+    ensemble: int = 1
+    """Members of an ensemble of networks on one torso, each of which learns from its own target; evaluations and
+    policies play their mean."""
+    prior_scale: float = 0.0
+    """Factor on the fixed random network that is added to each member of an ensemble; 0 adds none."""
     learning_rate_schedule: LearningRateScheduleName = "linear"
     """`linear` goes from --learning-rate to --learning-rate-final over the run's updates; `constant` stays."""
 
@@ -167,6 +180,7 @@ class Config:
             logged == 0 or self.loop == "device", "log_episodes", logged, "only gymnax's environments have it: use 0"
         )
         check_clock(self)
+        check_exploration(self)
         {"replay": check_replay, "rollout": check_rollout}[self.learner](self)
         check_shards(self)
         require(
@@ -248,6 +262,18 @@ def check_clock(config: Config) -> None:
     updates = config.num_updates
     remedy = f"it makes {updates:,} gradient updates, and {most}: use fewer updates, or fewer steps"
     require(updates <= INT32, "total_steps", config.total_steps, remedy)
+
+
+def check_exploration(config: Config) -> None:
+    """Raises `SettingError` for a ladder of one ε, or a prior that nothing has or that would not stay fixed."""
+    remedy = f"it has an ε for each environment, and num_envs is {config.num_envs}: use at least 2 of them"
+    require(not config.epsilon_ladder or config.num_envs > 1, "epsilon_ladder", config.epsilon_ladder, remedy)
+    prior = config.prior_scale
+    remedy = "it belongs to the members of an ensemble: use --ensemble 10, or 0"
+    require(prior == 0 or config.ensemble > 1, "prior_scale", prior, remedy)
+    fixed = not config.noisy and config.norm != "batch" and config.head != "fqf"
+    remedy = "a prior is fixed, which noise, batch norm and fqf's fractions are not: leave them out, or use 0"
+    require(prior == 0 or fixed, "prior_scale", prior, remedy)
 
 
 def check_replay(config: Config) -> None:

@@ -55,22 +55,32 @@ def init_learner(config: Config, network: Network, key: Array, h: Hypers) -> Lea
     return Learner(params, target_params, opt_state, counter(), average)
 
 
+def start_from(learner: Learner, params: Any) -> Learner:
+    """A fresh learner with given parameters, also in its target network and its average if there are such."""
+    # A copy, not an alias: donating a state in which two leaves are one buffer is an error.
+    target_params = jax.tree.map(jnp.copy, params) if jax.tree.leaves(learner.target_params) else ()
+    average = jax.tree.map(jnp.copy, params) if jax.tree.leaves(learner.average) else ()
+    return learner.replace(params=params, target_params=target_params, average=average)  # type: ignore[attr-defined]
+
+
 def batch_targets(
     network: Network, head: Head, backup: Backup, learner: Learner, batch: Transition, key: Array, h: Hypers
 ) -> Any:
     """Targets of a batch, each leaf [B, ...]: the target network's, but the backup may let the online one select."""
     value_key, select_key, bonus_key = jax.random.split(key, 3)
+    # Every member of an ensemble has a policy of its own, and so a target.
+    values_of = head.member_values or head.q_values
     dist_t = network.apply(learner.target_params, batch.obs_t, value_key, "target")
-    q_select = head.q_values(dist_t)
+    q_select = values_of(dist_t)
     # Sampled fractions are drawn anew for the choice of the action (Dabney et al. 2018b, eq. 3).
     if backup.selects_online or head.outputs.fractions == "sampled":
         selector = learner.params if backup.selects_online else learner.target_params
-        q_select = head.q_values(network.apply(selector, batch.obs_t, select_key, "select"))
+        q_select = values_of(network.apply(selector, batch.obs_t, select_key, "select"))
     reward = batch.r_t
     if backup.needs_bonus:
-        q_tm1 = head.q_values(network.apply(learner.target_params, batch.obs_tm1, bonus_key, "select"))
+        q_tm1 = values_of(network.apply(learner.target_params, batch.obs_tm1, bonus_key, "select"))
         # After n steps the bonus is that of the first alone: those of the others would need their own forward passes.
-        reward = reward + jax.vmap(backup.bonus, in_axes=(0, 0, None))(q_tm1, batch.a_tm1, h)
+        reward = jax.vmap(lambda r, q, a: r + backup.bonus(q, a, h))(reward, q_tm1, batch.a_tm1)
     policy, penalty = jax.vmap(backup.policy, in_axes=(0, None))(q_select, h)
     return jax.vmap(head.target)(dist_t, policy, penalty, reward, batch.discount_t)
 

@@ -50,6 +50,12 @@ class Hypers:
     """Share of total_steps after which ε is 0 (linear-off schedule), in (0, 1]."""
     epsilon_decay: float | Array = 0.995
     """Factor on ε (multiplicative schedule), or what is taken off it (decremental), in each environment step."""
+    ladder_exponent: float | Array = 7.0
+    """α of a ladder of ε: the last environment's is ε to the power 1 + α."""
+    duration_exponent: float | Array = 2.0
+    """μ of ez-greedy's durations: n steps have a probability proportional to n to the power -μ; above 1."""
+    boltzmann_temperature: float | Array = 0.1
+    """Temperature of the boltzmann explorer's softmax, in units of return."""
     huber_delta: float | Array = 1.0
     """|TD error| beyond which the Huber loss is linear, in units of return; κ of the quantile losses."""
     munchausen_alpha: float | Array = 0.9
@@ -195,6 +201,8 @@ class Outputs(NamedTuple):
 STATISTICS = "batch_stats"
 """Collection, next to `params`, of what a network keeps without learning it: the running statistics of batch norm and
 the vectors of spectral norm. Its gradients are zero, and `Network.refresh` alone moves it."""
+PRIOR = "prior"
+"""Collection, next to `params`, of the parameters of an ensemble's randomised priors, which nothing ever moves."""
 PROPOSAL = "fraction_proposal"
 """Name, on the path to its parameters, of the layer that proposes fractions: the optimiser gives it its own learning
 rate."""
@@ -261,6 +269,8 @@ class State:
     episodes: Episodes
     key_data: Array
     """uint32 [2]: raw threefry key, which any version of JAX can save and load."""
+    explorer: Any = ()
+    """What the explorer carries from step to step, [E, ...]; () where that is nothing."""
 
 
 @struct.dataclass

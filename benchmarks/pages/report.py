@@ -100,6 +100,23 @@ def family_table(env: str) -> str:
     return "\n".join([*lines, "", source(result, f"family-{env}", "../").replace("</sub>", each + "</sub>")])
 
 
+def deep_sea_table() -> str:
+    """How many seeds every explorer brings to DeepSea's treasure."""
+    result = load("deep_sea")
+    if result is None:
+        return ""
+    lines = [
+        "| explorer | seeds with the treasure at the end | at some evaluation | steps a seed | steps/s, all seeds |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in result["explorers"].items():
+        seeds, steps = len(found["last"]["scores"]), step_label(found["env_steps_per_seed"])
+        reached, ever = (f"{found[key]} of {seeds}" for key in ("seeds_at_bar", "seeds_that_ever_held_it"))
+        lines.append(f"| `{name}` | {reached} | {ever} | {steps} | {found['steps_per_second']:,.0f} |")
+    each = "; each explorer's own training command, commit and settings are in the file"
+    return "\n".join([*lines, "", source(result, "deep_sea", "../").replace("</sub>", each + "</sub>")])
+
+
 def replay_table() -> str:
     """What prioritized replay costs."""
     replay, loop = load("replay"), load("replay_loop")
@@ -165,6 +182,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": performance.short_peers_table,
     "robustness": robustness_table,
     "replay": replay_table,
+    "deep-sea": deep_sea_table,
 }
 TABLES |= {"atari": atari_table, "host": host_table}
 FAMILY = ("CartPole-v1", "Breakout-MinAtar", "DeepSea-bsuite")

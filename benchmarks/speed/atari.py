@@ -92,7 +92,8 @@ class Contender:
         begin = time.perf_counter()
         for i in range(steps * len(self.groups)):
             actor, _ = self.functions.receive(self.actor, self.packed)
-            np.asarray(self.functions.act(state.learner.params, actor.obs, state.key_data, self.h, i, i, 0))
+            act = self.functions.act
+            np.asarray(act(state.learner.params, actor.obs, actor.explorer, state.key_data, self.h, i, i, 0)[0])
         return time.perf_counter() - begin
 
     def learning(self, steps: int) -> float:

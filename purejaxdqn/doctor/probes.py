@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from purejaxdqn.build import Parts, choose
+from purejaxdqn.build import Parts, build_backup
 from purejaxdqn.config import Config
 from purejaxdqn.doctor.samples import BATCHES, Fed
 from purejaxdqn.learn import LearnMetrics, batch_targets, make_replay_learn, make_rollout_learn
@@ -69,7 +69,11 @@ def observed_pass(parts: Parts, params: Any, obs: Array) -> tuple[Array, dict[st
             seen["/".join(path)] = jnp.moveaxis(out, -1, 0).reshape(out.shape[-1], -1)
         return out
 
+    # Of an ensemble, whose members run in one vmap, the first member's layers are seen.
+    network, own = parts.network.first(params) if parts.network.first else (parts.network, params)
     with nn.intercept_methods(keep):
+        dist = network.apply(own, obs, None, "greedy")
+    if parts.network.first:
         dist = parts.network.apply(params, obs, None, "greedy")
     return parts.head.q_values(dist), {name: (out.min(axis=1), out.max(axis=1)) for name, out in seen.items()}
 
@@ -107,7 +111,7 @@ UpdateFn = Callable[[Learner, Fed, Array, Hypers], tuple[Learner, LearnMetrics, 
 
 def replay_update(config: Config, parts: Parts) -> UpdateFn:
     """One update of a replay learner on a given batch."""
-    backup, head = choose("backup", config).make(config), noting_errors(parts.head)
+    backup, head = build_backup(config), noting_errors(parts.head)
     learn = make_replay_learn(one_update_config(config), parts.network, head, backup, drawn_replay())
 
     def update(learner: Learner, fed: Fed, key: Array, h: Hypers) -> tuple[Learner, LearnMetrics, Array]:

@@ -93,13 +93,15 @@ def make_look_rollout(config: Config, parts: Parts) -> LookRollout:
     act = make_act(config, parts)
 
     def look(env: Any, params: Any, vector_steps: Array, key: Array, h: Hypers) -> Fed:
-        def act_and_step(env: Any, key: Array) -> tuple[Any, Row]:
+        def act_and_step(carry: tuple[Any, Any], key: Array) -> tuple[Any, Row]:
+            env, explorer = carry
             keys = jax.random.split(key, 3)
-            action = act(params, env, keys[:2], h, vector_steps)
+            action, explorer = act(params, env, explorer, keys[:2], h, vector_steps)
             env, _, row = parts.env.step(keys[2], env, action)
-            return env, parts.view(row)
+            return (env, parts.explorer.begin(explorer, row.terminated | row.truncated)), parts.view(row)
 
-        _, rows = jax.lax.scan(act_and_step, env, jax.random.split(key, BATCHES * steps))
+        carry = (env, parts.explorer.init(config.shard_envs))
+        _, rows = jax.lax.scan(act_and_step, carry, jax.random.split(key, BATCHES * steps))
         flat = jax.tree.map(lambda leaf: leaf.reshape(BATCHES, -1, *leaf.shape[2:]), rows)
         discount = h.gamma * (1.0 - flat.terminated)
         batch = Transition(flat.obs, flat.action, flat.reward, discount, flat.final_obs)

@@ -67,3 +67,10 @@ def munchausen() -> Backup:
         return h.munchausen_alpha * jnp.clip(scaled_log_policy(q_tm1, h)[a_tm1], h.munchausen_clip, 0.0)
 
     return Backup(policy=policy, bonus=bonus, selects_online=False, needs_bonus=True)
+
+
+def of_members(backup: Backup) -> Backup:
+    """A backup of action values [K, A] of K members, each of which has a policy and a bonus of its own."""
+    return backup._replace(
+        policy=jax.vmap(backup.policy, in_axes=(0, None)), bonus=jax.vmap(backup.bonus, in_axes=(0, None, None))
+    )

@@ -36,6 +36,8 @@ class Head(NamedTuple):
     loss: Callable[[Dist, Array, Any, Hypers], LossParts]
     """(dist_tm1, a_tm1 [], y, hypers) -> loss, |TD error| and priority."""
     outputs: Outputs
+    member_values: Callable[[Dist], Array] | None = None
+    """Of an ensemble alone: dist -> action values of every member [K, A]; targets have a policy for each of them."""
 
 
 def assert_target_arguments(dist_t: Dist, policy: Array, penalty: Array | None, r_t: Array, discount_t: Array) -> None:
@@ -233,3 +235,29 @@ def proposed_quantile() -> Head:
         return parts._replace(loss=parts.loss + proposal_loss(dist_tm1, a_tm1, h))
 
     return head._replace(loss=loss)
+
+
+def ensemble_head(head: Head) -> Head:
+    """A head that reads K members, with `Dist` of [K, A, N]: each learns from its own target, and losses are averaged.
+
+    An action's value is the mean of the members'. Unlike their majority vote it is a value, so that evaluations, videos
+    and the doctor read the same thing; where all members agree on the best action, so does their mean.
+
+    Args:
+      head: reads one member.
+    """
+
+    def q_values(dist: Dist) -> Array:
+        return jnp.mean(head.q_values(dist), axis=-2)
+
+    def target(dist_t: Dist, policy: Array, penalty: Array | None, r_t: Array, discount_t: Array) -> Any:
+        assert_array("policy", policy, (None, None), float)
+        assert_array("dist_t.x", dist_t.x, (*policy.shape, None), float)
+        # A Munchausen bonus differs between members, a reward does not.
+        rewards = jnp.broadcast_to(r_t, policy.shape[:1])
+        return jax.vmap(head.target, in_axes=(0, 0, 0, 0, None))(dist_t, policy, penalty, rewards, discount_t)
+
+    def loss(dist_tm1: Dist, a_tm1: Array, y: Any, h: Hypers) -> LossParts:
+        return jax.tree.map(jnp.mean, jax.vmap(head.loss, in_axes=(0, None, 0, None))(dist_tm1, a_tm1, y, h))
+
+    return Head(q_values=q_values, target=target, loss=loss, outputs=head.outputs, member_values=head.q_values)

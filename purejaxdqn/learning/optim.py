@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from purejaxdqn.config import Config
 from purejaxdqn.learning.schedules import linear_schedule
 from purejaxdqn.machine.shapes import assert_array, assert_arrays, assert_same_trees
-from purejaxdqn.types import PROPOSAL, STATISTICS, Hypers
+from purejaxdqn.types import PRIOR, PROPOSAL, STATISTICS, Hypers
 
 Params = TypeVar("Params")
 
@@ -71,14 +71,14 @@ def is_under(path: Any, name: str) -> bool:
 def decay_weights(share: float | Array) -> optax.GradientTransformation:
     """Takes a share of every parameter off it, apart from the gradient's moments (Loshchilov & Hutter 2019, AdamW).
 
-    Biases and the norms' scales decay too, as in optax and PyTorch; statistics are no parameters and stay.
+    Biases and the norms' scales decay too, as in optax and PyTorch; statistics and priors are not learnt, and stay.
 
     Args:
       share: learning rate times weight decay, [].
     """
 
     def decayed(path: Any, change: Array, param: Array) -> Array:
-        return change if is_under(path, STATISTICS) else change - share * param
+        return change if is_under(path, STATISTICS) or is_under(path, PRIOR) else change - share * param
 
     return optax.stateless(lambda changes, params: jax.tree_util.tree_map_with_path(decayed, changes, params))
 

@@ -15,13 +15,14 @@ from jax import Array
 from purejaxdqn.bounds import whole
 from purejaxdqn.build import Parts, build
 from purejaxdqn.config import Config, EnvSpec, require
-from purejaxdqn.learn import LearnMetrics, init_learner
-from purejaxdqn.learning.explore import env_steps_at, epsilon_at, epsilon_greedy
+from purejaxdqn.learn import LearnMetrics, init_learner, start_from
+from purejaxdqn.learning.explore import env_steps_at, epsilon_at
+from purejaxdqn.loops.acting import make_choose
 from purejaxdqn.loops.evaluation import make_evaluate
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
-from purejaxdqn.types import Counter, EpisodeLog, Episodes, Hypers, Learner, Metrics, Row, State, counter
+from purejaxdqn.types import Counter, EpisodeLog, Episodes, Hypers, Metrics, Row, State, counter
 
 
 class Agent(NamedTuple):
@@ -143,14 +144,6 @@ def write_log(log: EpisodeLog, before: Array, done: Array, ended: EpisodeLog) ->
     return jax.tree.map(lambda held, new: held.at[place].set(new, mode="drop"), log, ended)
 
 
-def start_from(learner: Learner, params: Any) -> Learner:
-    """A fresh learner with given parameters, also in its target network and its average if there are such."""
-    # A copy, not an alias: donating a state in which two leaves are one buffer is an error.
-    target_params = jax.tree.map(jnp.copy, params) if jax.tree.leaves(learner.target_params) else ()
-    average = jax.tree.map(jnp.copy, params) if jax.tree.leaves(learner.average) else ()
-    return learner.replace(params=params, target_params=target_params, average=average)  # type: ignore[attr-defined]
-
-
 def add_learning(metrics: Metrics, learned: LearnMetrics, updates: int) -> Metrics:
     """Adds one learning phase to the metrics."""
     return dataclasses.replace(
@@ -163,14 +156,15 @@ def add_learning(metrics: Metrics, learned: LearnMetrics, updates: int) -> Metri
     )
 
 
-def make_act(config: Config, parts: Parts) -> Callable[..., Array]:
-    """(params, env state, keys [2], hypers, vector steps so far) -> actions int32 [E]: how a run explores."""
+def make_act(config: Config, parts: Parts) -> Callable[..., tuple[Array, Any]]:
+    """(params, env state, carried, keys [2], hypers, vector steps so far) -> actions int32 [E], carried."""
+    choose, shards = make_choose(config, parts), make_shards(config.data_parallel)
 
-    def act(params: Any, env: Any, keys: Array, h: Hypers, vector_steps: Array) -> Array:
+    def act(params: Any, env: Any, explorer: Any, keys: Array, h: Hypers, vector_steps: Array) -> tuple[Array, Any]:
         network_key, action_key = keys
         epsilon = epsilon_at(config, h, env_steps_at(config, vector_steps))
-        q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key, "act"))
-        return epsilon_greedy(action_key, q_values, epsilon)
+        envs = shards.own_part(jnp.arange(config.num_envs))
+        return choose(params, parts.env.observe(env), explorer, (network_key, action_key), epsilon, envs, h)
 
     return act
 
@@ -204,29 +198,30 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
             ended=jnp.zeros((), jnp.int32),
         )
 
-        def at_random(env: Any, key: Array, index: Array) -> Array:
+        def at_random(env: Any, explorer: Any, key: Array, index: Array) -> tuple[Array, Any]:
             del env, index
-            return jax.random.randint(key, (config.shard_envs,), 0, parts.env.spec.num_actions)
+            return jax.random.randint(key, (config.shard_envs,), 0, parts.env.spec.num_actions), explorer
 
-        def by_policy(env: Any, key: Array, index: Array) -> Array:
-            return act(learner.params, env, jax.random.split(key), h, index)
+        def by_policy(env: Any, explorer: Any, key: Array, index: Array) -> tuple[Array, Any]:
+            return act(learner.params, env, explorer, jax.random.split(key), h, index)
 
         choose = {"random": at_random, "policy": by_policy}[config.prefill]
 
-        def fill(index: Array, carry: tuple[Any, Any, Episodes]) -> tuple[Any, Any, Episodes]:
-            env, memory, episodes = carry
+        def fill(index: Array, carry: tuple[Any, Any, Episodes, Any]) -> tuple[Any, Any, Episodes, Any]:
+            env, memory, episodes, explorer = carry
             action_key, step_key = jax.random.split(jax.random.fold_in(fill_key, index))
-            action = choose(env, action_key, index)
+            action, explorer = choose(env, explorer, action_key, index)
             env, _, row = parts.env.step(step_key, env, action)
             # Written as it was computed. XLA may fuse the environment into the writing, where it rounds otherwise than
             # in a program of more lanes, and a lane would not be its solo run to the last bit.
             row = jax.lax.optimization_barrier(row)
             learnt = parts.view(row)
-            episodes = count_ended(*follow_episodes(episodes, row, learnt))
-            return env, parts.replay.add(memory, jax.tree.map(lambda leaf: leaf[None], learnt)), episodes
+            episodes, followed = follow_episodes(episodes, row, learnt)
+            memory = parts.replay.add(memory, jax.tree.map(lambda leaf: leaf[None], learnt))
+            return env, memory, count_ended(episodes, followed), parts.explorer.begin(explorer, followed.done)
 
-        carry = (env, parts.replay.init(one_env), idle)
-        env, memory, episodes = jax.lax.fori_loop(0, config.prefill_steps, fill, carry)
+        carry = (env, parts.replay.init(one_env), idle, parts.explorer.init(config.shard_envs))
+        env, memory, episodes, explorer = jax.lax.fori_loop(0, config.prefill_steps, fill, carry)
         state = State(
             vector_steps=counter(config.prefill_steps),
             learner=learner,
@@ -234,6 +229,7 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
             env=env,
             episodes=episodes,
             key_data=jax.random.key_data(run_key),
+            explorer=explorer,
         )
         # An environment may start from Python numbers, whose weak types a first `iterate` would strengthen, and
         # a second one would then compile anew.
@@ -247,16 +243,16 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
     act, shards = make_act(config, parts), make_shards(config.data_parallel)
 
     def act_and_step(
-        carry: tuple[Any, Episodes], step: tuple[Array, Array], params: Any, h: Hypers
-    ) -> tuple[tuple[Any, Episodes], tuple[Row, Followed]]:
-        env, episodes = carry
+        carry: tuple[Any, Episodes, Any], step: tuple[Array, Array], params: Any, h: Hypers
+    ) -> tuple[tuple[Any, Episodes, Any], tuple[Row, Followed]]:
+        env, episodes, explorer = carry
         keys, vector_steps = step
-        action = act(params, env, keys[:2], h, vector_steps)
+        action, explorer = act(params, env, explorer, keys[:2], h, vector_steps)
         env, _, row = parts.env.step(keys[2], env, action)
         learnt = parts.view(row)
         # What a step adds to the metrics waits for the end of the rollout: it would be a dozen small sums a step.
         episodes, followed = follow_episodes(episodes, row, learnt)
-        return (env, episodes), (learnt, followed)
+        return (env, episodes, parts.explorer.begin(explorer, followed.done)), (learnt, followed)
 
     def iteration(state: State, metrics: Metrics, h: Hypers) -> tuple[State, Metrics]:
         # Keys are a function of the run's key and its clock, so a restored run draws what an undisturbed one would.
@@ -265,16 +261,16 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
         keys = jax.random.split(key, 1 + 3 * config.rollout_length)
         learn_key, rollout_keys = keys[0], keys[1:].reshape(config.rollout_length, 3)
         steps = before + jnp.arange(config.rollout_length)
-        (env, episodes), (rows, followed) = jax.lax.scan(
+        (env, episodes, explorer), (rows, followed) = jax.lax.scan(
             lambda carry, step: act_and_step(carry, step, state.learner.params, h),
-            (state.env, state.episodes),
+            (state.env, state.episodes, state.explorer),
             (shards.own_keys(rollout_keys), steps),
         )
         metrics = add_episodes(metrics, followed, steps + 1)
         metrics = dataclasses.replace(metrics, epsilon=epsilon_at(config, h, env_steps_at(config, steps[-1])))
         learner, memory, learned = parts.learn(state.learner, state.memory, rows, learn_key, h)
         clock = Counter(before + config.rollout_length)
-        new = State(clock, learner, memory, env, count_ended(episodes, followed), state.key_data)
+        new = State(clock, learner, memory, env, count_ended(episodes, followed), state.key_data, explorer)
         return new, add_learning(metrics, learned, config.updates_per_iteration)
 
     def iterate(state: State, hypers: Hypers, n: int | Array) -> tuple[State, Metrics]:

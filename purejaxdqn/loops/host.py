@@ -177,8 +177,9 @@ class HostLoop:
     ) -> None:
         """Chooses actions for groups (by default all) and steps them."""
         for group in self.groups if groups is None else groups:
-            action = self.functions.act(params, actors[group].obs, key_data, h, clock, draw, group)
-            actors[group] = Actor(actors[group].obs, action)
+            obs, carried = actors[group].obs, actors[group].explorer
+            action, carried = self.functions.act(params, obs, carried, key_data, h, clock, draw, group)
+            actors[group] = Actor(obs, action, carried)
             sent = np.asarray(action).reshape(-1)
             self.phase.acted(group, sent)
             self.pool.send(group, sent)

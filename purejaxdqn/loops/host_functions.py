@@ -15,6 +15,7 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.envs.interface import HostStep
 from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.learning.explore import env_steps_at, epsilon_at, epsilon_greedy
+from purejaxdqn.loops.acting import make_choose
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
 from purejaxdqn.types import Counter, Hypers, Learner, Row, counter
@@ -31,6 +32,8 @@ class Actor:
     """[B, *obs_shape] what the network is fed next, or was fed last."""
     action: Array
     """int32 [B], chosen on it."""
+    explorer: Any = ()
+    """What the explorer carries, [B, ...]; () where that is nothing."""
 
 
 @struct.dataclass
@@ -54,8 +57,11 @@ class HostFunctions(NamedTuple):
     """(key, hypers) -> state with an empty replay and actors that have seen nothing."""
     receive: Callable[[Actor, np.ndarray], tuple[Actor, Row]]
     """(actor, packed step) -> actor with the new observation, and the row completed by the step, [1, B]."""
-    act: Callable[[Any, Array, Array, Hypers, int, int, int], Array]
-    """(parameters, obs, key data, hypers, vector steps so far, number of the draw, group) -> actions int32 [B]."""
+    act: Callable[..., tuple[Array, Any]]
+    """(parameters, obs, carried by the explorer, key data, hypers, vector steps so far, number of the draw, group) ->
+    actions int32 [B], carried."""
+    begin: Callable[[Any, np.ndarray], Any]
+    """(carried, packed step) -> carried, as it is where episodes begin; `receive` does this too."""
     epsilon: Callable[[Hypers, int], Array]
     """(hypers, environment steps) -> ε."""
     greet: Callable[[Array, np.ndarray], Array]
@@ -77,7 +83,7 @@ class ShardFunctions(NamedTuple):
 
     init: Callable[..., HostState]
     receive: Callable[..., tuple[Actor, Row]]
-    act: Callable[..., Array]
+    act: Callable[..., tuple[Array, Any]]
     add: Callable[..., Any]
     learn: Callable[..., tuple[Learner, Any, LearnMetrics]]
 
@@ -131,14 +137,16 @@ def learn_key(key_data: Array) -> Array:
 
 def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
     """The functions of one shard of a configuration, or of all of a run without shards."""
-    spec, shards = parts.env.spec, make_shards(config.data_parallel)
+    spec, shards, choose = parts.env.spec, make_shards(config.data_parallel), make_choose(config, parts)
     group_size = config.shard_envs // parts.env.num_groups
 
     def init(key: Array, hypers: Hypers) -> HostState:
         h = hypers.as_arrays()
         param_key, run_key = jax.random.split(run_key_of(key))
         idle = Actor(
-            obs=jnp.zeros((group_size, *spec.obs_shape), spec.obs_dtype), action=jnp.zeros(group_size, jnp.int32)
+            obs=jnp.zeros((group_size, *spec.obs_shape), spec.obs_dtype),
+            action=jnp.zeros(group_size, jnp.int32),
+            explorer=parts.explorer.init(group_size),
         )
         no_step = jnp.zeros((group_size, packed_bytes(spec)), jnp.uint8)
         _, row = jax.eval_shape(receive, idle, no_step)
@@ -164,18 +172,26 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
             final_obs=obs,
             valid=jnp.logical_not(begins),
         )
-        return Actor(obs=obs, action=actor.action), jax.tree.map(lambda leaf: leaf[None], parts.view(row))
+        newer = Actor(obs=obs, action=actor.action, explorer=parts.explorer.begin(actor.explorer, begins))
+        return newer, jax.tree.map(lambda leaf: leaf[None], parts.view(row))
 
     def act(
-        params: Any, obs: Array, key_data: Array, h: Hypers, vector_steps: Array, draw: Array, group: Array
-    ) -> Array:
+        params: Any,
+        obs: Array,
+        carried: Any,
+        key_data: Array,
+        h: Hypers,
+        vector_steps: Array,
+        draw: Array,
+        group: Array,
+    ) -> tuple[Array, Any]:
         key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl=FUSED_IMPL), draw)
         network_key, action_key = jax.random.split(shards.own_keys(jax.random.fold_in(key, group)))
         epsilon = epsilon_at(config, h, env_steps_at(config, vector_steps))
         if config.prefill == "random":
             epsilon = jnp.where(vector_steps < config.prefill_steps, 1.0, epsilon)
-        q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "act"))
-        return epsilon_greedy(action_key, q_values, epsilon)
+        envs = (group * shards.number) * group_size + shards.own_part(jnp.arange(shards.number * group_size))
+        return choose(params, obs, carried, (network_key, action_key), epsilon, envs, h)
 
     def join(rows: tuple[Row, ...]) -> Row:
         """Rows [T, E] joined from those of every group at every step, in time order."""
@@ -210,6 +226,7 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
         init=jax.jit(functions.init),
         receive=jax.jit(functions.receive),
         act=jax.jit(functions.act),
+        begin=jax.jit(lambda carried, packed: parts.explorer.begin(carried, unpack(parts.env.spec, packed)[4])),
         epsilon=jax.jit(lambda h, vector_steps: epsilon_at(config, h, env_steps_at(config, vector_steps))),
         greet=jax.jit(partial(greet, parts.env.spec)),
         play=jax.jit(play),

@@ -8,7 +8,7 @@ import numpy as np
 from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, require
 from purejaxdqn.envs.interface import check_groups
-from purejaxdqn.loops.device import start_from
+from purejaxdqn.learn import start_from
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import HostState

@@ -120,11 +120,13 @@ class HostPhase:
     def receive(self, actor: Actor, packed: np.ndarray, group: int) -> tuple[Actor, Row]:
         """The actor with its new observation, and the row that the step completed, on the CPU."""
         self.actors[group], row = self.functions.receive(self.actors[group], jax.device_put(packed, self.cpu))
-        return Actor(self.functions.greet(actor.obs, packed), actor.action), row
+        carried = self.functions.begin(actor.explorer, packed)
+        return Actor(self.functions.greet(actor.obs, packed), actor.action, carried), row
 
     def acted(self, group: int, action: np.ndarray) -> None:
         """Called with the actions that were sent."""
-        self.actors[group] = Actor(self.actors[group].obs, jax.device_put(action, self.cpu))
+        here = self.actors[group]
+        self.actors[group] = Actor(here.obs, jax.device_put(action, self.cpu), here.explorer)
 
     def add(self, memory: Any, rows: tuple[Row, ...]) -> Any:
         """Writes rows without learning."""

@@ -3,9 +3,10 @@
 May import `config`, `types` and `machine`. Read `qnetwork.py` first: torso, streams and outputs put together.
 """
 
+from purejaxdqn.networks.ensemble import make_ensemble
 from purejaxdqn.networks.layers import ACTIVATIONS, INITIALIZERS, NORMS, make_norm
 from purejaxdqn.networks.qnetwork import Network, make_network
-from purejaxdqn.networks.torsos import TORSOS, MakeTorso, Torso, find_torso, to_features, torso_reads
+from purejaxdqn.networks.torsos import TORSOS, MakeTorso, Torso, find_torso, to_features, torso_name, torso_reads
 
 __all__ = [
     "ACTIVATIONS",
@@ -16,8 +17,10 @@ __all__ = [
     "Network",
     "Torso",
     "find_torso",
+    "make_ensemble",
     "make_network",
     "make_norm",
     "to_features",
+    "torso_name",
     "torso_reads",
 ]

@@ -158,6 +158,8 @@ class Network(NamedTuple):
     refresh: Callable[[Any, Array], Any] | None = None
     """(parameters, obs [B, ...]) -> parameters whose statistics have been moved on: batch norm's towards the batch's,
     spectral norm's vectors by one step of power iteration; None where a network keeps none."""
+    first: Callable[[Any], tuple["Network", Any]] | None = None
+    """Of an ensemble: its parameters -> the network of one member, and the first member's parameters."""
 
 
 def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTorso | None = None) -> Network:

@@ -145,6 +145,12 @@ def torso_reads() -> dict[str, tuple[str, ...]]:
     return {"auto": OF_PICTURES, **{name: torso.reads for name, torso in TORSOS.items()}}
 
 
+def torso_name(config: Config, spec: EnvSpec) -> str | None:
+    """Name of the torso among a network's modules, which flax gives by its class; None where there is none."""
+    make = find_torso(config, spec).make
+    return None if make is None else f"{type(make(config)).__name__}_0"
+
+
 def find_torso(config: Config, spec: EnvSpec) -> Torso:
     """The torso that `Config.network` names; for `auto` see `automatic_torso`.
 

@@ -59,3 +59,17 @@ def assert_rows(rows: Row) -> None:
         assert_array(f"rows.{name}", getattr(rows, name), rows.action.shape, bool)
     for name in ("obs", "final_obs"):
         assert_array(f"rows.{name}", getattr(rows, name), (*rows.action.shape, ...))
+
+
+def no_replay() -> Replay:
+    """The replay of a learner that keeps nothing."""
+
+    def sample(memory: Any, key: Any, h: Any) -> Any:
+        raise LookupError("a rollout learner keeps no transitions, so there are none to sample")
+
+    return Replay(
+        init=lambda row: (),
+        add=lambda memory, rows: memory,
+        sample=sample,
+        update=lambda memory, index, priority, h: memory,
+    )

@@ -72,14 +72,15 @@ def test_optimizers_equal_optax(name, optimizer):
     assert_trees_close(ours(config, h, grads), theirs(optimizer(0.01), grads))
 
 
-def test_weight_decay_is_decoupled_from_the_gradient_and_leaves_statistics():
+def test_weight_decay_is_decoupled_from_the_gradient_and_leaves_statistics_and_priors():
     """Without a gradient an update of rate 0.1 and decay 0.5 takes 5 % off each parameter, whatever the clipping."""
-    params = {"params": PARAMS, "batch_stats": PARAMS}
+    params = {"params": PARAMS, "batch_stats": PARAMS, "prior": {"params": PARAMS}}
     h = Hypers(learning_rate=0.1, weight_decay=0.5, max_grad_norm=1e-3).as_arrays()
     optimizer = make_optimizer(Config(optimizer="adamw", learning_rate_schedule="constant"), h, jnp.int32(0))
     changes, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
     assert_trees_close(changes["params"], jax.tree.map(lambda p: -0.05 * p, PARAMS), atol=1e-7)
-    assert_trees_close(changes["batch_stats"], jax.tree.map(jnp.zeros_like, PARAMS), atol=0)
+    for kept in (changes["batch_stats"], changes["prior"]["params"]):
+        assert_trees_close(kept, jax.tree.map(jnp.zeros_like, PARAMS), atol=0)
 
 
 def test_linear_learning_rate_runs_over_the_updates_of_the_run():

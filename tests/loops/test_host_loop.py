@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxdqn.build import Parts, build_learner, build_model
+from purejaxdqn.build import EXPLORERS, Choice, Parts, build_learner, build_model, choose
 from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.envs.interface import HostEnv, HostStep
+from purejaxdqn.learning.explore import epsilon_greedy
+from purejaxdqn.learning.explorers import Explorer
 from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import greet, pack, packed_bytes, unpack
 from purejaxdqn.loops.host_lanes import make_host_lanes
@@ -91,7 +93,8 @@ def make_loop(config, num_groups=1, lengths=LENGTHS):
     env = HostEnv(SPEC, open_pool, learning_view, ("a", "b", "c"), num_groups, 4)
     network, head = build_model(config, SPEC)
     replay, learn = build_learner(config, env, network, head)
-    return HostLoop(config, Parts(env, network, head, replay, learn), 0), pools
+    explorer = choose("explorer", config).make(config)
+    return HostLoop(config, Parts(env, network, head, replay, learn, explorer=explorer), 0), pools
 
 
 def begin(loop, seed=0, **hypers):
@@ -235,6 +238,39 @@ def test_priorities_reach_a_replay_in_the_hosts_memory():
     assert len(np.unique(state.memory.tree.levels[0])) > 10 and np.isfinite(float(metrics.loss_sum))
 
 
+@pytest.mark.parametrize("changes", [{}, {"overlap": False}, {"replay_memory": "host"}], ids=str)
+def test_what_an_explorer_carries_follows_the_episodes(changes, monkeypatch):
+    """As many actions as the environment has observations of the episode that goes on."""
+
+    def act(key, q_values, epsilon, carried, h):
+        return epsilon_greedy(key, q_values, epsilon), carried + 1
+
+    counting = Explorer(act, lambda n: jnp.zeros(n, jnp.int32), lambda carried, begins: jnp.where(begins, 0, carried))
+    monkeypatch.setitem(EXPLORERS, "counting", Choice(lambda config: counting))
+    loop, pools = make_loop(make_config(explorer="counting", **changes), 2)
+    state, h = begin(loop)
+    for _ in range(3):
+        state, _ = loop.iterate(state, h, 3)
+        carried = np.concatenate([actor.explorer for actor in state.actors])
+        np.testing.assert_array_equal(carried, pools[0].step + 1)
+
+
+def test_a_ladder_has_a_rung_for_every_environment():
+    """With α so large that only the first environment explores: all others act as without any ε, in both groups."""
+
+    def actions(epsilon):
+        loop, pools = make_loop(make_config(epsilon_ladder=True, epsilon_schedule="constant"), 2)
+        state, h = begin(loop, epsilon_final=epsilon, ladder_exponent=1e4, learning_rate=0.0)
+        pools[0].actions.clear()
+        loop.iterate(state, h, 30)
+        # Group by group, two environments in each.
+        return np.array(pools[0].actions).reshape(30, 4)
+
+    exploring, greedy = actions(0.5), actions(0.0)
+    np.testing.assert_array_equal(exploring[:, 1:], greedy[:, 1:])
+    assert (exploring[:, 0] != greedy[:, 0]).any()
+
+
 def use(loop, **functions):
     """Puts others in the place of a loop's functions."""
     loop.functions = loop.phase.functions = loop.functions._replace(**functions)
@@ -280,9 +316,9 @@ def test_overlap_lags_by_one_vector_step():
             seen.append((int(out[0].updates.count), int(out[1].ring.written.count) - 1))
             return out
 
-        def act(params, obs, key, h, clock, draw, group, functions=functions, seen=seen, acted=acted):
+        def act(params, obs, carried, key, h, clock, draw, group, functions=functions, seen=seen, acted=acted):
             acted.append((clock, seen[-1][1] if seen else None))
-            return functions.act(params, obs, key, h, clock, draw, group)
+            return functions.act(params, obs, carried, key, h, clock, draw, group)
 
         use(loop, learn=learn, act=act)
         loop.iterate(state, h, 5)

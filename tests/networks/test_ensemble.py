@@ -1,0 +1,170 @@
+"""An ensemble is its members: each is a network of its own on a shared torso, with its own target; priors stay."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from purejaxdqn.build import build_backup, build_model
+from purejaxdqn.config import Config, EnvSpec
+from purejaxdqn.learn import Examples, batch_targets, init_learner, make_descend
+from purejaxdqn.types import PRIOR, STATISTICS, Hypers, Learner, Transition, counter
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+K, B, A = 3, 5, 4
+KEY = jax.random.key(0)
+VECTOR = EnvSpec("Test-v0", A, (3,), "float32", None, 100)
+PICTURE = EnvSpec("Test-v0", A, (6, 6, 2), "float32", None, 100)
+SMALL = {"hidden": (7, 6), "num_atoms": 5, "num_quantiles": 4, "num_target_quantiles": 3, "num_policy_quantiles": 2}
+
+
+def observations(spec, seed=1, batch=B):
+    return jax.random.normal(jax.random.key(seed), (batch, *spec.obs_shape))
+
+
+def member(tree, index, shared=()):
+    """One member's part of a tree; `shared` names modules that have no axis of members."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf if any(getattr(part, "key", None) in shared for part in path) else leaf[index], tree
+    )
+
+
+def assert_close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-6), a, b)
+
+
+def test_members_share_a_torso_and_nothing_else():
+    """Of a picture's network: the convolution is there once, every dense layer once for each member, all different."""
+    network, _ = build_model(Config(ensemble=K, **SMALL), PICTURE)
+    alone, _ = build_model(Config(**SMALL), PICTURE)
+    params = jax.jit(network.init)(KEY)["params"]
+    for name, part in jax.eval_shape(alone.init, KEY)["params"].items():
+        lead = () if name == "MinAtarTorso_0" else (K,)
+        assert jax.tree.map(jnp.shape, params[name]) == jax.tree.map(lambda leaf, lead=lead: (*lead, *leaf.shape), part)
+    kernels = np.asarray(params["Output"]["kernel"])
+    assert (kernels[0] != kernels[1]).any() and (kernels[1] != kernels[2]).any()
+
+
+@pytest.mark.parametrize(("spec", "head"), [(VECTOR, "categorical"), (PICTURE, "iqn"), (VECTOR, "fqf")], ids=str)
+def test_each_member_is_a_network_of_its_own(spec, head):
+    config = Config(ensemble=K, head=head, dueling=True, **SMALL)
+    network, read = build_model(config, spec)
+    alone, read_one = build_model(config.replace(ensemble=1), spec)
+    obs = observations(spec)
+
+    @jax.jit
+    def both(key):
+        params = network.init(key)
+        dist = network.apply(params, obs, key, "online")
+        own = [alone.apply(member(params, i, ("MinAtarTorso_0",)), obs, key, "online") for i in range(K)]
+        first, its = network.first(params)
+        values = read.member_values(dist), read.q_values(dist), [read_one.q_values(one) for one in own]
+        return dist, own, values, first.apply(its, obs, key, "online")
+
+    dist, own, (of_members, mean, alone_values), first = both(KEY)
+    assert_close([jax.tree.map(lambda leaf, i=i: leaf[:, i], dist) for i in range(K)], own)
+    assert_close(list(jnp.moveaxis(of_members, 1, 0)), alone_values)
+    assert_close(mean, np.mean(alone_values, axis=0))
+    assert_close(first, own[0])
+
+
+@pytest.mark.parametrize(
+    ("head", "backup"),
+    [("scalar", "double"), ("categorical", "munchausen"), ("quantile", "max"), ("iqn", "munchausen")],
+)
+def test_each_member_learns_from_its_own_target(head, backup):
+    """Targets are those of K learners alone, and the loss and its gradient their mean."""
+    config, h = Config(ensemble=K, head=head, backup=backup, optimizer="sgd", norm="none", **SMALL), Hypers()
+    one = config.replace(ensemble=1)
+    rng = np.random.default_rng(0)
+    batch = Transition(
+        *(observations(VECTOR, 3), jnp.asarray(rng.integers(A, size=B), jnp.int32)),
+        *(jnp.asarray(rng.normal(size=B), jnp.float32), jnp.full(B, 0.9)),
+        observations(VECTOR, 4),
+    )
+
+    def step(config, learner):
+        network, read = build_model(config, VECTOR)
+        y = batch_targets(network, read, build_backup(config), learner, batch, KEY, h)
+        examples = Examples(batch.obs_tm1, batch.a_tm1, y, jnp.ones(B))
+        return y, make_descend(config, network, read)(learner, examples, KEY, h)
+
+    @jax.jit
+    def together_and_alone():
+        network, _ = build_model(config, VECTOR)
+        learner = init_learner(config, network, KEY, h).replace(target_params=network.init(jax.random.key(2)))
+        own_state = init_learner(one, build_model(one, VECTOR)[0], KEY, h).opt_state
+        alone = []
+        for i in range(K):
+            own = Learner(member(learner.params, i), member(learner.target_params, i), own_state, counter())
+            alone.append((own.params, *step(one, own)))
+        return learner.params, step(config, learner), alone
+
+    before, (y, (after, priority, metrics)), alone = together_and_alone()
+    for i, (own_before, own_y, (own_after, _, _)) in enumerate(alone):
+        assert_close(jax.tree.map(lambda leaf, i=i: leaf[:, i], y), own_y)
+        # A member's step is a K-th of its step alone.
+        moved = jax.tree.map(lambda a, b, i=i: K * (a[i] - b[i]), after.params, before)
+        expected = jax.tree.map(jnp.subtract, own_after.params, own_before)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6), moved, expected)
+    assert_close(metrics.loss, np.mean([found[2].loss for *_, found in alone]))
+    assert_close(priority, np.mean([found[1] for *_, found in alone], axis=0))
+
+
+def test_a_prior_is_added_and_never_changes():
+    """f + β p, in every role; the gradient of p is zero, so an update of Adam leaves it as it was, bit for bit."""
+    config, h = Config(ensemble=K, prior_scale=2.5, norm="none", **SMALL), Hypers()
+    network, read = build_model(config, VECTOR)
+    without, _ = build_model(config.replace(prior_scale=0.0), VECTOR)
+    obs = observations(VECTOR)
+
+    @jax.jit
+    def both(key):
+        learner = init_learner(config, network, key, h)
+        own, prior = {"params": learner.params["params"]}, learner.params[PRIOR]
+        roles = ("online", "target", "greedy")
+        found = [network.apply(learner.params, obs, key, role).x for role in roles]
+        parts = [(without.apply(own, obs, key, role).x, without.apply(prior, obs, key, role).x) for role in roles]
+        examples = Examples(obs, jnp.zeros(B, jnp.int32), jnp.ones((B, K)), jnp.ones(B))
+        return found, parts, learner.params, make_descend(config, network, read)(learner, examples, key, h)[0].params
+
+    found, parts, before, after = both(KEY)
+    for x, (own, prior) in zip(found, parts, strict=True):
+        np.testing.assert_allclose(x, own + 2.5 * prior, rtol=1e-5, atol=1e-6)
+        assert np.abs(prior).max() > 0.01
+    jax.tree.map(np.testing.assert_array_equal, after[PRIOR], before[PRIOR])
+    assert all((a != b).any() for a, b in zip(*map(jax.tree.leaves, (after["params"], before["params"])), strict=True))
+
+
+SPECTRAL = {"network": "impala-cnn", "spectral_norm": True, "norm": "none", "prior_scale": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("torso", "changes"),
+    [("MinAtarTorso_0", {"norm": "batch"}), pytest.param("ImpalaTorso_0", SPECTRAL, marks=pytest.mark.long)],
+    ids=["batch", "spectral"],
+)
+def test_statistics_move_as_each_members_alone(torso, changes):
+    """Batch norm's and spectral norm's are refreshed as those of each member alone; a prior's stay."""
+    config = Config(ensemble=K, **changes, **SMALL)
+    (network, _), (alone, _) = (
+        build_model(config, PICTURE),
+        build_model(config.replace(ensemble=1, prior_scale=0.0), PICTURE),
+    )
+    obs = observations(PICTURE)
+
+    @jax.jit
+    def both(key):
+        params = network.init(key)
+        trained = {name: part for name, part in params.items() if name != PRIOR}
+        own = [alone.refresh(member(trained, i, (torso,)), obs) for i in range(K)]
+        return params, network.refresh(params, obs), own
+
+    before, found, own = both(KEY)
+    prior = found.pop(PRIOR, ())
+    assert_close([member(found, i, (torso,)) for i in range(K)], own)
+    jax.tree.map(np.testing.assert_array_equal, prior, before.get(PRIOR, ()))
+    assert all(
+        (a != b).any() for a, b in zip(*map(jax.tree.leaves, (found[STATISTICS], before[STATISTICS])), strict=True)
+    )
