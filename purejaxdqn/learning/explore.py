@@ -34,19 +34,14 @@ def epsilon_greedy(key: Array, q_values: Array, epsilon: float | Array) -> Array
 
 
 def ladder_of(config: Config, h: Hypers, epsilon: Array, envs: Array) -> Array:
-    """ε of every environment: with a ladder the i-th of N has ε^(1 + α i / (N - 1)) (Horgan et al. 2018).
+    """ε of every environment: the i-th of N has ε^(1 + α i / (N - 1)) (Horgan et al. 2018).
 
     Args:
-      config: says whether there is one, and N.
+      config: N.
       h: α is `ladder_exponent`.
       epsilon: of the first environment, [].
       envs: i, numbers of the environments in the run, int32 [E].
-
-    Returns:
-      float32 [E]; without a ladder ε itself, [].
     """
-    if not config.epsilon_ladder:
-        return epsilon
     assert_array("epsilon", epsilon, ())
     assert_array("envs", envs, (None,), int)
     return epsilon ** (1.0 + h.ladder_exponent * (envs / (config.num_envs - 1)))

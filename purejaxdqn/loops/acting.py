@@ -16,16 +16,24 @@ def make_choose(config: Config, parts: Parts) -> Callable[..., tuple[Array, Any]
 
     Returns:
       (params, obs [E, ...], carried, (network key, action key), ε [], envs, hypers) -> actions int32 [E], carried. What
-      is carried is the explorer's; `envs` are the numbers of the environments in the run, int32 [E], for a ladder.
+      is carried is the explorer's; `envs()` gives the numbers of the environments in the run, int32 [E], for a ladder.
     """
     head, explorer = parts.head, parts.explorer
     values_of = head.member_values if explorer.per_member and head.member_values else head.q_values
 
     def choose(
-        params: Any, obs: Array, carried: Any, keys: tuple[Array, Array], epsilon: Array, envs: Array, h: Hypers
+        params: Any,
+        obs: Array,
+        carried: Any,
+        keys: tuple[Array, Array],
+        epsilon: Array,
+        envs: Callable[[], Array],
+        h: Hypers,
     ) -> tuple[Array, Any]:
         network_key, action_key = keys
         values = values_of(parts.network.apply(params, obs, network_key, "act"))
-        return explorer.act(action_key, values, ladder_of(config, h, epsilon, envs), carried, h)
+        # Without a ladder no program counts its environments.
+        each = ladder_of(config, h, epsilon, envs()) if config.epsilon_ladder else epsilon
+        return explorer.act(action_key, values, each, carried, h)
 
     return choose

@@ -190,7 +190,10 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
         epsilon = epsilon_at(config, h, env_steps_at(config, vector_steps))
         if config.prefill == "random":
             epsilon = jnp.where(vector_steps < config.prefill_steps, 1.0, epsilon)
-        envs = (group * shards.number) * group_size + shards.own_part(jnp.arange(shards.number * group_size))
+
+        def envs() -> Array:
+            return (group * shards.number) * group_size + shards.own_part(jnp.arange(shards.number * group_size))
+
         return choose(params, obs, carried, (network_key, action_key), epsilon, envs, h)
 
     def join(rows: tuple[Row, ...]) -> Row:
