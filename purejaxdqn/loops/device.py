@@ -216,9 +216,9 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
             # in a program of more lanes, and a lane would not be its solo run to the last bit.
             row = jax.lax.optimization_barrier(row)
             learnt = parts.view(row)
-            episodes, followed = follow_episodes(episodes, row, learnt)
-            memory = parts.replay.add(memory, jax.tree.map(lambda leaf: leaf[None], learnt))
-            return env, memory, count_ended(episodes, followed), parts.explorer.begin(explorer, followed.done)
+            running, followed = follow_episodes(episodes, row, learnt)
+            episodes, explorer = count_ended(running, followed), parts.explorer.begin(explorer, followed.done)
+            return env, parts.replay.add(memory, jax.tree.map(lambda leaf: leaf[None], learnt)), episodes, explorer
 
         carry = (env, parts.replay.init(one_env), idle, parts.explorer.init(config.shard_envs))
         env, memory, episodes, explorer = jax.lax.fori_loop(0, config.prefill_steps, fill, carry)
