@@ -30,8 +30,8 @@ def member(tree, index, shared=()):
     )
 
 
-def assert_close(a, b):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-6), a, b)
+def assert_close(a, b, atol=2e-6):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5, atol=atol), a, b)
 
 
 def test_members_share_a_torso_and_nothing_else():
@@ -62,11 +62,13 @@ def test_each_member_is_a_network_of_its_own(spec, head):
         values = read.member_values(dist), read.q_values(dist), [read_one.q_values(one) for one in own]
         return dist, own, values, first.apply(its, obs, key, "online")
 
+    # fqf's fractions go through cosines of up to 64 times their size, and so does how they are rounded.
+    atol = 2e-4 if head == "fqf" else 2e-6
     dist, own, (of_members, mean, alone_values), first = both(KEY)
-    assert_close([jax.tree.map(lambda leaf, i=i: leaf[:, i], dist) for i in range(K)], own)
-    assert_close(list(jnp.moveaxis(of_members, 1, 0)), alone_values)
-    assert_close(mean, np.mean(alone_values, axis=0))
-    assert_close(first, own[0])
+    assert_close([jax.tree.map(lambda leaf, i=i: leaf[:, i], dist) for i in range(K)], own, atol)
+    assert_close(list(jnp.moveaxis(of_members, 1, 0)), alone_values, atol)
+    assert_close(mean, np.mean(alone_values, axis=0), atol)
+    assert_close(first, own[0], atol)
 
 
 @pytest.mark.parametrize(
