@@ -163,8 +163,8 @@ def make_act(config: Config, parts: Parts) -> Callable[..., tuple[Array, Any]]:
     def act(params: Any, env: Any, explorer: Any, keys: Array, h: Hypers, vector_steps: Array) -> tuple[Array, Any]:
         network_key, action_key = keys
         epsilon = epsilon_at(config, h, env_steps_at(config, vector_steps))
-        obs, keys = parts.env.observe(env), (network_key, action_key)
-        return choose(params, obs, explorer, keys, epsilon, lambda: shards.own_part(jnp.arange(config.num_envs)), h)
+        obs, pair = parts.env.observe(env), (network_key, action_key)
+        return choose(params, obs, explorer, pair, epsilon, lambda: shards.own_part(jnp.arange(config.num_envs)), h)
 
     return act
 
