@@ -215,7 +215,7 @@ ONE_MACHINE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "pong-laptop": {
             "says": "Pong by PQN on two cores: nature-pqn on frames of 42 by 42, with a torso for them, fewer "
             "environments, twice the step size, which falls to zero, and averaged parameters. Of 3 fresh seeds 2 "
-            "reached 18 within 35 minutes, 1 stayed at 17: benchmarks/results/atari-pong-laptop-1.json and its neighbours.",
+            "reached 18 within 35 minutes, 1 stayed at 17: benchmarks/results/atari-pong-laptop-*.json.",
             **ATARI["pqn"],
             "env": "Pong-v5",
             "env_params": tuple(sorted(_FRAMES_42.items())),
