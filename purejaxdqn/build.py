@@ -20,7 +20,7 @@ from purejaxdqn.learning.heads import (
     quantile,
     scalar,
 )
-from purejaxdqn.learning.schedules import BY_STEP
+from purejaxdqn.learning.schedules import BY_STEP, OFF_LATER
 from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
@@ -157,7 +157,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "epsilon_schedule": {
         **dict.fromkeys(("linear", "exponential"), ("epsilon_start", "epsilon_fraction")),
         **dict.fromkeys(BY_STEP, ("epsilon_start", "epsilon_decay")),
-        "linear-off": ("epsilon_start", "epsilon_fraction", "epsilon_off"),
+        OFF_LATER: ("epsilon_start", "epsilon_fraction", "epsilon_off"),
     },
     "learning_rate_schedule": {"linear": ("learning_rate_final",)},
 }

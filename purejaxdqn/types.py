@@ -207,6 +207,12 @@ PROPOSAL = "fraction_proposal"
 """Name, on the path to its parameters, of the layer that proposes fractions: the optimiser gives it its own learning
 rate."""
 
+
+def is_under(path: Any, name: str | None) -> bool:
+    """Whether a path of a pytree has a key of that name on it; never for None."""
+    return name is not None and any(getattr(part, "key", None) == name for part in path)
+
+
 Role = Literal["online", "target", "select", "act", "greedy"]
 """What a forward pass is for: predicting under a gradient, valuing the next observation, choosing the action there,
 acting in E environments that explore independently, or acting greedily without any noise."""

@@ -41,6 +41,7 @@ class Game:
           options: of the environment, by EnvPool's names.
           seed: of the no-ops, and of sticky actions.
         """
+        # Of what this library needs, it is no part: EnvPool has an emulator of its own.
         from ale_py import ALEInterface, LoggerMode, roms
 
         ALEInterface.setLoggerMode(LoggerMode.Error)

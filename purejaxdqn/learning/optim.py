@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from purejaxdqn.config import Config
 from purejaxdqn.learning.schedules import linear_schedule
 from purejaxdqn.machine.shapes import assert_array, assert_arrays, assert_same_trees
-from purejaxdqn.types import PRIOR, PROPOSAL, STATISTICS, Hypers
+from purejaxdqn.types import PRIOR, PROPOSAL, STATISTICS, Hypers, is_under
 
 Params = TypeVar("Params")
 
@@ -61,11 +61,6 @@ def in_one_vector(config: Config) -> bool:
 def global_norm(config: Config, grads: Any) -> Array:
     """The norm of all gradients together, [], summed as for the clipping: a compiler then computes it once for both."""
     return optax.tree.norm(ravel_pytree(grads)[0] if in_one_vector(config) else grads)
-
-
-def is_under(path: Any, name: str) -> bool:
-    """Whether a path of a pytree has a key of that name on it."""
-    return any(getattr(part, "key", None) == name for part in path)
 
 
 def decay_weights(share: float | Array) -> optax.GradientTransformation:

@@ -161,9 +161,9 @@ def make_act(config: Config, parts: Parts) -> Callable[..., tuple[Array, Any]]:
     choose, shards = make_choose(config, parts), make_shards(config.data_parallel)
 
     def act(params: Any, env: Any, explorer: Any, keys: Array, h: Hypers, vector_steps: Array) -> tuple[Array, Any]:
-        network_key, action_key = keys
+        pair = tuple(keys)
         epsilon = epsilon_at(config, h, env_steps_at(config, vector_steps))
-        obs, pair = parts.env.observe(env), (network_key, action_key)
+        obs = parts.env.observe(env)
         return choose(params, obs, explorer, pair, epsilon, lambda: shards.own_part(jnp.arange(config.num_envs)), h)
 
     return act

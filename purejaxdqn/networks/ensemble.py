@@ -6,7 +6,7 @@ import jax
 from jax import Array
 
 from purejaxdqn.networks.qnetwork import Network
-from purejaxdqn.types import PRIOR, Dist, Role
+from purejaxdqn.types import PRIOR, Dist, Role, is_under
 
 
 def make_ensemble(network: Network, num_members: int, prior_scale: float, torso: str | None) -> Network:
@@ -24,9 +24,7 @@ def make_ensemble(network: Network, num_members: int, prior_scale: float, torso:
     """
 
     def axes_of(tree: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: None if torso in [getattr(part, "key", "") for part in path] else 0, tree
-        )
+        return jax.tree_util.tree_map_with_path(lambda path, leaf: None if is_under(path, torso) else 0, tree)
 
     def draw(key: Array) -> Any:
         own = jax.vmap(network.init)(jax.random.split(key, num_members))

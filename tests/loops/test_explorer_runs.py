@@ -1,14 +1,12 @@
 """Explorers in a run: what they carry follows episodes, lanes are solo runs, and a run in parts is a whole one."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import counting_explorer, same_bits
 
 from benchmarks.robustness.product import Combination, check, good
 from purejaxdqn import build
-from purejaxdqn.learning.explore import epsilon_greedy
-from purejaxdqn.learning.explorers import Explorer
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
 from purejaxdqn.loops.plan import make_plan
@@ -21,20 +19,10 @@ EXPLORERS = {
 }
 
 
-def same_bits(a, b):
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in pairs)
-
-
 @pytest.fixture
 def counting(monkeypatch):
     """An explorer that carries how often it acted in the episode."""
-
-    def act(key, q_values, epsilon, carried, h):
-        return epsilon_greedy(key, q_values, epsilon), carried + 1
-
-    counter = Explorer(act, lambda n: jnp.zeros(n, jnp.int32), lambda carried, begins: jnp.where(begins, 0, carried))
-    monkeypatch.setitem(build.EXPLORERS, "counting", build.Choice(lambda config: counter))
+    monkeypatch.setitem(build.EXPLORERS, "counting", build.Choice(lambda config: counting_explorer()))
     return "counting"
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import same_bits
 
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
@@ -22,11 +23,6 @@ ALGORITHMS = {
     "btr": REPLAY | {"num_quantiles": 4, "num_target_quantiles": 3, "num_policy_quantiles": 5, "num_cosines": 6},
     "pqn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 2, "norm": "batch"},
 }
-
-
-def same_bits(a, b):
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in pairs)
 
 
 @pytest.mark.parametrize(

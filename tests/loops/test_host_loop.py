@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import counting_explorer
 
 from purejaxdqn.build import EXPLORERS, Choice, Parts, build_learner, build_model, choose
 from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.envs.interface import HostEnv, HostStep
-from purejaxdqn.learning.explore import epsilon_greedy
-from purejaxdqn.learning.explorers import Explorer
 from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import greet, pack, packed_bytes, unpack
 from purejaxdqn.loops.host_lanes import make_host_lanes
@@ -241,12 +240,7 @@ def test_priorities_reach_a_replay_in_the_hosts_memory():
 @pytest.mark.parametrize("changes", [{}, {"overlap": False}, {"replay_memory": "host"}], ids=str)
 def test_what_an_explorer_carries_follows_the_episodes(changes, monkeypatch):
     """As many actions as the environment has observations of the episode that goes on."""
-
-    def act(key, q_values, epsilon, carried, h):
-        return epsilon_greedy(key, q_values, epsilon), carried + 1
-
-    counting = Explorer(act, lambda n: jnp.zeros(n, jnp.int32), lambda carried, begins: jnp.where(begins, 0, carried))
-    monkeypatch.setitem(EXPLORERS, "counting", Choice(lambda config: counting))
+    monkeypatch.setitem(EXPLORERS, "counting", Choice(lambda config: counting_explorer()))
     loop, pools = make_loop(make_config(explorer="counting", **changes), 2)
     state, h = begin(loop)
     for _ in range(3):

@@ -29,6 +29,8 @@ def test_what_cannot_be_written_is_left_out(stream, monkeypatch):
         for _ in range(10_000):
             print("a line that is long enough to fill a buffer in time", flush=False)
         print("the last one", flush=True)
+        # From then on all of it goes nowhere.
+        assert os.path.samestat(os.fstat(sys.stdout.fileno()), os.stat(os.devnull))
 
 
 ENCODINGS = [("ascii", b"? ? 3\n"), ("cp1252", b"? \xb1 3\n"), ("utf-8", "ε ± 3\n".encode())]
