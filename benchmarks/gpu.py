@@ -1,11 +1,13 @@
 """What wants an accelerator, in one command: correctness, speed by lanes, sweeps, learning, MinAtar's family, Atari.
 
 python -m benchmarks.gpu [--small]
+python -m benchmarks.gpu --only lanes graphs --lanes 1 16 1024 --minutes 5
 python -m benchmarks.gpu --only family --games Breakout-MinAtar --algos rainbow dqn --minutes 9
-python -m benchmarks.gpu --only atari --minutes 9           # tests, speed, then Pong by PQN; again to go on with it
+python -m benchmarks.gpu --only pong --minutes 9            # Pong by PQN; again to go on with it
 
-Each part is a process of its own, so that a part that fails costs only itself; results are written as they come, as
-benchmarks/results/gpu.json, and a short table comes last. `--only family` goes on where an earlier call stopped.
+Each part is a process of its own, so that a part that fails costs only itself; results are written as they come, into
+benchmarks/results/gpu.json beside what other calls left there, and a short table comes last. A part for which the time
+is up is left out. `--only family` and `--only pong` go on where an earlier call stopped.
 """
 
 import argparse
@@ -15,12 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS, last_json, run, write_result
+from benchmarks.common import last_json, read_result, run, write_result
 from benchmarks.learning.family import MINATAR
 from purejaxdqn.recipes.algorithms import ALGORITHMS
 
@@ -48,11 +50,17 @@ print(json.dumps({"platform": jax.devices()[0].platform, "largest_parameter_diff
 """
 
 
-def attempt(name: str, command: list[str], seconds: float) -> dict[str, Any]:
+GRAPH_FLAGS = "--xla_gpu_enable_command_buffer=+WHILE --xla_gpu_graph_min_graph_size=1"
+"""Of XLA: with both, a whole call of `iterate` becomes one CUDA graph."""
+
+
+def attempt(
+    name: str, command: list[str], seconds: float, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Runs one part and returns its JSON line, or the reason why there is none."""
     begin = time.perf_counter()
     try:
-        found = last_json(run(["timeout", str(int(seconds)), *command]).output)
+        found = last_json(run(["timeout", str(int(seconds)), *command], environment).output)
     except (RuntimeError, IndexError, subprocess.SubprocessError) as error:
         found = {"failed": str(error)[-600:]}
     print(f"{name}: {json.dumps(found)[:160]} ({time.perf_counter() - begin:.0f} s)", flush=True)
@@ -75,13 +83,16 @@ Found = Iterator[tuple[str, dict[str, Any]]]
 """(name, result) of one part after another, each when it is known."""
 
 
-def measure_lanes(small: bool) -> Found:
-    """Steps per second by number of lanes."""
-    steps = "20000" if small else "100000"
-    program = [sys.executable, "-m", "benchmarks.peers.ours_dqn", "--total-steps", steps, "--seeds"]
-    counts = [1, 4] if small else [1, 16, 64, 256, 1024, 4096, 16384]
+def measure_agreement() -> Found:
+    """How far a lane is from the run alone."""
+    yield "lanes", attempt("agreement", [sys.executable, "-c", AGREEMENT], 300)
+
+
+def measure_lanes(steps: int, counts: list[int], environment: Mapping[str, str] | None = None) -> Found:
+    """Steps per second by number of lanes, at PureJaxRL's settings."""
+    program = [sys.executable, "-m", "benchmarks.peers.ours_dqn", "--total-steps", str(steps), "--seeds"]
     for count in counts:
-        yield str(count), attempt(f"{count} lanes", [*program, str(count)], 300)
+        yield str(count), attempt(f"{count} lanes", [*program, str(count)], 300, environment)
 
 
 def measure_learning(small: bool) -> Found:
@@ -114,31 +125,32 @@ def say(command: list[str], seconds: float) -> None:
     print((done.stdout.strip() or done.stderr[-600:] or "nothing said")[-1500:], flush=True)
 
 
-def measure_atari(small: bool, minutes: float) -> None:
-    """Tests of the host loop on this device, its speed with a million frames, and Pong in pieces."""
-    end = time.perf_counter() + 60 * minutes
+def measure_atari(small: bool) -> None:
+    """Tests of the host loop on this device, and its speed by number of environments; writes atari-*-gpu.json."""
     python, suffix = [sys.executable, "-m"], "-small" if small else ""
-    if not (RESULTS / f"atari-dqn-gpu{suffix}.json").exists():
-        tests = [*python, "pytest", "-q", "tests/replay/test_frames.py", "tests/loops/test_host_loop.py"]
-        say(tests if small else ["env", "PUREJAXDQN_TEST_DEVICE=gpu", *tests], 240)
-        sizes = ["8", "16"] if small else ["8", "32", "128", "512", "1024"]
-        quick = ["--seconds", "0.5", "--repetitions", "2"] if small else ["--seconds", "1", "--repetitions", "3"]
-        frames = ["--buffer-size", "20000" if small else "1000000"]
-        speed = [*python, "benchmarks.atari", "--num-envs", *sizes, *quick]
-        say([*speed, "--name", f"atari-dqn-gpu{suffix}", *frames], 200)
-        # A rollout of 128 environments is the recipe's; fewer have as many steps that a minibatch divides.
-        say([*speed, "--name", f"atari-pqn-gpu{suffix}", "--algo", "pqn"], 120)
-    left = (end - time.perf_counter()) / 60
+    tests = [*python, "pytest", "-q", "tests/replay/test_frames.py", "tests/loops/test_host_loop.py"]
+    say(tests if small else ["env", "PUREJAXDQN_TEST_DEVICE=gpu", *tests], 240)
+    speed = [*python, "benchmarks.atari"]
+    speed += ["--seconds", "0.5", "--repetitions", "2"] if small else ["--seconds", "1", "--repetitions", "3"]
+    frames = ["--buffer-size", "20000" if small else "1000000"]
+    # A rollout of 128 environments is the recipe's; fewer have as many steps that a minibatch divides.
+    pqn, dqn = (["8", "16"], ["8", "16"]) if small else (["128", "512", "1024"], ["8", "32", "128"])
+    say([*speed, "--name", f"atari-pqn-gpu{suffix}", "--algo", "pqn", "--num-envs", *pqn], 120)
+    say([*speed, "--name", f"atari-dqn-gpu{suffix}", "--num-envs", *dqn, *frames], 200)
+
+
+def learn_pong(small: bool, minutes: float) -> None:
+    """Pong by PQN at the paper's settings, in pieces; writes results/atari-pong-pqn-gpu.json."""
+    name = ["--name", "pong-pqn-gpu" + ("-small" if small else "")]
     steps = ["--total-steps", "20000", "--num-envs", "8"] if small else ["--total-steps", "2500000"]
-    name = ["--name", f"pong-pqn-gpu{suffix}"]
-    if left > 0.5:
-        piece = [*python, "benchmarks.atari_learning", "--recipe", "nature-pqn", *steps, *name]
-        say([*piece, "--minutes", f"{left - 0.2:.1f}"], 60 * left + 60)
+    steps += ["--eval-every", "4096" if small else "102400", "--eval-episodes", "10"]
+    piece = [sys.executable, "-m", "benchmarks.atari_learning", "--recipe", "nature-pqn", *steps, *name]
+    say([*piece, "--minutes", f"{minutes - 0.2:.1f}"], 60 * minutes + 60)
 
 
-def measure_sweeps(small: bool, purejaxrl: list[str]) -> Found:
+def measure_sweeps(small: bool, agents: list[int], purejaxrl: list[str]) -> Found:
     """Seconds to train many CartPole agents to solved by one sweep, and PureJaxRL's lanes beside ours."""
-    for count in (2, 4) if small else (1_000, 10_000):
+    for count in agents:
         with tempfile.TemporaryDirectory() as scratch:
             out = Path(scratch) / "sweep"
             flags = ["--env", "CartPole-v1", "--seeds", str(count), "--no-report", "--quiet", "--out", str(out)]
@@ -157,51 +169,71 @@ def measure_sweeps(small: bool, purejaxrl: list[str]) -> Found:
 
 def print_table(data: dict[str, Any]) -> None:
     """What was found, in a few lines."""
-    print(f"\nlargest difference of a lane from its solo run: {data['agreement'].get('largest_parameter_difference')}")
-    for count, found in data["lanes"].items():
-        print(f"{count:>6} lanes {found.get('steps_per_second', 0):14,.0f} steps/s")
-    for name, found in data["sweeps"].items():
+    agreement = data.get("agreement", {}).get("lanes", {})
+    print(f"\nlargest difference of a lane from its solo run: {agreement.get('largest_parameter_difference')}")
+    for section in ("lanes", "graphs"):
+        for count, found in data.get(section, {}).items():
+            print(f"{section}: {count:>6} lanes {found.get('steps_per_second', 0):14,.0f} steps/s")
+    for name, found in data.get("sweeps", {}).items():
         solved = (found.get("ranking") or [{}])[0].get("solved_share")
         speed = f"{found.get('steps_per_second', 0):14,.0f} steps/s"
         print(f"{name:>24} {speed}  {found.get('run_seconds', 0):.0f} s  solved {solved}")
-    for env, found in data["learning"].items():
+    for env, found in data.get("learning", {}).items():
         scores = sorted(seed["last_mean_return"] for seed in found.get("evaluation", []))
         if scores:
             median, seconds = scores[len(scores) // 2], found["run_seconds"]
             print(f"{env:18} median {median:8.1f}  min {scores[0]:8.1f}  {seconds:.0f} s")
 
 
+SECTIONS = ("agreement", "lanes", "graphs", "sweeps", "learning")
+"""Of results/gpu.json."""
+PARTS = (*SECTIONS, "family", "atari", "pong")
+
+
 def main() -> None:
     """Reads the command line, measures and prints a short table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="small sizes, to try the script on a CPU")
-    parser.add_argument("--only", choices=("basics", "family", "atari"), help="one part (default: all)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts (default: all)")
+    parser.add_argument("--lanes", nargs="+", type=int, help="numbers of lanes (default: 1 to 16,384)")
+    parser.add_argument("--agents", nargs="+", type=int, help="sizes of sweeps (default: 1,000 and 10,000)")
     parser.add_argument("--games", nargs="+", default=list(MINATAR))
     parser.add_argument("--algos", nargs="+", default=["rainbow", "dqn", "pqn", *sorted(ALGORITHMS)])
     parser.add_argument("--purejaxrl", help="a clone of PureJaxRL")
     parser.add_argument("--purejaxrl-python", help="an interpreter with what it imports")
-    parser.add_argument("--minutes", type=float, default=9.0, help="for the family, and for Atari (default: 9)")
+    parser.add_argument("--minutes", type=float, default=9.0, help="of each group: sections, family, Pong (default: 9)")
     args = parser.parse_args()
-    if args.only in (None, "basics"):
-        data: dict[str, Any] = {"agreement": attempt("agreement", [sys.executable, "-c", AGREEMENT], 300)}
-        data |= {"lanes": {}, "sweeps": {}, "learning": {}}
-        script = str(Path(__file__).parent / "peers" / "purejaxrl_dqn.py")
-        peer = [args.purejaxrl_python, script, "--path", str(args.purejaxrl)] if args.purejaxrl_python else []
-        what = "lane agreement, steps per second by lanes, and learning, on the accelerator of this machine"
-        parts = {
-            "lanes": partial(measure_lanes, args.small),
-            "sweeps": partial(measure_sweeps, args.small, peer),
-            "learning": partial(measure_learning, args.small),
-        }
-        for section, measure in parts.items():
-            for name, found in measure():
-                data[section][name] = found
-                write_result("gpu-small" if args.small else "gpu", what, data)
+    small, end = args.small, time.perf_counter() + 60 * args.minutes
+    lanes = args.lanes or ([1, 4] if small else [1, 16, 64, 256, 1024, 4096, 16384])
+    agents = args.agents or ([2, 4] if small else [1_000, 10_000])
+    steps = 20_000 if small else 100_000
+    script = str(Path(__file__).parent / "peers" / "purejaxrl_dqn.py")
+    peer = [args.purejaxrl_python, script, "--path", str(args.purejaxrl)] if args.purejaxrl_python else []
+    sections: dict[str, Callable[[], Found]] = {
+        "agreement": measure_agreement,
+        "lanes": partial(measure_lanes, steps, lanes),
+        "graphs": partial(measure_lanes, steps, lanes, {"XLA_FLAGS": GRAPH_FLAGS}),
+        "sweeps": partial(measure_sweeps, small, agents, peer),
+        "learning": partial(measure_learning, small),
+    }
+    what = "lane agreement, steps per second by lanes, and learning, on the accelerator of this machine"
+    name = "gpu-small" if small else "gpu"
+    before = read_result(name) or {}
+    data: dict[str, Any] = {section: before.get(section, {}) for section in SECTIONS}
+    for section in (section for section in SECTIONS if section in args.only):
+        for key, found in sections[section]():
+            data[section][key] = found
+            write_result(name, what, data)
+            if time.perf_counter() > end:
+                break
+    if set(SECTIONS) & set(args.only):
         print_table(data)
-    if args.only in (None, "family"):
-        measure_family(args.small, args.games, list(dict.fromkeys(args.algos)), args.minutes)
-    if args.only in (None, "atari"):
-        measure_atari(args.small, args.minutes)
+    if "family" in args.only:
+        measure_family(small, args.games, list(dict.fromkeys(args.algos)), args.minutes)
+    if "atari" in args.only:
+        measure_atari(small)
+    if "pong" in args.only:
+        learn_pong(small, args.minutes)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Contender:
         config, hypers = make_settings(default_recipe(env), env, algo)
         changes: dict[str, Any] = {"num_envs": num_envs, "total_steps": 10**8, "env_params": params} | more
         if config.learner == "replay":
-            changes = {"buffer_size": max(20_000, 40 * num_envs), "learning_starts": 4 * num_envs} | changes
+            changes = {"buffer_size": max(20_000, 40 * num_envs), "learning_starts": 16 * num_envs} | changes
             # As many updates for a step as the recipe makes.
             rate = config.updates_per_rollout / config.steps_per_iteration
             changes |= {"rollout_length": 1, "updates_per_rollout": updates or max(1, round(rate * num_envs))}
