@@ -12,6 +12,7 @@ from purejaxdqn.pictures.plots import save_png, step_label
 
 RUNS = {
     **{f"pong-laptop-{seed}": f"`pong-laptop`, seed {seed}" for seed in (1, 2, 3)},
+    "pong-pqn-gpu": "`nature-pqn` on a GPU",
     "pong-dqn": "three-step double DQN on the same frames",
 }
 """Results of `benchmarks.atari_learning`, and what each is called."""
@@ -25,7 +26,7 @@ def found_runs() -> dict[str, dict[str, Any]]:
 def pong_table() -> str:
     """When each run of Pong reached the bar, its best evaluation, and what the same policy scores in ALE."""
     lines = [
-        "| Pong, pixels, two cores | +18 over 10 games | best evaluation | the same policy in ALE | the whole run |",
+        "| Pong, pixels | +18 over 10 games | best evaluation | the same policy in ALE | the whole run |",
         "|---" * 5 + "|",
     ]
     sources = []
