@@ -8,6 +8,7 @@ policy then plays so many games in the emulator itself, in a process of its own 
 """
 
 import argparse
+import csv
 import json
 import signal
 import subprocess
@@ -48,6 +49,17 @@ def train_for(command: list[str], minutes: float, folder: Path) -> tuple[int, di
             process.send_signal(signal.SIGINT)
             process.wait()
     return process.returncode, moments
+
+
+def last_games(folder: Path, games: int = 100) -> dict[str, float]:
+    """Mean return of training's last games, the score of Machado et al. 2018, in whole rows of metrics.csv."""
+    rows = [row for row in csv.DictReader((folder / "metrics.csv").open()) if int(row["episodes"])]
+    counted, total = 0, 0.0
+    while rows and counted < games:
+        row = rows.pop()
+        counted += int(row["episodes"])
+        total += int(row["episodes"]) * float(row["episode_return"])
+    return {"games": counted, "mean_return": round(total / counted, 2)} if counted else {"games": 0}
 
 
 def first_at(found: dict[str, Any], bar: float, pieces: list[dict[str, Any]]) -> dict[str, float] | None:
@@ -101,6 +113,7 @@ def main() -> None:
         "reached": first_at(found, args.bar, pieces),
         "best_evaluation": best,
         "best_human_normalized": None if best is None else human_normalized(args.env, best),
+        "last_games_of_training": last_games(folder),
         "curve": found,
     }
     if args.replay:

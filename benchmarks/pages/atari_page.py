@@ -1,14 +1,18 @@
 """Tables and picture of docs/atari.md on what has learnt to play, from results/atari-pong-*.json and averaging.json."""
 
+import itertools
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.common import read_result
+from benchmarks.learning.atari_suite import GAMES, RECIPES, SEEDS, Run
 from benchmarks.pages.tables import source, tidy
 from purejaxdqn.pictures.plots import save_png, step_label
+from purejaxdqn.statistics.atari_scores import human_normalized
 
 RUNS = {
     **{f"pong-laptop-{seed}": f"`pong-laptop`, seed {seed}" for seed in (1, 2, 3)},
@@ -77,4 +81,25 @@ def draw(images: Path) -> None:
     save_png(canvas, images / "pong.png")
 
 
-TABLES = {"pong": pong_table, "averaging": averaging_table}
+def suite_table() -> str:
+    """Scores on the human scale of what there is of Atari-5."""
+    lines = ["| recipe | game | seeds | steps | score | human-normalized |", "|---" * 6 + "|"]
+    measured = False
+    for recipe, game in itertools.product(RECIPES, GAMES):
+        names = (f"atari-{Run(seed, recipe, game).name}" for seed in SEEDS)
+        results = [result for name in names if (result := read_result(name)) is not None]
+        # The protocols' own scores: games with the algorithm's ε after training, or the last ones of training.
+        scores = [
+            result["last_games_of_training"].get("mean_return") if "sticky" in recipe else result["best_evaluation"]
+            for result in results
+        ]
+        scores = [score for score in scores if score is not None]
+        if scores:
+            measured, mean = True, fmean(scores)
+            steps = step_label(min(result["env_steps"] for result in results))
+            normalized = f"{human_normalized(game, mean):.2f}"
+            lines.append(f"| `{recipe}` | {game} | {len(scores)} | {steps} | {mean:,.1f} | {normalized} |")
+    return "\n".join([*lines, ""]) if measured else "No run of it has been made here yet."
+
+
+TABLES = {"pong": pong_table, "averaging": averaging_table, "atari-5": suite_table}

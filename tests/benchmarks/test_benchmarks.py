@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from benchmarks import common
-from benchmarks.learning import family, gotchas, tutorials
+from benchmarks.learning import atari_learning, atari_suite, family, gotchas, tutorials
 
 
 @pytest.fixture
@@ -74,3 +74,35 @@ def test_every_variant_changes_the_base_and_runs_as_a_group_of_its_program(env):
     for config, members in grouped:
         for name, hypers in members.items():
             assert name == "base" or config != base_config or hypers != base
+
+
+def test_a_suite_goes_on_with_what_is_unfinished(monkeypatch, tmp_path, capsys):
+    """One seed of everything first; a run that ended is left alone, and the time bounds the whole call."""
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    (tmp_path / "atari-A-v5-pqn-1.json").write_text('{"finished": true}')
+    (tmp_path / "atari-B-v5-pqn-1.json").write_text('{"finished": false}')
+    calls = []
+
+    def run(command, check):
+        name = command[command.index("--name") + 1]
+        calls.append((name, command[command.index("--minutes") + 1]))
+        (tmp_path / f"atari-{name}.json").write_text('{"finished": true}')
+
+    moments = iter([0.0, 0.0, 300.0, 550.0])
+    monkeypatch.setattr(atari_suite.subprocess, "run", run)
+    monkeypatch.setattr(atari_suite.time, "perf_counter", lambda: next(moments))
+    flags = ["--games", "A-v5", "B-v5", "--recipes", "pqn", "--seeds", "1", "2", "--minutes", "10"]
+    monkeypatch.setattr(sys, "argv", ["atari_suite", *flags])
+    atari_suite.main()
+    assert calls == [("B-v5-pqn-1", "9.8"), ("A-v5-pqn-2", "4.8")]
+    assert capsys.readouterr().out == "1 run left, the next is B-v5-pqn-2\n"
+
+
+def test_training_is_scored_by_its_last_games(tmp_path):
+    """From the last row back until there are enough; rows without an episode count for nothing."""
+    rows = ["0,5,1.0", "1,60,2.0", "2,0,", "3,50,8.0"]
+    (tmp_path / "metrics.csv").write_text("\n".join(["env_steps,episodes,episode_return", *rows]))
+    assert atari_learning.last_games(tmp_path) == {"games": 110, "mean_return": round((50 * 8 + 60 * 2) / 110, 2)}
+    assert atari_learning.last_games(tmp_path, 50) == {"games": 50, "mean_return": 8.0}
+    (tmp_path / "metrics.csv").write_text("env_steps,episodes,episode_return\n0,0,")
+    assert atari_learning.last_games(tmp_path) == {"games": 0}

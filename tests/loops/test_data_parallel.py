@@ -80,11 +80,11 @@ def learn_of(config):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"loss": "huber"},
+        pytest.param({"loss": "huber"}, marks=pytest.mark.long),
         {"reduction": "sum", "norm": "none"},
         pytest.param({"norm": "batch", "dueling": True}, marks=pytest.mark.long),
         pytest.param({"head": "categorical", "noisy": True, "reduction": "sum"}, marks=pytest.mark.long),
-        {"head": "quantile", "backup": "max"},
+        pytest.param({"head": "quantile", "backup": "max"}, marks=pytest.mark.long),
         pytest.param({"head": "iqn", "backup": "munchausen", "noisy": True}, marks=pytest.mark.long),
         {"head": "fqf", "norm": "batch"},
     ],

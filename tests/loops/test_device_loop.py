@@ -517,7 +517,7 @@ def test_lanes_compile_once(agent, count_compilations):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("with_params", [False, True])
+@pytest.mark.parametrize("with_params", [pytest.param(False, marks=pytest.mark.long), True])
 def test_lanes_compiled_ahead_compile_nothing_on_use(agent, count_compilations, with_params):
     """Three programs at once, the very ones that are called: JAX must find them, or each would be compiled twice."""
     plan, h = make_plan(agent, 2), stack_hypers(LANE_HYPERS[:2])

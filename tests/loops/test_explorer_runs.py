@@ -12,6 +12,8 @@ from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
 from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.types import Hypers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0, impl="threefry2x32")
 EXPLORERS = {
     "ez-greedy": {"explorer": "ez-greedy", "duration_cap": 7, "epsilon_ladder": True},
@@ -36,6 +38,7 @@ def test_what_is_carried_follows_the_episodes(tiny_config, counting):
         state, _ = jax.jit(agent.iterate)(state, Hypers(), 37)
 
 
+@pytest.mark.usefixtures("usual_compilation")
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_lanes_are_solo_runs_and_parts_make_a_whole(tiny_config, name):
     """Lane 1 of 2 is the solo run, and 20 iterations are 13 and 7, bit for bit on every leaf."""
