@@ -248,9 +248,11 @@ HEADS = {
     "fqf": Outputs(1, (0.0,), "proposed"),
 }
 KINDS = list(itertools.product(HEADS, (False, True), (False, True), ("none", "layer", "batch"), ("mlp", "cnn")))
+# Every fifth of the 96, in which each two choices meet; the rest are long ones.
+EVERY_KIND = [pytest.param(*kind, marks=pytest.mark.long if i % 5 else ()) for i, kind in enumerate(KINDS)]
 
 
-@pytest.mark.parametrize(("head", "dueling", "noisy", "norm", "torso"), KINDS)
+@pytest.mark.parametrize(("head", "dueling", "noisy", "norm", "torso"), EVERY_KIND)
 def test_shapes_and_number_of_parameters_of_every_kind(head, dueling, noisy, norm, torso):
     """Counted by hand: shared layers, one or two streams, embedding and proposal; shapes in every role."""
     outputs, shape = HEADS[head], (7,) if torso == "mlp" else (4, 5, 2)
