@@ -49,7 +49,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "num_atoms": (2, 2**16),
     "hidden": (1, 2**20),
     "torso_width": (1, 2**10),
-    "pool": (0, 2**10),
+    **dict.fromkeys(("pool", "random_shift"), (0, 2**10)),
     "ensemble": (1, 2**10),
     "duration_cap": (1, 2**16),
     "data_parallel": (1, 2**12),

@@ -25,11 +25,11 @@ from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, 
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import Network, make_ensemble, make_network, torso_name, torso_reads
-from purejaxdqn.replay.frames import frame_store
-from purejaxdqn.replay.interface import Replay, Store, no_replay
+from purejaxdqn.replay.augmented import with_random_shifts
+from purejaxdqn.replay.interface import Replay, no_replay
 from purejaxdqn.replay.presampled import drawn_replay
 from purejaxdqn.replay.prioritized import prioritized
-from purejaxdqn.replay.transitions import transition_store
+from purejaxdqn.replay.stores import make_store
 from purejaxdqn.replay.uniform import uniform
 
 
@@ -39,33 +39,6 @@ class Choice(NamedTuple):
     make: Callable[..., Any]
     reads: tuple[str, ...] = ()
     """Names of fields of `Config` and `Hypers`."""
-
-
-def make_store(config: Config, env: Env | HostEnv) -> Store:
-    """What keeps the steps that a replay draws from."""
-    shape = {"capacity": config.buffer_rows, "num_envs": config.shard_envs, "n_step": config.n_step}
-    if isinstance(env, HostEnv):
-        check_history(config, env.spec.frame_stack - 1)
-        return frame_store(**shape, spec=env.spec)
-    # A termination that is not masked counts as a truncation, and may come after any step.
-    time_limit = env.spec.fewest_steps if config.mask_terminals else 1
-    return transition_store(**shape, time_limit=time_limit, every_row_valid=env.every_row_valid)
-
-
-def check_history(config: Config, history: int) -> None:
-    """Raises `SettingError` where rows that are stacked with earlier ones leave nothing to learn from.
-
-    Args:
-      config: static settings.
-      history: rows before the one that is read.
-    """
-    needs = config.n_step + history
-    why = f"an observation is stacked with {history} earlier ones"
-    remedy = f"{why}: use at least {(needs + 1) * config.num_envs}"
-    require(config.prefill_steps > needs, "learning_starts", config.learning_starts, remedy)
-    window = needs + config.rollout_length
-    remedy = f"{why}: use more than {window * config.num_envs}"
-    require(config.buffer_rows > window, "buffer_size", config.buffer_size, remedy)
 
 
 def make_uniform(config: Config, env: Env | HostEnv) -> Replay:
@@ -141,7 +114,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "learner": {
         "replay": (
             *("replay", "backup", "buffer_size", "batch_size", "learning_starts", "updates_per_rollout", "n_step"),
-            *("tau", "target_period", "prefill", "ensemble"),
+            *("tau", "target_period", "prefill", "ensemble", "random_shift"),
         ),
         "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
     },
@@ -314,6 +287,8 @@ def build_learner(config: Config, env: Env | HostEnv, network: Network, head: He
     replay: Replay = choose("replay", config).make(config, env)
     # A replay in the host's memory gives whole phases of batches to the device.
     nearby = replay if config.replay_memory == "device" else drawn_replay()
+    if config.random_shift:
+        nearby = with_random_shifts(nearby, config.random_shift, env.spec)
     return replay, make_replay_learn(config, network, head, backup, nearby)
 
 

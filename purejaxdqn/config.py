@@ -80,6 +80,8 @@ class Config:
     """How these are acted: uniformly at `random`, or by the fresh network's `policy` with its ε."""
     n_step: int = 3
     """Steps of reward in a target before it bootstraps."""
+    random_shift: int = 0
+    """Most pixels by which every picture of a batch is shifted at random, each way; 0 for no shifts."""
     overlap: bool = True
     """Whether the device learns while EnvPool steps; what is acted on is then one vector step of learning older."""
     reward_shaping: str = "none"
