@@ -20,6 +20,7 @@ from purejaxdqn.learning.heads import (
     quantile,
     scalar,
 )
+from purejaxdqn.learning.resets import check_resets, with_resets
 from purejaxdqn.learning.schedules import BY_STEP, OFF_LATER
 from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
 from purejaxdqn.machine.number_modes import in_usual_modes
@@ -31,6 +32,7 @@ from purejaxdqn.replay.presampled import drawn_replay
 from purejaxdqn.replay.prioritized import prioritized
 from purejaxdqn.replay.stores import make_store
 from purejaxdqn.replay.uniform import uniform
+from purejaxdqn.types import Hypers
 
 
 class Choice(NamedTuple):
@@ -122,6 +124,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "loss": {"huber": ("huber_delta",)},
     "epsilon_ladder": {True: ("ladder_exponent",)},
     "average_params": {True: ("average_decay",)},
+    "resets": {True: ("reset_period", "reset_shrink", "reset_until")},
     "noisy": {True: ("noisy_sigma",)},
     "optimizer": {
         **dict.fromkeys(("adam", "radam", "rmsprop"), ("adam_epsilon",)),
@@ -192,6 +195,12 @@ def check_read(config: Config, values: dict[str, Any]) -> None:
         wanted = " or ".join(dict.fromkeys(flag(f, v) for f, v in conditions))
         now = " with ".join(flag(f, getattr(config, f)) for f in fields)
         raise SettingError(name, value, f"{now} does not read it: leave it out, or use {wanted}")
+
+
+def check_pair(config: Config, hypers: Hypers) -> tuple[Config, Hypers]:
+    """The same settings; raises `SettingError` where the traced ones are out of range or do not fit the static ones."""
+    check_resets(config, hypers.validate())
+    return config, hypers
 
 
 def flag(field: str, value: Any) -> str:
@@ -275,14 +284,18 @@ def build_backup(config: Config) -> Backup:
     return backup if config.ensemble == 1 else of_members(backup)
 
 
-def build_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+def build_rollout_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+    """No replay, and the learning phase from the newest rollout."""
+    del env
+    remedy = "the rollout learner's λ-returns are expected returns: use --head scalar"
+    require(config.head == "scalar", "head", config.head, remedy)
+    remedy = "the rollout learner keeps no replay: leave it out"
+    require(config.replay_memory == "device", "replay_memory", config.replay_memory, remedy)
+    return no_replay(), make_rollout_learn(config, network, head)
+
+
+def build_replay_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
     """The replay, and the learning phase with it."""
-    if config.learner == "rollout":
-        remedy = "the rollout learner's λ-returns are expected returns: use --head scalar"
-        require(config.head == "scalar", "head", config.head, remedy)
-        remedy = "the rollout learner keeps no replay: leave it out"
-        require(config.replay_memory == "device", "replay_memory", config.replay_memory, remedy)
-        return no_replay(), make_rollout_learn(config, network, head)
     backup = build_backup(config)
     replay: Replay = choose("replay", config).make(config, env)
     # A replay in the host's memory gives whole phases of batches to the device.
@@ -290,6 +303,16 @@ def build_learner(config: Config, env: Env | HostEnv, network: Network, head: He
     if config.random_shift:
         nearby = with_random_shifts(nearby, config.random_shift, env.spec)
     return replay, make_replay_learn(config, network, head, backup, nearby)
+
+
+def build_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+    """What a learner learns from, and its learning phase."""
+    builders = {"replay": build_replay_learner, "rollout": build_rollout_learner}
+    replay, learn = builders[config.learner](config, env, network, head)
+    if config.resets:
+        # An MLP's streams share its first layer as a CNN's share the torso.
+        learn = with_resets(learn, config, network.init, torso_name(config, env.spec) or "Hidden_0")
+    return replay, learn
 
 
 def changed_settings(config: Config) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from purejaxdqn.build import check_read, is_read
+from purejaxdqn.build import check_pair, check_read, is_read
 from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, Config, SettingError, require
 from purejaxdqn.recipes.algorithms import ALGORITHMS, Algorithm, Family
 from purejaxdqn.recipes.atari import ONE_MACHINE, PROTOCOL_ALGOS, PROTOCOLS
@@ -320,7 +320,7 @@ def make_settings(
     check_read(config, overrides)
     unread = {name: DEFAULTS[name] for name in base if name not in overrides and not is_read(config, name)}
     chosen, hypers, _ = split_settings(base | unread | overrides)
-    return Config(**chosen), Hypers(**hypers).validate()
+    return check_pair(Config(**chosen), Hypers(**hypers))
 
 
 def run_options(recipe: Recipe, env_id: str | None = None, algo: str | None = None) -> dict[str, Any]:
