@@ -9,17 +9,11 @@ import numpy as np
 from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, loop_of, require
 from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.learn import LearnFn, anneal_importance, make_replay_learn, make_rollout_learn
+from purejaxdqn.learning import heads
 from purejaxdqn.learning.backups import Backup, greedy, munchausen, of_members
 from purejaxdqn.learning.explorers import Explorer, boltzmann, bootstrapped, ez_greedy, plain
-from purejaxdqn.learning.heads import (
-    Head,
-    categorical,
-    ensemble_head,
-    implicit_quantile,
-    proposed_quantile,
-    quantile,
-    scalar,
-)
+from purejaxdqn.learning.heads import Head
+from purejaxdqn.learning.horizons import anneal_horizon, check_horizon
 from purejaxdqn.learning.resets import check_resets, with_resets
 from purejaxdqn.learning.schedules import BY_STEP, OFF_LATER
 from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
@@ -60,19 +54,19 @@ def make_prioritized(config: Config, env: Env | HostEnv) -> Replay:
 
 def even_support(config: Config) -> Head:
     """The categorical head with evenly spaced atoms."""
-    return categorical(tuple(np.linspace(config.v_min, config.v_max, config.num_atoms).tolist()))
+    return heads.categorical(tuple(np.linspace(config.v_min, config.v_max, config.num_atoms).tolist()))
 
 
 HEADS: dict[str, Choice] = {
-    "scalar": Choice(lambda config: scalar(config.loss), ("loss",)),
+    "scalar": Choice(lambda config: heads.scalar(config.loss), ("loss",)),
     "categorical": Choice(even_support, ("num_atoms", "v_min", "v_max")),
-    "quantile": Choice(lambda config: quantile(config.num_quantiles), ("num_quantiles", "huber_delta")),
+    "quantile": Choice(lambda config: heads.quantile(config.num_quantiles), ("num_quantiles", "huber_delta")),
     "iqn": Choice(
-        lambda config: implicit_quantile(),
+        lambda config: heads.implicit_quantile(),
         ("num_quantiles", "num_target_quantiles", "num_policy_quantiles", "num_cosines", "huber_delta"),
     ),
     "fqf": Choice(
-        lambda config: proposed_quantile(),
+        lambda config: heads.proposed_quantile(),
         ("num_quantiles", "num_cosines", "huber_delta", "fraction_lr_scale", "fraction_entropy"),
     ),
 }
@@ -116,7 +110,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "learner": {
         "replay": (
             *("replay", "backup", "buffer_size", "batch_size", "learning_starts", "updates_per_rollout", "n_step"),
-            *("tau", "target_period", "prefill", "ensemble", "random_shift"),
+            *("tau", "target_period", "prefill", "ensemble", "random_shift", "anneal_horizon"),
         ),
         "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
     },
@@ -125,6 +119,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "epsilon_ladder": {True: ("ladder_exponent",)},
     "average_params": {True: ("average_decay",)},
     "resets": {True: ("reset_period", "reset_shrink", "reset_until")},
+    "anneal_horizon": {True: ("gamma_start", "n_step_final", "anneal_updates")},
     "noisy": {True: ("noisy_sigma",)},
     "optimizer": {
         **dict.fromkeys(("adam", "radam", "rmsprop"), ("adam_epsilon",)),
@@ -200,6 +195,7 @@ def check_read(config: Config, values: dict[str, Any]) -> None:
 def check_pair(config: Config, hypers: Hypers) -> tuple[Config, Hypers]:
     """The same settings; raises `SettingError` where the traced ones are out of range or do not fit the static ones."""
     check_resets(config, hypers.validate())
+    check_horizon(config, hypers)
     return config, hypers
 
 
@@ -275,7 +271,7 @@ def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     if config.ensemble == 1:
         return network, head
     torso = torso_name(config, spec)
-    return make_ensemble(network, config.ensemble, config.prior_scale, torso), ensemble_head(head)
+    return make_ensemble(network, config.ensemble, config.prior_scale, torso), heads.ensemble_head(head)
 
 
 def build_backup(config: Config) -> Backup:
@@ -298,6 +294,9 @@ def build_replay_learner(config: Config, env: Env | HostEnv, network: Network, h
     """The replay, and the learning phase with it."""
     backup = build_backup(config)
     replay: Replay = choose("replay", config).make(config, env)
+    if config.anneal_horizon:
+        before = replay.now
+        replay = replay._replace(now=lambda h, updates: anneal_horizon(config, before(h, updates), updates))
     # A replay in the host's memory gives whole phases of batches to the device.
     nearby = replay if config.replay_memory == "device" else drawn_replay()
     if config.random_shift:

@@ -80,6 +80,8 @@ class Config:
     """How these are acted: uniformly at `random`, or by the fresh network's `policy` with its ε."""
     n_step: int = 3
     """Steps of reward in a target before it bootstraps."""
+    anneal_horizon: bool = False
+    """Whether after each reset n falls to --n-step-final and γ rises from --gamma-start, over --anneal-updates."""
     random_shift: int = 0
     """Most pixels by which every picture of a batch is shifted at random, each way; 0 for no shifts."""
     resets: bool = False

@@ -34,6 +34,12 @@ class Hypers:
     """Largest global norm of a gradient, beyond which it is scaled down; inf switches clipping off."""
     gamma: float | Array = 0.99
     """Discount per environment step, in [0, 1]."""
+    gamma_start: float | Array = 0.97
+    """Discount from which an annealed one rises to gamma, in [0, 1]."""
+    n_step_final: int | Array = 3
+    """Steps of reward in a target to which an annealed number falls from n_step."""
+    anneal_updates: int | Array = 10_000
+    """Gradient updates after each reset over which these are annealed."""
     tau: float | Array = 1.0
     """Share of the online parameters in a target update: 1 is a hard copy, in [0, 1]."""
     average_decay: float | Array = 0.999

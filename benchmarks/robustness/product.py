@@ -43,7 +43,7 @@ TINY: dict[str, dict[str, Any]] = {
     "fqf": {"num_quantiles": 4, "num_cosines": 6},
 }
 """Sizes of each head, small and all different."""
-PERIODS: dict[str, Any] = {"reset_period": 200}
+PERIODS: dict[str, Any] = {"reset_period": 200, "n_step_final": 1, "anneal_updates": 100}
 """Of what happens every so many updates, where it does: within the 490 of a run."""
 
 

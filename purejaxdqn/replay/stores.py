@@ -1,5 +1,7 @@
 """The store that a configuration's environment needs, and whether the configuration leaves it anything to draw from."""
 
+from typing import Any
+
 from purejaxdqn.config import Config, require
 from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.replay.frames import frame_store
@@ -9,7 +11,12 @@ from purejaxdqn.replay.transitions import transition_store
 
 def make_store(config: Config, env: Env | HostEnv) -> Store:
     """What keeps the steps that a replay draws from."""
-    shape = {"capacity": config.buffer_rows, "num_envs": config.shard_envs, "n_step": config.n_step}
+    shape: dict[str, Any] = {
+        "capacity": config.buffer_rows,
+        "num_envs": config.shard_envs,
+        "n_step": config.n_step,
+        "annealed": config.anneal_horizon,
+    }
     if isinstance(env, HostEnv):
         check_history(config, env.spec.frame_stack - 1)
         return frame_store(**shape, spec=env.spec)

@@ -1,4 +1,4 @@
-"""Resets in a run: at their periods, lanes are solo runs, and a run in parts is a whole one."""
+"""Resets and what follows them in a run: lanes are solo runs, and a run in parts is a whole one."""
 
 import jax
 import numpy as np
@@ -10,12 +10,10 @@ from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
 from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.types import Hypers
 
-KEY = jax.random.key(0, impl="threefry2x32")
-
 
 @pytest.fixture(scope="module")
 def agent(tiny_config):
-    return make_agent(tiny_config.replace(norm="none", resets=True, updates_per_rollout=2))
+    return make_agent(tiny_config.replace(norm="none", resets=True, anneal_horizon=True, updates_per_rollout=2))
 
 
 def test_lanes_are_solo_runs_and_parts_make_a_whole(agent):
@@ -23,7 +21,8 @@ def test_lanes_are_solo_runs_and_parts_make_a_whole(agent):
     pair, solo = make_lanes(agent, make_plan(agent, 2)), make_lanes(agent, make_plan(agent, 1))
 
     def run(lanes, seeds, periods, *parts):
-        h = lanes.put(repeat_hypers(Hypers(), len(seeds)).replace(reset_period=np.array(periods, np.int32)))
+        same = Hypers(n_step_final=1, anneal_updates=8)
+        h = lanes.put(repeat_hypers(same, len(seeds)).replace(reset_period=np.array(periods, np.int32)))
         state = lanes.init(lanes.put(seed_keys(seeds)), h)
         for n in parts:
             state, _ = lanes.iterate(state, h, n)
