@@ -37,7 +37,9 @@ LIMITS: dict[str, tuple[int, int]] = {
     "learning_starts": (0, MANY),
     # A dimension or a counter of a program.
     **dict.fromkeys(("num_envs", "rollout_length", "updates_per_rollout", "num_minibatches"), (1, INT32)),
-    **dict.fromkeys(("buffer_size", "batch_size", "n_step", "target_period"), (1, INT32)),
+    **dict.fromkeys(("buffer_size", "batch_size", "n_step", "target_period", "reset_period"), (1, INT32)),
+    **dict.fromkeys(("n_step_final", "anneal_updates"), (1, INT32)),
+    "reset_until": (0, INT32),
     **dict.fromkeys(("log_every", "eval_max_steps", "max_steps", "coordinator_timeout"), (1, INT32)),
     # What every lane has an entry for in memory.
     "log_episodes": (0, 10**7),
@@ -49,7 +51,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "num_atoms": (2, 2**16),
     "hidden": (1, 2**20),
     "torso_width": (1, 2**10),
-    "pool": (0, 2**10),
+    **dict.fromkeys(("pool", "random_shift"), (0, 2**10)),
     "ensemble": (1, 2**10),
     "duration_cap": (1, 2**16),
     "data_parallel": (1, 2**12),
@@ -131,7 +133,7 @@ AT_LEAST_0 = Interval(0.0, GREATEST, "a finite number of at least 0")
 INTERVALS: dict[str, Interval] = {
     **dict.fromkeys(("gamma", "tau", "epsilon_start", "epsilon_final", "epsilon_decay", "munchausen_alpha"), UNIT),
     **dict.fromkeys(("importance_exponent", "importance_exponent_final", "trace_lambda"), UNIT),
-    **dict.fromkeys(("eval_epsilon", "epsilon"), UNIT),
+    **dict.fromkeys(("eval_epsilon", "epsilon", "reset_shrink", "gamma_start"), UNIT),
     **dict.fromkeys(("learning_rate", "learning_rate_final", "priority_exponent"), AT_LEAST_0),
     **dict.fromkeys(("fraction_lr_scale", "fraction_entropy", "weight_decay"), AT_LEAST_0),
     **dict.fromkeys(("adam_epsilon", "huber_delta", "munchausen_temperature", "priority_epsilon"), POSITIVE),

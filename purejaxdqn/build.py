@@ -9,28 +9,24 @@ import numpy as np
 from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, loop_of, require
 from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.learn import LearnFn, anneal_importance, make_replay_learn, make_rollout_learn
+from purejaxdqn.learning import heads
 from purejaxdqn.learning.backups import Backup, greedy, munchausen, of_members
 from purejaxdqn.learning.explorers import Explorer, boltzmann, bootstrapped, ez_greedy, plain
-from purejaxdqn.learning.heads import (
-    Head,
-    categorical,
-    ensemble_head,
-    implicit_quantile,
-    proposed_quantile,
-    quantile,
-    scalar,
-)
+from purejaxdqn.learning.heads import Head
+from purejaxdqn.learning.horizons import anneal_horizon, check_horizon
+from purejaxdqn.learning.resets import check_resets, with_resets
 from purejaxdqn.learning.schedules import BY_STEP, OFF_LATER
 from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import Network, make_ensemble, make_network, torso_name, torso_reads
-from purejaxdqn.replay.frames import frame_store
-from purejaxdqn.replay.interface import Replay, Store, no_replay
+from purejaxdqn.replay.augmented import with_random_shifts
+from purejaxdqn.replay.interface import Replay, no_replay
 from purejaxdqn.replay.presampled import drawn_replay
 from purejaxdqn.replay.prioritized import prioritized
-from purejaxdqn.replay.transitions import transition_store
+from purejaxdqn.replay.stores import make_store
 from purejaxdqn.replay.uniform import uniform
+from purejaxdqn.types import Hypers
 
 
 class Choice(NamedTuple):
@@ -39,33 +35,6 @@ class Choice(NamedTuple):
     make: Callable[..., Any]
     reads: tuple[str, ...] = ()
     """Names of fields of `Config` and `Hypers`."""
-
-
-def make_store(config: Config, env: Env | HostEnv) -> Store:
-    """What keeps the steps that a replay draws from."""
-    shape = {"capacity": config.buffer_rows, "num_envs": config.shard_envs, "n_step": config.n_step}
-    if isinstance(env, HostEnv):
-        check_history(config, env.spec.frame_stack - 1)
-        return frame_store(**shape, spec=env.spec)
-    # A termination that is not masked counts as a truncation, and may come after any step.
-    time_limit = env.spec.fewest_steps if config.mask_terminals else 1
-    return transition_store(**shape, time_limit=time_limit, every_row_valid=env.every_row_valid)
-
-
-def check_history(config: Config, history: int) -> None:
-    """Raises `SettingError` where rows that are stacked with earlier ones leave nothing to learn from.
-
-    Args:
-      config: static settings.
-      history: rows before the one that is read.
-    """
-    needs = config.n_step + history
-    why = f"an observation is stacked with {history} earlier ones"
-    remedy = f"{why}: use at least {(needs + 1) * config.num_envs}"
-    require(config.prefill_steps > needs, "learning_starts", config.learning_starts, remedy)
-    window = needs + config.rollout_length
-    remedy = f"{why}: use more than {window * config.num_envs}"
-    require(config.buffer_rows > window, "buffer_size", config.buffer_size, remedy)
 
 
 def make_uniform(config: Config, env: Env | HostEnv) -> Replay:
@@ -85,19 +54,19 @@ def make_prioritized(config: Config, env: Env | HostEnv) -> Replay:
 
 def even_support(config: Config) -> Head:
     """The categorical head with evenly spaced atoms."""
-    return categorical(tuple(np.linspace(config.v_min, config.v_max, config.num_atoms).tolist()))
+    return heads.categorical(tuple(np.linspace(config.v_min, config.v_max, config.num_atoms).tolist()))
 
 
 HEADS: dict[str, Choice] = {
-    "scalar": Choice(lambda config: scalar(config.loss), ("loss",)),
+    "scalar": Choice(lambda config: heads.scalar(config.loss), ("loss",)),
     "categorical": Choice(even_support, ("num_atoms", "v_min", "v_max")),
-    "quantile": Choice(lambda config: quantile(config.num_quantiles), ("num_quantiles", "huber_delta")),
+    "quantile": Choice(lambda config: heads.quantile(config.num_quantiles), ("num_quantiles", "huber_delta")),
     "iqn": Choice(
-        lambda config: implicit_quantile(),
+        lambda config: heads.implicit_quantile(),
         ("num_quantiles", "num_target_quantiles", "num_policy_quantiles", "num_cosines", "huber_delta"),
     ),
     "fqf": Choice(
-        lambda config: proposed_quantile(),
+        lambda config: heads.proposed_quantile(),
         ("num_quantiles", "num_cosines", "huber_delta", "fraction_lr_scale", "fraction_entropy"),
     ),
 }
@@ -141,7 +110,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "learner": {
         "replay": (
             *("replay", "backup", "buffer_size", "batch_size", "learning_starts", "updates_per_rollout", "n_step"),
-            *("tau", "target_period", "prefill", "ensemble"),
+            *("tau", "target_period", "prefill", "ensemble", "random_shift", "anneal_horizon"),
         ),
         "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
     },
@@ -149,6 +118,8 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "loss": {"huber": ("huber_delta",)},
     "epsilon_ladder": {True: ("ladder_exponent",)},
     "average_params": {True: ("average_decay",)},
+    "resets": {True: ("reset_period", "reset_shrink", "reset_until")},
+    "anneal_horizon": {True: ("gamma_start", "n_step_final", "anneal_updates")},
     "noisy": {True: ("noisy_sigma",)},
     "optimizer": {
         **dict.fromkeys(("adam", "radam", "rmsprop"), ("adam_epsilon",)),
@@ -219,6 +190,13 @@ def check_read(config: Config, values: dict[str, Any]) -> None:
         wanted = " or ".join(dict.fromkeys(flag(f, v) for f, v in conditions))
         now = " with ".join(flag(f, getattr(config, f)) for f in fields)
         raise SettingError(name, value, f"{now} does not read it: leave it out, or use {wanted}")
+
+
+def check_pair(config: Config, hypers: Hypers) -> tuple[Config, Hypers]:
+    """The same settings; raises `SettingError` where the traced ones are out of range or do not fit the static ones."""
+    check_resets(config, hypers.validate())
+    check_horizon(config, hypers)
+    return config, hypers
 
 
 def flag(field: str, value: Any) -> str:
@@ -293,7 +271,7 @@ def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     if config.ensemble == 1:
         return network, head
     torso = torso_name(config, spec)
-    return make_ensemble(network, config.ensemble, config.prior_scale, torso), ensemble_head(head)
+    return make_ensemble(network, config.ensemble, config.prior_scale, torso), heads.ensemble_head(head)
 
 
 def build_backup(config: Config) -> Backup:
@@ -302,19 +280,38 @@ def build_backup(config: Config) -> Backup:
     return backup if config.ensemble == 1 else of_members(backup)
 
 
-def build_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+def build_rollout_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+    """No replay, and the learning phase from the newest rollout."""
+    del env
+    remedy = "the rollout learner's λ-returns are expected returns: use --head scalar"
+    require(config.head == "scalar", "head", config.head, remedy)
+    remedy = "the rollout learner keeps no replay: leave it out"
+    require(config.replay_memory == "device", "replay_memory", config.replay_memory, remedy)
+    return no_replay(), make_rollout_learn(config, network, head)
+
+
+def build_replay_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
     """The replay, and the learning phase with it."""
-    if config.learner == "rollout":
-        remedy = "the rollout learner's λ-returns are expected returns: use --head scalar"
-        require(config.head == "scalar", "head", config.head, remedy)
-        remedy = "the rollout learner keeps no replay: leave it out"
-        require(config.replay_memory == "device", "replay_memory", config.replay_memory, remedy)
-        return no_replay(), make_rollout_learn(config, network, head)
     backup = build_backup(config)
     replay: Replay = choose("replay", config).make(config, env)
+    if config.anneal_horizon:
+        before = replay.now
+        replay = replay._replace(now=lambda h, updates: anneal_horizon(config, before(h, updates), updates))
     # A replay in the host's memory gives whole phases of batches to the device.
     nearby = replay if config.replay_memory == "device" else drawn_replay()
+    if config.random_shift:
+        nearby = with_random_shifts(nearby, config.random_shift, env.spec)
     return replay, make_replay_learn(config, network, head, backup, nearby)
+
+
+def build_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+    """What a learner learns from, and its learning phase."""
+    builders = {"replay": build_replay_learner, "rollout": build_rollout_learner}
+    replay, learn = builders[config.learner](config, env, network, head)
+    if config.resets:
+        # An MLP's streams share its first layer as a CNN's share the torso.
+        learn = with_resets(learn, config, network.init, torso_name(config, env.spec) or "Hidden_0")
+    return replay, learn
 
 
 def changed_settings(config: Config) -> dict[str, Any]:

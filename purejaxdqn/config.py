@@ -80,6 +80,12 @@ class Config:
     """How these are acted: uniformly at `random`, or by the fresh network's `policy` with its ε."""
     n_step: int = 3
     """Steps of reward in a target before it bootstraps."""
+    anneal_horizon: bool = False
+    """Whether after each reset n falls to --n-step-final and γ rises from --gamma-start, over --anneal-updates."""
+    random_shift: int = 0
+    """Most pixels by which every picture of a batch is shifted at random, each way; 0 for no shifts."""
+    resets: bool = False
+    """Whether all parameters but a share of the torso's become fresh ones after every --reset-period updates."""
     overlap: bool = True
     """Whether the device learns while EnvPool steps; what is acted on is then one vector step of learning older."""
     reward_shaping: str = "none"
@@ -175,20 +181,14 @@ class Config:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, as_type(field.type, field.name, getattr(self, field.name)))
         require(self.v_min < self.v_max, "v_min", self.v_min, f"use a number below v_max, {self.v_max}")
-        logged = self.log_episodes
-        require(
-            logged == 0 or self.loop == "device", "log_episodes", logged, "only gymnax's environments have it: use 0"
-        )
+        logged, remedy = self.log_episodes, "only gymnax's environments have it: use 0"
+        require(logged == 0 or self.loop == "device", "log_episodes", logged, remedy)
         check_clock(self)
         check_exploration(self)
         {"replay": check_replay, "rollout": check_rollout}[self.learner](self)
         check_shards(self)
-        require(
-            self.num_iterations > 0,
-            "total_steps",
-            self.total_steps,
-            f"the prefill alone takes {self.prefill_steps * self.num_envs} environment steps: use more than that",
-        )
+        remedy = f"the prefill alone takes {self.prefill_steps * self.num_envs} environment steps: use more than that"
+        require(self.num_iterations > 0, "total_steps", self.total_steps, remedy)
 
     @property
     def loop(self) -> Literal["device", "host"]:
@@ -250,12 +250,8 @@ class Config:
 def check_clock(config: Config) -> None:
     """Raises `SettingError` for more vector steps or updates than a device counts to."""
     most = f"a device counts to {INT32:,}"
-    require(
-        config.steps_per_iteration <= INT32,
-        "num_envs",
-        config.num_envs,
-        f"an iteration has {config.steps_per_iteration:,} steps (rollout_length × num_envs), and {most}: use fewer",
-    )
+    remedy = f"an iteration has {config.steps_per_iteration:,} steps (rollout_length × num_envs), and {most}: use fewer"
+    require(config.steps_per_iteration <= INT32, "num_envs", config.num_envs, remedy)
     vector_steps = -(-config.total_steps // config.num_envs) + config.rollout_length
     remedy = f"with num_envs {config.num_envs} it takes {vector_steps:,} vector steps, and {most}: use more num_envs"
     require(vector_steps <= INT32, "total_steps", config.total_steps, remedy)

@@ -12,7 +12,7 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from purejaxdqn.bounds import check
+from purejaxdqn.bounds import INT32, check
 
 
 @struct.dataclass
@@ -34,12 +34,24 @@ class Hypers:
     """Largest global norm of a gradient, beyond which it is scaled down; inf switches clipping off."""
     gamma: float | Array = 0.99
     """Discount per environment step, in [0, 1]."""
+    gamma_start: float | Array = 0.97
+    """Discount from which an annealed one rises to gamma, in [0, 1]."""
+    n_step_final: int | Array = 3
+    """Steps of reward in a target to which an annealed number falls from n_step."""
+    anneal_updates: int | Array = 10_000
+    """Gradient updates after each reset over which these are annealed."""
     tau: float | Array = 1.0
     """Share of the online parameters in a target update: 1 is a hard copy, in [0, 1]."""
     average_decay: float | Array = 0.999
     """Share of the moving average of the parameters that an update keeps, in [0, 1)."""
     target_period: int | Array = 50
     """Gradient updates between two target updates."""
+    reset_period: int | Array = 40_000
+    """Gradient updates between two resets; a whole number of learning phases."""
+    reset_shrink: float | Array = 0.5
+    """Share of a torso's parameters that a reset keeps, in [0, 1]; a fresh torso's have the rest."""
+    reset_until: int | Array = INT32
+    """Gradient updates after which there is no further reset."""
     epsilon_start: float | Array = 1.0
     """ε, the probability of a random action, at the start of the run."""
     epsilon_final: float | Array = 0.05
@@ -94,7 +106,7 @@ class Hypers:
         """The same values as strongly typed scalars, so that a Python float and an array share one compilation."""
         leaves = {
             field.name: jnp.asarray(
-                getattr(self, field.name), jnp.int32 if field.name == "target_period" else jnp.float32
+                getattr(self, field.name), jnp.int32 if isinstance(field.default, int) else jnp.float32
             )
             for field in dataclasses.fields(self)
         }

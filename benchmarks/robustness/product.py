@@ -43,6 +43,8 @@ TINY: dict[str, dict[str, Any]] = {
     "fqf": {"num_quantiles": 4, "num_cosines": 6},
 }
 """Sizes of each head, small and all different."""
+PERIODS: dict[str, Any] = {"reset_period": 200, "n_step_final": 1, "anneal_updates": 100}
+"""Of what happens every so many updates, where it does: within the 490 of a run."""
 
 
 def combinations() -> Iterator[Combination]:
@@ -104,7 +106,10 @@ def check(combination: Combination, **changes: Any) -> dict[str, Any]:
         return agent.iterate(agent.init(key, hypers), hypers, config.num_iterations)
 
     def lanes(shift: float) -> tuple[jax.Array, Hypers]:
-        hypers = jax.vmap(lambda rate, gamma, tau: Hypers(learning_rate=rate, gamma=gamma, tau=tau).as_arrays())(
+        def one(rate: jax.Array, gamma: jax.Array, tau: jax.Array) -> Hypers:
+            return Hypers(learning_rate=rate, gamma=gamma, tau=tau, **PERIODS).as_arrays()
+
+        hypers = jax.vmap(one)(
             jnp.array([1e-3, 2e-3, 3e-3]) + shift, jnp.array([0.9, 0.95, 0.99]) - shift, jnp.array([1.0, 0.5, 0.9])
         )
         return jax.random.split(jax.random.key(0), 3), hypers

@@ -36,6 +36,19 @@ def n_step_fold(reward: Array, terminated: Array, truncated: Array, gamma: float
     return folded_return, discount, last
 
 
+def cut_after(truncated: Array, n: int | Array) -> Array:
+    """Windows of `truncated` in which a fold ends after n steps at the latest, as if the episode were cut there.
+
+    Args:
+      truncated: bool [..., N].
+      n: steps, int [], of at least 1; above N it cuts nothing.
+    """
+    assert_array("truncated", truncated, (..., None), bool)
+    assert_array("n", n, (), int)
+    last = jnp.arange(truncated.shape[-1]) == n - 1
+    return jnp.logical_or(truncated, jnp.broadcast_to(last, truncated.shape))
+
+
 def lambda_returns(
     reward: Array,
     terminated: Array,

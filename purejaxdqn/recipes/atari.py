@@ -216,6 +216,7 @@ ONE_MACHINE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "says": "Pong by PQN on two cores: nature-pqn on frames of 42 by 42, with a torso for them, fewer "
             "environments, twice the step size, which falls to zero, and averaged parameters. Of 3 fresh seeds 2 "
             "reached 18 within 35 minutes, 1 stayed at 17: benchmarks/results/atari-pong-laptop-*.json.",
+            "solved_at": 18.0,
             **ATARI["pqn"],
             "env": "Pong-v5",
             "env_params": tuple(sorted(_FRAMES_42.items())),
@@ -237,4 +238,5 @@ ONE_MACHINE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-"""Recipes of our own: what is said of each, fields of `Config` and `Hypers`, and options of `train`."""
+"""Recipes of our own: what is said of each, the return that counts as solved if there is one, fields of `Config` and
+`Hypers`, and options of `train`."""

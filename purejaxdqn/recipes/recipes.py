@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from purejaxdqn.build import check_read, is_read
+from purejaxdqn.build import check_pair, check_read, is_read
 from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, Config, SettingError, require
 from purejaxdqn.recipes.algorithms import ALGORITHMS, Algorithm, Family
 from purejaxdqn.recipes.atari import ONE_MACHINE, PROTOCOL_ALGOS, PROTOCOLS
+from purejaxdqn.recipes.atari_100k import ATARI_100K
 from purejaxdqn.recipes.tutorials import FAITHFUL, VARIANTS
 from purejaxdqn.types import Hypers
 
@@ -133,10 +134,10 @@ def _protocol_recipe(protocol: str, algo: str) -> Recipe:
     return dataclasses.replace(recipe, algo=algo)
 
 
-def _machine_recipe(name: str, solved: float | None) -> Recipe:
-    """Settings of our own for Atari on one machine."""
-    values = dict(ONE_MACHINE[name])
-    return make_recipe(name, values.pop("says"), *split_settings(values)[:2], solved, split_settings(values)[2])
+def _atari_recipe(name: str, values: Mapping[str, Any]) -> Recipe:
+    """A recipe for Atari beside the two protocols, from one table of all that it sets."""
+    config, hypers, run = split_settings(values)
+    return make_recipe(name, run.pop("says"), config, hypers, run.pop("solved_at", None), run)
 
 
 def _plain_recipe() -> Recipe:
@@ -226,7 +227,7 @@ RECIPES: dict[str, Recipe] = {
             _MINATAR_HYPERS,
             None,
         ),
-        *(_machine_recipe(name, solved) for name, solved in (("atari", None), ("pong-laptop", 18.0))),
+        *(_atari_recipe(name, values) for name, values in (ONE_MACHINE | ATARI_100K).items()),
         *(_protocol_recipe(protocol, algo) for protocol in PROTOCOLS for algo in PROTOCOL_ALGOS),
         *(_tutorial_recipe(name) for name in FAITHFUL),
         *(_variant_recipe(name) for name in VARIANTS),
@@ -237,9 +238,7 @@ _TUNED = {
     for recipe in RECIPES.values()
     if recipe.name in ("cartpole", "mountaincar", "acrobot", "breakout-minatar")
 }
-DEFAULTS = {name: getattr(Config, name) for name in CONFIG_FIELDS} | {
-    name: getattr(Hypers, name) for name in HYPER_FIELDS
-}
+DEFAULTS = {field.name: field.default for cls in (Config, Hypers) for field in dataclasses.fields(cls)}
 # Named, so that choosing a recipe need not import gymnax and make the environment.
 _OTHER_PICTURES = frozenset({"Pong-misc"})
 
@@ -320,7 +319,7 @@ def make_settings(
     check_read(config, overrides)
     unread = {name: DEFAULTS[name] for name in base if name not in overrides and not is_read(config, name)}
     chosen, hypers, _ = split_settings(base | unread | overrides)
-    return Config(**chosen), Hypers(**hypers).validate()
+    return check_pair(Config(**chosen), Hypers(**hypers))
 
 
 def run_options(recipe: Recipe, env_id: str | None = None, algo: str | None = None) -> dict[str, Any]:

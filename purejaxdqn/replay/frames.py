@@ -13,11 +13,11 @@ from flax import struct
 from jax import Array
 
 from purejaxdqn.config import EnvSpec
-from purejaxdqn.learning.returns import n_step_fold
+from purejaxdqn.learning.returns import cut_after, n_step_fold
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.replay.interface import Store, assert_rows
 from purejaxdqn.replay.ring import Ring, add_rows, init_ring
-from purejaxdqn.types import Row, Transition
+from purejaxdqn.types import Hypers, Row, Transition
 
 
 @struct.dataclass
@@ -75,7 +75,13 @@ def read_stacks(spec: EnvSpec, ring: Ring, times: Array, writers: Array) -> Arra
 
 
 def read_transitions(
-    spec: EnvSpec, ring: Ring, times: Array, writers: Array, n_step: int, gamma: float | Array
+    spec: EnvSpec,
+    ring: Ring,
+    times: Array,
+    writers: Array,
+    n_step: int,
+    gamma: float | Array,
+    n: int | Array | None = None,
 ) -> tuple[Transition, Array]:
     """n-step transitions that start at given rows.
 
@@ -86,6 +92,7 @@ def read_transitions(
       writers: int32 [B].
       n_step: longest fold; an episode's end shortens it.
       gamma: discount per step, [].
+      n: steps of the fold where they are fewer, int [].
 
     Returns:
       The transitions [B], and weights float32 [B]: 0 if the first row is not a transition, else 1.
@@ -103,8 +110,9 @@ def read_transitions(
     # Where the next row is no transition the episode went no further, whatever stopped it: the end, or that of a run
     # which later went on with new games.
     cut = jnp.logical_or(window(rows.truncated, 0), jnp.logical_not(window(rows.valid, 1)))
+    ends = cut if n is None else cut_after(cut, n)
     r_t, discount_t, last = jax.vmap(n_step_fold, in_axes=(0, 0, 0, None))(
-        window(rows.reward, 0), window(rows.terminated, 0), cut, gamma
+        window(rows.reward, 0), window(rows.terminated, 0), ends, gamma
     )
     here = times % ring.capacity
     transition = Transition(
@@ -117,7 +125,7 @@ def read_transitions(
     return transition, rows.valid[here, writers].astype(jnp.float32)
 
 
-def frame_store(capacity: int, num_envs: int, n_step: int, spec: EnvSpec) -> Store:
+def frame_store(capacity: int, num_envs: int, n_step: int, spec: EnvSpec, annealed: bool = False) -> Store:
     """A store that keeps every frame once.
 
     Args:
@@ -125,6 +133,7 @@ def frame_store(capacity: int, num_envs: int, n_step: int, spec: EnvSpec) -> Sto
       num_envs: environments.
       n_step: longest fold.
       spec: what an observation is made of.
+      annealed: whether a fold has the `n_step_final` steps of the hypers that it is read with.
     """
 
     def to_stored(row: Row) -> FrameRow:
@@ -144,8 +153,9 @@ def frame_store(capacity: int, num_envs: int, n_step: int, spec: EnvSpec) -> Sto
         assert_rows(rows)
         return FrameStore(ring=add_rows(store.ring, to_stored(rows)))
 
-    def read(store: FrameStore, times: Array, writers: Array, gamma: float | Array) -> tuple[Transition, Array]:
-        return read_transitions(spec, store.ring, times, writers, n_step, gamma)
+    def read(store: FrameStore, times: Array, writers: Array, h: Hypers) -> tuple[Transition, Array]:
+        n = h.n_step_final if annealed else None
+        return read_transitions(spec, store.ring, times, writers, n_step, h.gamma, n)
 
     return Store(
         capacity=capacity,

@@ -47,8 +47,8 @@ class Store(NamedTuple):
     """(row of one environment) -> store."""
     add: Callable[[Any, Row], Any]
     """(store, rows [T, E]) -> store."""
-    read: Callable[[Any, Array, Array, float | Array], tuple[Transition, Array]]
-    """(store, times [B], writers [B], γ) -> transitions [B], weights [B], 0 for a row that is not a transition."""
+    read: Callable[[Any, Array, Array, Hypers], tuple[Transition, Array]]
+    """(store, times [B], writers [B], hypers) -> transitions [B], weights [B], 0 for a row that is not a transition."""
 
 
 def assert_rows(rows: Row) -> None:

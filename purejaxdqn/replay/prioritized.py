@@ -149,7 +149,7 @@ def prioritized(
         position, writers = index // num_envs, index % num_envs
         # The newest time that lies at a position.
         times = written - 1 - (written - 1 - position) % capacity
-        batch, weight = store.read(memory.store, times, writers, h.gamma)
+        batch, weight = store.read(memory.store, times, writers, h)
         leaf = memory.tree.levels[0][index]
         importance = importance_weights(shares(leaf, total), jnp.asarray(h.importance_exponent), shards)
         return batch, Drawn(times, writers, leaf), weight * importance

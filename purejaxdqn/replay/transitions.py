@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from purejaxdqn.learning.returns import n_step_fold
+from purejaxdqn.learning.returns import cut_after, n_step_fold
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.replay.interface import Store, assert_rows
 from purejaxdqn.replay.ring import Ring, add_rows, init_ring, read_rows
-from purejaxdqn.types import Row, Transition
+from purejaxdqn.types import Hypers, Row, Transition
 
 
 @struct.dataclass
@@ -106,7 +106,12 @@ def add_steps(store: TransitionStore, rows: Row) -> TransitionStore:
 
 
 def read_transitions(
-    store: TransitionStore, times: Array, writers: Array, n_step: int, gamma: float | Array
+    store: TransitionStore,
+    times: Array,
+    writers: Array,
+    n_step: int,
+    gamma: float | Array,
+    n: int | Array | None = None,
 ) -> tuple[Transition, Array]:
     """n-step transitions that start at given rows.
 
@@ -116,6 +121,7 @@ def read_transitions(
       writers: int32 [B].
       n_step: longest fold; an episode's end shortens it.
       gamma: discount per step, [].
+      n: steps of the fold where they are fewer, int [].
 
     Returns:
       The transitions [B], and weights float32 [B]: 0 if the first row is not a transition (or its final observation is
@@ -132,9 +138,8 @@ def read_transitions(
 
     rows: Stored = ring.rows
     terminated, truncated = field(rows.terminated), field(rows.truncated)
-    r_t, discount_t, last = jax.vmap(n_step_fold, in_axes=(0, 0, 0, None))(
-        field(rows.reward), terminated, truncated, gamma
-    )
+    ends = truncated if n is None else cut_after(truncated, n)
+    r_t, discount_t, last = jax.vmap(n_step_fold, in_axes=(0, 0, 0, None))(field(rows.reward), terminated, ends, gamma)
     first: Any = read_rows(dataclasses.replace(ring, rows=(rows.obs, rows.action, rows.valid)), times, writers)
     obs_tm1, a_tm1, valid = first
     last_time = times + last
@@ -148,7 +153,9 @@ def read_transitions(
     return Transition(obs_tm1=obs_tm1, a_tm1=a_tm1, r_t=r_t, discount_t=discount_t, obs_t=obs_t), weight
 
 
-def transition_store(capacity: int, num_envs: int, n_step: int, time_limit: int, every_row_valid: bool) -> Store:
+def transition_store(
+    capacity: int, num_envs: int, n_step: int, time_limit: int, every_row_valid: bool, annealed: bool = False
+) -> Store:
     """The store for an environment that resets in the step that ends an episode, whose last observation is then no row.
 
     Args:
@@ -157,7 +164,12 @@ def transition_store(capacity: int, num_envs: int, n_step: int, time_limit: int,
       n_step: longest fold.
       time_limit: fewest steps between two truncations of one environment (see `init_store`).
       every_row_valid: whether every row of the environment is a transition.
+      annealed: whether a fold has the `n_step_final` steps of the hypers that it is read with.
     """
+
+    def read(store: TransitionStore, times: Array, writers: Array, h: Hypers) -> tuple[Transition, Array]:
+        return read_transitions(store, times, writers, n_step, h.gamma, h.n_step_final if annealed else None)
+
     return Store(
         capacity=capacity,
         num_envs=num_envs,
@@ -166,5 +178,5 @@ def transition_store(capacity: int, num_envs: int, n_step: int, time_limit: int,
         every_row_valid=every_row_valid,
         init=lambda row: init_store(row, capacity, num_envs, time_limit),
         add=add_steps,
-        read=lambda store, times, writers, gamma: read_transitions(store, times, writers, n_step, gamma),
+        read=read,
     )

@@ -44,7 +44,7 @@ def uniform(store: Store, batch_size: int) -> Replay:
 
     def sample(memory: Any, key: Array, h: Hypers) -> tuple[Transition, tuple[Array, Array], Array]:
         times, writers = sample_valid_starts(key, memory.ring, batch_size, store.n_step, store.history, draws)
-        batch, weight = store.read(memory, times, writers, h.gamma)
+        batch, weight = store.read(memory, times, writers, h)
         return batch, (times, writers), weight
 
     def update(memory: Any, index: Any, priority: Array, h: Hypers) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from purejaxdqn.bounds import as_type, real, whole
+from purejaxdqn.bounds import LIMITS, as_type, real, whole
 from purejaxdqn.config import Config, EnvSpec, SettingError, one_line, require
 from purejaxdqn.machine.files import check_seal, sealed, write_atomically
 from purejaxdqn.types import Hypers
@@ -147,7 +147,7 @@ def settings_from_json(data: Mapping[str, Any]) -> Settings:
 def hyper_from_json(name: str, value: Any) -> float | int:
     """A field of `Hypers`; infinity is written as a word."""
     number = float(value) if value in ("inf", "-inf") else value
-    return whole(name, number) if name == "target_period" else real(name, number)
+    return whole(name, number) if name in LIMITS else real(name, number)
 
 
 def spec_from_json(data: Mapping[str, Any]) -> EnvSpec:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from purejaxdqn import cli
 from purejaxdqn.bounds import INT32, LIMITS, check_seeds, read_whole, whole
-from purejaxdqn.build import check_read, env_settings
+from purejaxdqn.build import check_pair, check_read, env_settings
 from purejaxdqn.config import Config, SettingError, loop_of, require
 from purejaxdqn.learning.explore import env_steps_at, epsilon_at
 from purejaxdqn.recipes.files import find_recipe
@@ -245,6 +245,7 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
     for name in (*fixed_options, *SAVED_OPTIONS, "checkpoint_replay"):
         before, after = getattr(options, name), getattr(chosen, name)
         require(before == after, name, after, "it " + fixed.format(cli.typed(before)))
+    check_pair(config, hypers)
     settings = dataclasses.replace(saved, config=config, hypers=hypers, checkpoint_every=chosen.checkpoint_every)
     check_goes_on(folder, saved, settings)
     return settings, chosen

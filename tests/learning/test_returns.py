@@ -8,7 +8,7 @@ import rlax
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from purejaxdqn.learning.returns import n_step_fold
+from purejaxdqn.learning.returns import cut_after, n_step_fold
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -104,3 +104,14 @@ def test_traced_gamma_vmaps():
     out = jax.vmap(n_step_fold, in_axes=(None, None, None, 0))(REWARD, no, no, gammas)
     np.testing.assert_allclose(out[0], [1.0, 3.0, 7.0])
     np.testing.assert_allclose(out[1], [0.0, 0.125, 1.0])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("ends", [(0, 0, 0), (0, 1, 0), (1, 0, 1)])
+@pytest.mark.parametrize("kind", ["terminated", "truncated"])
+def test_a_fold_that_is_cut_after_n_steps_is_that_of_a_window_of_n(n, ends, kind):
+    """Whatever else ends it; more steps than the window has cut nothing."""
+    flags = {"terminated": jnp.zeros(3, bool), "truncated": jnp.zeros(3, bool)} | {kind: jnp.array(ends, bool)}
+    found = n_step_fold(REWARD, flags["terminated"], cut_after(flags["truncated"], jnp.int32(n)), 0.5)
+    shorter = [leaf[:n] for leaf in (REWARD, flags["terminated"], flags["truncated"])]
+    assert [float(x) for x in found] == [float(x) for x in n_step_fold(*shorter, 0.5)]

@@ -30,7 +30,14 @@ def test_choices_compose(combination):
     assert good(result), result
 
 
-PICTURES = {"env": "Breakout-MinAtar", "torso_width": 2, "optimizer": "adamw"}
+PICTURES = {
+    "env": "Breakout-MinAtar",
+    "torso_width": 2,
+    "optimizer": "adamw",
+    "random_shift": 2,
+    "resets": True,
+    "anneal_horizon": True,
+}
 BLOCKS = {**PICTURES, "network": "impala-cnn", "spectral_norm": True, "torso_width": 1}
 ON_PICTURES = [
     (("categorical", "max", True, False, "prioritized", 1), {**PICTURES, "pool": 6, "norm": "layer"}),
@@ -48,6 +55,6 @@ ON_PICTURES = [
     ids=[case[0][0] for case in ON_PICTURES],
 )
 def test_choices_compose_with_what_a_cnn_can_be(combination, changes):
-    """Width, pooling, spectral norm and the norms, on pictures: as above."""
+    """Width, pooling, spectral norm and the norms, shifted pictures, resets and a receding horizon: as above."""
     result = check(Combination(*combination), **changes)
     assert good(result), result

@@ -26,6 +26,7 @@ FOREIGN_CONFIG = {
     **{"loss": "none", "reduction": "none", "optimizer": "sgd", "epsilon_schedule": "exponential"},
     **{"learning_rate_schedule": "linear", "average_params": True, "torso_width": 3, "pool": 5, "spectral_norm": 2},
     **{"explorer": "none", "epsilon_ladder": 2, "duration_cap": 19, "ensemble": 18, "prior_scale": 0.7},
+    **{"random_shift": 6, "resets": 2, "anneal_horizon": 2},
 }
 FOREIGN_HYPERS = {
     **{"learning_rate": 0.3, "learning_rate_final": 0.2, "adam_epsilon": 0.6, "max_grad_norm": 0.7, "gamma": 0.8},
@@ -34,6 +35,8 @@ FOREIGN_HYPERS = {
     **{"munchausen_clip": -2.0, "priority_exponent": 0.9, "priority_epsilon": 0.1, "importance_exponent": 0.2},
     **{"importance_exponent_final": 0.9, "trace_lambda": 0.1, "fraction_lr_scale": 0.5, "fraction_entropy": 0.5},
     **{"average_decay": 0.5, "weight_decay": 0.5, "epsilon_off": 0.9},
+    **{"reset_period": 77, "reset_shrink": 0.7, "reset_until": 7_777},
+    **{"gamma_start": 0.6, "n_step_final": 7, "anneal_updates": 77},
     **{"ladder_exponent": 3.0, "duration_exponent": 4.0, "boltzmann_temperature": 0.9},
 }
 FOREIGN_RUN = {"eval_epsilon": 0.5, "eval_every": 17, "eval_max_steps": 19, "eval_episodes": 23}

@@ -120,7 +120,7 @@ def test_equals_a_naive_ring_of_whole_stacks(n, num_envs):
             continue
         times = rng.integers(oldest + spec.frame_stack - 1, len(history) - n, batch)
         writers = rng.integers(0, num_envs, batch)
-        found, weight = jax.device_get(read(kept, times, writers, GAMMA))
+        found, weight = jax.device_get(read(kept, times, writers, Hypers(gamma=GAMMA)))
         for i, (time, writer) in enumerate(zip(times, writers, strict=True)):
             row = history[time][writer]
             assert weight[i] == row["valid"]
@@ -154,7 +154,7 @@ def test_an_episode_that_a_restart_cut_goes_no_further():
     new = [[other.step(ends=0.0)] for _ in range(4)]
     store = frame_store(20, 1, 3, spec)
     kept = store.add(store.init(example(spec)), to_rows([*old, [gap], *new]))
-    found, weight = store.read(kept, jnp.array([2, 4, 6]), jnp.zeros(3, int), GAMMA)
+    found, weight = store.read(kept, jnp.array([2, 4, 6]), jnp.zeros(3, int), Hypers(gamma=GAMMA))
     np.testing.assert_array_equal(weight, [1.0, 0.0, 1.0])
     rewards = [step[0]["reward"] for step in old]
     np.testing.assert_allclose(found.r_t[0], rewards[2] + GAMMA * rewards[3], rtol=1e-6)
@@ -172,7 +172,9 @@ def test_observations_that_are_no_pictures(shape, dtype):
     obs = np.arange(12 * max(1, np.prod(shape, dtype=int))).reshape(6, 2, *shape).astype(dtype)
     no, yes = np.zeros((6, 2), bool), np.ones((6, 2), bool)
     rows = Row(obs, np.zeros((6, 2), np.int32), np.ones((6, 2), np.float32), no, no, obs, yes)
-    found, _ = store.read(store.add(store.init(example(spec)), rows), jnp.array([0, 3]), jnp.array([1, 0]), GAMMA)
+    found, _ = store.read(
+        store.add(store.init(example(spec)), rows), jnp.array([0, 3]), jnp.array([1, 0]), Hypers(gamma=GAMMA)
+    )
     np.testing.assert_array_equal(found.obs_tm1, [obs[0, 1], obs[3, 0]])
     np.testing.assert_array_equal(found.obs_t, [obs[1, 1], obs[4, 0]])
 
@@ -227,3 +229,19 @@ def test_writing_is_in_place():
     found = jax.jit(store.add, donate_argnums=0).lower(memory, rows).compile().memory_analysis()
     assert found.alias_size_in_bytes > 7e9 and found.temp_size_in_bytes < 2e6
     assert isinstance(memory, FrameStore)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 9])
+def test_an_annealed_fold_is_that_of_a_store_of_fewer_steps(n):
+    """Of 4 steps at most, for every start of four games with random ends; a larger number changes nothing."""
+    spec, rng = make_spec(2), np.random.default_rng(n)
+    games = [Game(rng, spec) for _ in range(4)]
+    rows = to_rows([[game.step(ends=0.2) for game in games] for _ in range(60)])
+    annealed, plain = frame_store(60, 4, 4, spec, annealed=True), frame_store(60, 4, min(n, 4), spec)
+    times, writers = (jnp.asarray(x.ravel()) for x in np.mgrid[1:56, 0:4])
+    found, expected = (
+        jax.jit(store.read)(jax.jit(store.add)(store.init(example(spec)), rows), times, writers, h)
+        for store, h in ((annealed, Hypers(gamma=GAMMA, n_step_final=n)), (plain, Hypers(gamma=GAMMA)))
+    )
+    # Powers of γ and sums of rewards may be rounded differently in windows of another length.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), found, expected)

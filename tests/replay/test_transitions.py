@@ -346,3 +346,19 @@ def test_no_rank_promotion():
     """Whoever adds [B, 1] and [n] without saying so raises under this fixture."""
     _, weight = read_one(play(Writer(0, 3), ".....", transitions.init_store(ROW, 11, 1, 3)), 1, 2)
     assert weight.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 9])
+def test_an_annealed_fold_is_that_of_a_store_of_fewer_steps(n):
+    """Of 4 steps at most, with terminations and time limits within them; a larger number changes nothing."""
+    rng, twins = np.random.default_rng(n), [Writer(w, 5) for w in range(2)]
+    rows = stack_rows([[twin.step(rng.random() < 0.2, False) for twin in twins] for _ in range(40)])
+    annealed = transitions.transition_store(40, 2, 4, 5, True, annealed=True)
+    plain = transitions.transition_store(40, 2, min(n, 4), 5, True)
+    times, writers = (jnp.asarray(x.ravel()) for x in np.mgrid[0:36, 0:2])
+    found, expected = (
+        jax.jit(store.read)(jax.jit(store.add)(store.init(ROW), rows), times, writers, h)
+        for store, h in ((annealed, Hypers(gamma=GAMMA, n_step_final=n)), (plain, Hypers(gamma=GAMMA)))
+    )
+    # Powers of γ and sums of rewards may be rounded differently in windows of another length.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), found, expected)

@@ -1,0 +1,41 @@
+"""The store that a configuration's environment needs, and whether the configuration leaves it anything to draw from."""
+
+from typing import Any
+
+from purejaxdqn.config import Config, require
+from purejaxdqn.envs.interface import Env, HostEnv
+from purejaxdqn.replay.frames import frame_store
+from purejaxdqn.replay.interface import Store
+from purejaxdqn.replay.transitions import transition_store
+
+
+def make_store(config: Config, env: Env | HostEnv) -> Store:
+    """What keeps the steps that a replay draws from."""
+    shape: dict[str, Any] = {
+        "capacity": config.buffer_rows,
+        "num_envs": config.shard_envs,
+        "n_step": config.n_step,
+        "annealed": config.anneal_horizon,
+    }
+    if isinstance(env, HostEnv):
+        check_history(config, env.spec.frame_stack - 1)
+        return frame_store(**shape, spec=env.spec)
+    # A termination that is not masked counts as a truncation, and may come after any step.
+    time_limit = env.spec.fewest_steps if config.mask_terminals else 1
+    return transition_store(**shape, time_limit=time_limit, every_row_valid=env.every_row_valid)
+
+
+def check_history(config: Config, history: int) -> None:
+    """Raises `SettingError` where rows that are stacked with earlier ones leave nothing to learn from.
+
+    Args:
+      config: static settings.
+      history: rows before the one that is read.
+    """
+    needs = config.n_step + history
+    why = f"an observation is stacked with {history} earlier ones"
+    remedy = f"{why}: use at least {(needs + 1) * config.num_envs}"
+    require(config.prefill_steps > needs, "learning_starts", config.learning_starts, remedy)
+    window = needs + config.rollout_length
+    remedy = f"{why}: use more than {window * config.num_envs}"
+    require(config.buffer_rows > window, "buffer_size", config.buffer_size, remedy)
