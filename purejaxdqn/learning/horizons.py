@@ -36,6 +36,6 @@ def check_horizon(config: Config, h: Hypers) -> None:
       config: static settings.
       h: traced settings as Python numbers.
     """
-    falls = not config.anneal_horizon or h.n_step_final <= config.n_step
+    falls = not config.anneal_horizon or int(h.n_step_final) <= config.n_step
     remedy = f"n falls from --n-step, which is {config.n_step}: use at most that"
     require(falls, "n_step_final", h.n_step_final, remedy)

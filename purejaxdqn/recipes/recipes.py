@@ -227,7 +227,7 @@ RECIPES: dict[str, Recipe] = {
             _MINATAR_HYPERS,
             None,
         ),
-        *(_atari_recipe(name, values) for name, values in (ONE_MACHINE | ATARI_100K).items()),
+        *(_atari_recipe(name, values) for name, values in (*ONE_MACHINE.items(), *ATARI_100K.items())),
         *(_protocol_recipe(protocol, algo) for protocol in PROTOCOLS for algo in PROTOCOL_ALGOS),
         *(_tutorial_recipe(name) for name in FAITHFUL),
         *(_variant_recipe(name) for name in VARIANTS),
