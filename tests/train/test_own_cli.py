@@ -128,7 +128,7 @@ def test_the_page_names_flags_and_commands_that_exist():
     """Each command's words are parsed by the command itself in the tests above; here that none is left out."""
     commands = [line for block in blocks("bash") for line in block.splitlines()]
     assert {line.split()[2].removeprefix("purejaxdqn.") for line in commands} == {
-        *("train", "sweep", "evaluate", "doctor", "report"),
+        *("train", "sweep", "evaluate", "doctor", "report", "check"),
     }
 
 
