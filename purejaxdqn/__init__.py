@@ -42,6 +42,8 @@ _HOMES = {
     "read_rows": "replay.ring",
     "sample_starts": "replay.ring",
     "register": "build",
+    "batch_env": "envs.single",
+    "check_env": "check.command",
     "make_agent": "loops.device",
     "make_train": "loops.device",
     "load_policy": "runs.policy",

@@ -24,6 +24,21 @@ def require(condition: bool, field: str, value: Any, remedy: str) -> None:
         raise SettingError(field, value, remedy)
 
 
+FLAGS = {"imports": "import"}
+"""Flags whose names are words of Python's, which no field can have."""
+
+
+def flag_name(field: str) -> str:
+    """`env_params.max_steps` as it is typed: `--env-params.max-steps`."""
+    return "--" + FLAGS.get(field, field).replace("_", "-")
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text, with its type where there is none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 INT32 = 2**31 - 1
 """Largest count that a device can hold."""
 MANY = 10**15

@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, loop_of, require
+from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, require
+from purejaxdqn.envs import own
 from purejaxdqn.envs.interface import Env, HostEnv
+from purejaxdqn.envs.names import env_settings as env_settings
+from purejaxdqn.envs.names import loop_of, make_env
 from purejaxdqn.learn import LearnFn, anneal_importance, make_replay_learn, make_rollout_learn
 from purejaxdqn.learning import heads
 from purejaxdqn.learning.backups import Backup, greedy, munchausen, of_members
@@ -19,7 +22,7 @@ from purejaxdqn.learning.schedules import BY_STEP, OFF_LATER
 from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
-from purejaxdqn.networks import Network, make_ensemble, make_network, torso_name, torso_reads
+from purejaxdqn.networks import TORSOS, Network, make_ensemble, make_network, own_torso, torso_name, torso_reads
 from purejaxdqn.replay.augmented import with_random_shifts
 from purejaxdqn.replay.interface import Replay, no_replay
 from purejaxdqn.replay.presampled import drawn_replay
@@ -114,7 +117,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
         ),
         "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
     },
-    "loop": {"host": ("overlap", "replay_memory")},
+    "loop": {"host": ("overlap", "replay_memory"), "device": ("log_episodes",)},
     "loss": {"huber": ("huber_delta",)},
     "epsilon_ladder": {True: ("ladder_exponent",)},
     "average_params": {True: ("average_decay",)},
@@ -139,17 +142,21 @@ def register(seam: str, name: str, make: Callable[..., Any], reads: tuple[str, .
     """Adds a choice to a seam, for a configuration to name.
 
     Args:
-      seam: `head`, `backup`, `replay`, `reward_shaping` or `explorer`.
+      seam: `head`, `backup`, `replay`, `reward_shaping`, `explorer`, `env` or `network`.
       name: what `Config` and the command line will call it.
-      make: (config) -> `Head`, `Backup`, `View` or `Explorer`, or (config, env) -> `Replay`.
+      make: (config) -> `Head`, `Backup`, `View` or `Explorer`, or (config, env) -> `Replay`; for `env` a factory, whose
+        arguments with numbers as defaults become `--env-params` (see `envs.own.as_env` for what it may give); for
+        `network` (config) -> flax module from features [B, ...] to features [B, ...], or such a module.
       reads: fields of `Config` and `Hypers` that it reads beside those that every choice does.
 
     Raises:
       SettingError: where there is no such seam, or it has that name already.
     """
-    require(seam in SEAMS, "seam", seam, f"use one of {', '.join(SEAMS)}")
-    require(name not in SEAMS[seam], seam, name, "this name is taken: choose another")
-    SEAMS[seam][name] = Choice(make, reads)
+    seams: dict[str, dict[str, Any]] = {**SEAMS, "env": own.FACTORIES, "network": TORSOS}
+    require(seam in seams, "seam", seam, f"use one of {', '.join(seams)}")
+    require(name not in seams[seam], seam, name, "this name is taken: choose another")
+    records: dict[str, Callable[..., Any]] = {"env": partial(own.own_factory, name), "network": own_torso}
+    seams[seam][name] = records.get(seam, Choice)(make, reads)
 
 
 def readers() -> dict[str, list[tuple[str, Any]]]:
@@ -168,7 +175,12 @@ def is_read(config: Config, name: str) -> bool:
     conditions = readers().get(name)
     if conditions is None:
         return True
-    return any(getattr(config, field) == value and is_read(config, field) for field, value in conditions)
+    return any(value_of(config, field) == value and is_read(config, field) for field, value in conditions)
+
+
+def value_of(config: Config, field: str) -> Any:
+    """What `readers` has a condition on: a field of a configuration, or the loop, which its environment has."""
+    return loop_of(config.env) if field == "loop" else getattr(config, field)
 
 
 def check_read(config: Config, values: dict[str, Any]) -> None:
@@ -188,7 +200,7 @@ def check_read(config: Config, values: dict[str, Any]) -> None:
         conditions = table[name]
         fields = dict.fromkeys(f for f, _ in conditions if is_read(config, f)) or {conditions[0][0]: None}
         wanted = " or ".join(dict.fromkeys(flag(f, v) for f, v in conditions))
-        now = " with ".join(flag(f, getattr(config, f)) for f in fields)
+        now = " with ".join(flag(f, value_of(config, f)) for f in fields)
         raise SettingError(name, value, f"{now} does not read it: leave it out, or use {wanted}")
 
 
@@ -203,7 +215,10 @@ def flag(field: str, value: Any) -> str:
     """A setting as it is typed."""
     if field == "loop":
         # It follows from the environment.
-        return {"device": "an environment of gymnax", "host": "one of EnvPool such as --env Pong-v5"}[value]
+        return {
+            "device": "an environment of gymnax, or another on the device",
+            "host": "one of EnvPool such as --env Pong-v5, or another on the host",
+        }[value]
     if isinstance(value, bool):
         return flag_name(field if value else f"no-{field}")
     return f"{flag_name(field)} {value}"
@@ -236,32 +251,7 @@ class Parts(NamedTuple):
 
 def build_env(config: Config) -> Env | HostEnv:
     """The environment that a configuration names."""
-    if config.loop == "host":
-        # Imported on use: a policy is loaded where gymnax or EnvPool may not be installed.
-        from purejaxdqn.envs import envpool
-
-        return envpool.make_env(config.env, config.env_params)
-    # Likewise.
-    from purejaxdqn.envs import gymnax
-
-    return gymnax.make_env(config.env, config.env_params)
-
-
-def env_settings(env_id: str) -> dict[str, Any]:
-    """Everything that can be set of an environment by one number, with its default.
-
-    Raises:
-      SettingError: for an unknown id, or an environment that cannot be made here.
-    """
-    if loop_of(env_id) == "host":
-        # As in `build_env`.
-        from purejaxdqn.envs import envpool
-
-        return envpool.env_settings(env_id)
-    # Likewise.
-    from purejaxdqn.envs import gymnax
-
-    return gymnax.env_settings(env_id)
+    return make_env(config.env, config.env_params)
 
 
 def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
@@ -320,16 +310,20 @@ def changed_settings(config: Config) -> dict[str, Any]:
 
 
 @in_usual_modes
-def build(config: Config) -> Parts:
+def build(config: Config, env: Env | HostEnv | None = None) -> Parts:
     """Turns a configuration into functions.
 
     With `data_parallel` they are those of one shard: all but a network's parameters and greedy play need its axes.
+
+    Args:
+      config: static settings.
+      env: in place of the one that the configuration names.
 
     Raises:
       SettingError: where the environment, or what it needs, cannot be had, or a setting would not be read.
     """
     check_read(config, changed_settings(config))
-    env = build_env(config)
+    env = build_env(config) if env is None else env
     network, head = build_model(config, env.spec)
     replay, learn = build_learner(config, env, network, head)
     view = make_view(config, choose("reward_shaping", config).make(config))

@@ -19,10 +19,15 @@ from typing import Annotated, Any, NoReturn
 import jax
 import tyro
 
-from purejaxdqn.bounds import read_whole
+from purejaxdqn.bounds import FLAGS, read_whole
 from purejaxdqn.config import SettingError, flag_name, require
 from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
+from purejaxdqn.machine.imports import FILE, import_announced, import_source, imported
 from purejaxdqn.machine.number_modes import usual_modes
+
+Several = tyro.conf.UseAppendAction[tuple[str, ...]]
+"""A flag that may be given several times."""
+Imports = Annotated[Several, tyro.conf.arg(name=FLAGS["imports"])]
 
 
 class UsageError(Exception):
@@ -77,7 +82,8 @@ def as_flags(defaults: Any, skip: Sequence[str] = ()) -> list[tuple[str, Any, An
         # Hypers may be arrays in a program; on a command line they are numbers.
         kind = type(default) if "Array" in str(field.type) else field.type
         help_text = docs.get(field.name, "").replace("`", "")
-        annotated = Annotated[kind, tyro.conf.arg(help=help_text)]  # type: ignore[valid-type]
+        named = tyro.conf.arg(help=help_text, name=FLAGS.get(field.name))
+        annotated = Annotated[kind, named]  # type: ignore[valid-type]
         flags.append((field.name, annotated, dataclasses.field(default=default)))
     return flags
 
@@ -203,6 +209,36 @@ def peek(args: Sequence[str], flag: str) -> str | None:
         elif name == flag and here + 1 < len(args):
             value = args[here + 1]
     return value
+
+
+def every(args: Sequence[str], flag: str) -> list[str]:
+    """The values of all occurrences of one flag before the command line is parsed."""
+    found: list[str] = []
+    for here, word in enumerate(args):
+        name, joined, value = word.partition("=")
+        if name == flag:
+            found += [value] if joined else args[here + 1 : here + 2]
+    return found
+
+
+def import_parts(args: Sequence[str]) -> None:
+    """Imports what installed packages announce, and what `--import` and `--env MODULE:FACTORY` name.
+
+    Raises:
+      SettingError: if one of them cannot be imported.
+    """
+    import_announced()
+    for source in every(args, "--import"):
+        import_source(source)
+    env = peek(args, "--env") or ""
+    source, _, factory = env.rpartition(":")
+    if source and factory and "/" not in factory and (source.endswith(FILE) or "/" not in source):
+        import_source(source, "env", env)
+
+
+def import_words() -> str:
+    """The flags that import here what was imported, as they are typed after others."""
+    return "".join(f" --import {shlex.quote(source)}" for source in imported())
 
 
 def guarded(command: str, main: Callable[[], int]) -> int:

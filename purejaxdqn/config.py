@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 from purejaxdqn.bounds import INT32, as_pairs, as_type, as_widths
 from purejaxdqn.bounds import SettingError as SettingError
+from purejaxdqn.bounds import flag_name as flag_name
+from purejaxdqn.bounds import one_line as one_line
 from purejaxdqn.bounds import require as require
 
 LearnerName = Literal["replay", "rollout"]
@@ -21,28 +23,6 @@ PrefillName = Literal["random", "policy"]
 LearningRateScheduleName = Literal["constant", "linear"]
 
 
-def flag_name(field: str) -> str:
-    """`env_params.max_steps` as it is typed: `--env-params.max-steps`."""
-    return "--" + field.replace("_", "-")
-
-
-ENVPOOL_PREFIX = "envpool/"
-"""Before the id of an environment of EnvPool that gymnax has too."""
-ATARI_SUFFIX = "-v5"
-"""Of EnvPool's Atari games, and of nothing that gymnax has."""
-
-
-def loop_of(env_id: str) -> Literal["device", "host"]:
-    """Where an environment steps: gymnax's on the device, EnvPool's on the host."""
-    return "host" if env_id.startswith(ENVPOOL_PREFIX) or env_id.endswith(ATARI_SUFFIX) else "device"
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's text, with its type where there is none."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
-
-
 @dataclass(frozen=True)
 class Config:
     """The static half of a run: equal configs share one compiled program; `Hypers` is the traced half.
@@ -52,7 +32,8 @@ class Config:
     """
 
     env: str = "CartPole-v1"
-    """Environment id: gymnax's, an Atari game of EnvPool such as Pong-v5, or envpool/ID for EnvPool's others."""
+    """Environment id: gymnax's, an Atari game of EnvPool such as Pong-v5, envpool/ID for EnvPool's others,
+    gymnasium/ID, or one of your own, MODULE:FACTORY or path/to/file.py:FACTORY."""
     env_params: tuple[tuple[str, Any], ...] = ()
     """Environment parameters that differ from the environment's defaults, as (name, value) pairs."""
     total_steps: int = 200_000
@@ -181,19 +162,12 @@ class Config:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, as_type(field.type, field.name, getattr(self, field.name)))
         require(self.v_min < self.v_max, "v_min", self.v_min, f"use a number below v_max, {self.v_max}")
-        logged, remedy = self.log_episodes, "only gymnax's environments have it: use 0"
-        require(logged == 0 or self.loop == "device", "log_episodes", logged, remedy)
         check_clock(self)
         check_exploration(self)
         {"replay": check_replay, "rollout": check_rollout}[self.learner](self)
         check_shards(self)
         remedy = f"the prefill alone takes {self.prefill_steps * self.num_envs} environment steps: use more than that"
         require(self.num_iterations > 0, "total_steps", self.total_steps, remedy)
-
-    @property
-    def loop(self) -> Literal["device", "host"]:
-        """Where the environments step."""
-        return loop_of(self.env)
 
     @property
     def shard_envs(self) -> int:
@@ -325,6 +299,8 @@ class EnvSpec(NamedTuple):
     """Frames that an observation holds on its last axis, oldest first; 1 where an observation is one frame, or none."""
     fewest_steps: int = 1
     """Fewest environment steps between two truncations of one environment; 1 where nothing is known."""
+    own_loop: Literal["device", "host"] | None = None
+    """Where an environment of a user's own steps; None for one of a suite."""
 
     @property
     def frame_shape(self) -> tuple[int, ...]:

@@ -16,6 +16,8 @@ from rich.table import Table
 from purejaxdqn import cli
 from purejaxdqn.bounds import SEEDS, check
 from purejaxdqn.config import SettingError, require
+from purejaxdqn.envs.names import loop_of
+from purejaxdqn.machine.imports import require_imported
 from purejaxdqn.runs.folder import CHECKPOINTS, Settings, finite, read_config
 
 COMMAND = "purejaxdqn-evaluate"
@@ -47,6 +49,8 @@ class EvaluateFlags:
     """Whether pictures show the step, the return and the value of every action beneath."""
     json: bool = False
     """Print JSON and nothing else."""
+    imports: cli.Imports = ()
+    """A module, or a file such as path/to/file.py, to import first: it has or registers parts of the run."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """Where to run; auto is JAX's own choice."""
     compilation_cache: bool = True
@@ -64,7 +68,7 @@ def evaluate(args: list[str]) -> int:
     flags: EvaluateFlags = cli.parse(EvaluateFlags, args, COMMAND, str(__doc__))
     check(vars(flags))
     folder = Path(flags.run)
-    settings, _, _ = read_config(folder, "run")
+    settings, _, data = read_config(folder, "run")
     indices = cli.seed_indices(flags.seed_index, len(settings.seeds))
     for name in ("gif", "mp4"):
         path = getattr(flags, name)
@@ -73,6 +77,8 @@ def evaluate(args: list[str]) -> int:
             parent = Path(path).absolute().parent
             require(parent.is_dir(), name, path, "its folder does not exist: make it first")
     cli.start_jax(flags.device, flags.compilation_cache)
+    cli.import_parts(args)
+    require_imported(data.get("imports", ()))
     results = play(folder, settings, flags, indices)
     if flags.json:
         print(json.dumps(finite({"seeds": results}), allow_nan=False))
@@ -93,7 +99,7 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     chosen = tuple(settings.seeds[index] for index in indices)
     played = dataclasses.replace(settings, eval_episodes=flags.episodes, eval_max_steps=flags.max_steps)
     parts, lanes = open_lanes(played, chosen)
-    if settings.config.loop == "device":
+    if loop_of(settings.config.env) == "device":
         check_room(lanes, flags.episodes)
     one_lane = jax.eval_shape(parts.network.init, jax.random.key(0))
     like = lane_shapes(one_lane, len(indices))

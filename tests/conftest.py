@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,3 +135,26 @@ def tiny_config() -> Config:
         hidden=(16,),
         loss="huber",
     )
+
+
+@pytest.fixture
+def own_parts() -> Iterator[None]:
+    """Forgets afterwards what a test registers and imports."""
+    from purejaxdqn import build
+    from purejaxdqn.envs import own
+    from purejaxdqn.machine.imports import IMPORTED
+    from purejaxdqn.networks import TORSOS
+
+    tables: list[dict[str, Any]] = [IMPORTED, own.FACTORIES, own.SAVED, TORSOS, *build.SEAMS.values()]
+    before, modules, path = [dict(table) for table in tables], set(sys.modules), list(sys.path)
+    yield
+    for table, held in zip(tables, before, strict=True):
+        table.clear()
+        table.update(held)
+    folders = tuple(set(sys.path) - set(path))
+    for name in set(sys.modules) - modules:
+        if folders and str(getattr(sys.modules[name], "__file__", "")).startswith(folders):
+            del sys.modules[name]
+    sys.path[:] = path
+    own._first.cache_clear()
+    own._made.cache_clear()

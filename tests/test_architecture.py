@@ -22,7 +22,7 @@ build
 loops
 recipes
 runs
-doctor report evaluate scores
+check doctor report evaluate scores
 train
 sweep
 """

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.peers.contests import CONTESTS, Contest
 from benchmarks.peers.outcome import parser, say
+from purejaxdqn.envs.names import loop_of
 from purejaxdqn.machine.devices import PLATFORMS, use_platform
 from purejaxdqn.runs.folder import versions
 
@@ -107,7 +108,7 @@ def main() -> None:
     contest = CONTESTS[args.contest]
     use_platform(args.device, args.seeds, on_host=args.contest == "cleanrl-atari")
     config, hypers = settings_of(contest, args.total_steps or contest.total_steps)
-    train = {"device": train_on_device, "host": train_on_host}[config.loop]
+    train = {"device": train_on_device, "host": train_on_host}[loop_of(config.env)]
     timed = train(config, hypers, [args.seed + lane for lane in range(args.seeds)])
     import jax
 

@@ -14,6 +14,8 @@ from rich.table import Table
 from purejaxdqn import cli
 from purejaxdqn.bounds import check
 from purejaxdqn.config import SettingError, require
+from purejaxdqn.envs.names import loop_of
+from purejaxdqn.machine.imports import require_imported
 from purejaxdqn.runs.folder import CHECKPOINTS, Settings, finite, read_config
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class DoctorFlags:
     """Greedy episodes for each seed, where the environment steps on the device."""
     json: bool = False
     """Print JSON and nothing else."""
+    imports: cli.Imports = ()
+    """A module, or a file such as path/to/file.py, to import first: it has or registers parts of the run."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """Where to run; auto is JAX's own choice."""
     compilation_cache: bool = True
@@ -53,9 +57,11 @@ def doctor(args: list[str]) -> int:
     flags: DoctorFlags = cli.parse(DoctorFlags, args, COMMAND, str(__doc__))
     check(vars(flags))
     folder = Path(flags.run)
-    settings, _, _ = read_config(folder, "run")
+    settings, _, data = read_config(folder, "run")
     indices = cli.seed_indices(flags.seed_index, len(settings.seeds))
     cli.start_jax(flags.device, flags.compilation_cache)
+    cli.import_parts(args)
+    require_imported(data.get("imports", ()))
     env_steps, vitals, findings = examine(folder, settings, indices, flags.episodes)
     if flags.json:
         found = {
@@ -102,7 +108,7 @@ def examine(
         saved = saved_state(run) if latest_step(folder / CHECKPOINTS) is not None else None
     except DamagedCheckpoint as error:
         raise SettingError("run", str(folder), f"{error}; name a whole run") from error
-    on_device = settings.config.loop == "device"
+    on_device = loop_of(settings.config.env) == "device"
     require(saved is not None or on_device, "run", str(folder), "it has no checkpoint yet: train on")
     if saved is None:
         return run.steps_at(0), *look_at(run.lanes.init(run.lanes.put(run.keys), run.hypers), 0, last_row, set())

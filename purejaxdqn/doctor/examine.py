@@ -19,6 +19,7 @@ from purejaxdqn.doctor.probes import make_probe
 from purejaxdqn.doctor.rollouts import make_play
 from purejaxdqn.doctor.samples import make_look_replay, make_look_rollout
 from purejaxdqn.doctor.vitals import Vitals, vitals_of
+from purejaxdqn.envs.names import loop_of
 from purejaxdqn.loops.lanes import map_lane_leaves
 from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.machine.threefry import KEY_IMPL
@@ -103,7 +104,7 @@ class Examiner:
           episodes: greedy episodes of each examination.
         """
         self.settings, self.parts, self.episodes = settings, parts, episodes
-        self.on_device = settings.config.loop == "device"
+        self.on_device = loop_of(settings.config.env) == "device"
 
     def jit(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """`fn` of one lane, jitted, with arguments (first one with lanes, lane's index, others, raw key, hypers)."""

@@ -15,6 +15,7 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.doctor.probes import Probed
 from purejaxdqn.doctor.rollouts import Played
 from purejaxdqn.doctor.samples import BATCHES, Fed
+from purejaxdqn.recipes.algorithms import family
 from purejaxdqn.types import Hypers
 
 PERCENTILES = (50, 90, 99, 100)
@@ -96,8 +97,8 @@ class Vitals:
 
 def reward_clip(config: Config, spec: EnvSpec) -> bool:
     """Whether the learner gets clipped rewards."""
-    is_atari = config.loop == "host" and spec.obs_dtype == "uint8" and len(spec.obs_shape) == 3
-    return is_atari and bool(dict(config.env_params).get("reward_clip", True))
+    pictures = spec.obs_dtype == "uint8" and len(spec.obs_shape) == 3
+    return pictures and family(config.env) == "atari" and bool(dict(config.env_params).get("reward_clip", True))
 
 
 def shares(counts: np.ndarray) -> tuple[float, ...] | None:

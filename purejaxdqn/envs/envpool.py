@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 
 from purejaxdqn.bounds import ANY, INT32, Interval, real, whole
-from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, EnvSpec, SettingError, one_line, require
-from purejaxdqn.envs.interface import HostEnv, HostStep, check_groups
+from purejaxdqn.config import EnvSpec, SettingError, one_line, require
+from purejaxdqn.envs.interface import ATARI_SUFFIX, ENVPOOL_PREFIX, HostEnv, HostStep, check_groups
+from purejaxdqn.envs.parameters import Changes
 from purejaxdqn.pictures.scenes import render_frame
-
-Changes = tuple[tuple[str, Any], ...]
-"""(name, value) pairs of an environment's settings that differ from its defaults."""
 
 ATARI_OPTIONS = {
     "frame_skip": 4,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import inspect
 import math
 from typing import Any
 
@@ -10,9 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from purejaxdqn.bounds import ANY, INT32, POSITIVE, real, whole
+from purejaxdqn.bounds import INT32
 from purejaxdqn.config import EnvSpec, SettingError, require
 from purejaxdqn.envs.interface import Env
+from purejaxdqn.envs.parameters import Changes, as_type_of, check_parameter, is_number, numeric_defaults
+from purejaxdqn.envs.protocol import check_played, check_protocol, has_methods, tried
+from purejaxdqn.envs.single import reset_by_itself
 from purejaxdqn.machine.lazy_imports import defer_import
 from purejaxdqn.types import Row
 
@@ -21,7 +23,6 @@ for name in ("seaborn", "matplotlib", "matplotlib.colors", "matplotlib.pyplot"):
     defer_import(name)
 
 import gymnax  # noqa: E402
-from gymnax.environments import spaces  # noqa: E402
 
 
 def env_names() -> list[str]:
@@ -34,14 +35,7 @@ def unknown_env(env_id: str) -> SettingError:
     folded = {name.lower(): name for name in env_names()}
     near = [folded[name] for name in difflib.get_close_matches(env_id.lower(), folded, n=3, cutoff=0.4)]
     hint = f"the nearest names are {', '.join(near)}" if near else f"gymnax has {', '.join(env_names())}"
-    return SettingError("env", env_id, f"no such environment; {hint}")
-
-
-PLAYED = 64
-"""Steps that an environment which is not gymnax's own plays before anything is trained."""
-
-Changes = tuple[tuple[str, Any], ...]
-"""(name, value) pairs of an environment's settings that differ from its defaults."""
+    return SettingError("env", env_id, f"no such environment; {hint}; one of your own needs --import")
 
 
 def default_params(env_id: str) -> Any:
@@ -61,18 +55,7 @@ def env_settings(env_id: str) -> dict[str, Any]:
     """
     env, params = make_raw(env_id)
     fields = {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
-    return {name: value for name, value in fields.items() if is_number(value)} | constructor_defaults(env)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a Python number, truth values among them."""
-    return isinstance(value, bool | int | float)
-
-
-def constructor_defaults(env: Any) -> dict[str, Any]:
-    """The numbers that an environment's class is made with."""
-    arguments = inspect.signature(type(env).__init__).parameters.values()
-    return {argument.name: argument.default for argument in arguments if is_number(argument.default)}
+    return {name: value for name, value in fields.items() if is_number(value)} | numeric_defaults(type(env).__init__)
 
 
 def make_raw(env_id: str, **options: Any) -> tuple[Any, Any]:
@@ -93,7 +76,7 @@ def make_changed(env_id: str, changes: Changes) -> tuple[Any, Any]:
       SettingError: for a setting that the environment does not have, or a size or time limit below 1.
     """
     env, params = make_raw(env_id)
-    options = constructor_defaults(env)
+    options = numeric_defaults(type(env).__init__)
     names = [field.name for field in dataclasses.fields(params)]
     for name, value in changes:
         remedy = f"{env_id} has no such parameter; it has {', '.join([*names, *options])}"
@@ -108,116 +91,106 @@ def make_changed(env_id: str, changes: Changes) -> tuple[Any, Any]:
     return env, params.replace(**typed)
 
 
-def check_parameter(name: str, value: Any, default: Any, is_size: bool) -> None:
-    """Raises `SettingError` where a parameter cannot have a value.
+def from_step_env(name: str, env: Any, params: Any) -> Env:
+    """The environment by its `reset_env` and `step_env`, which reset nothing.
 
-    Args:
-      name: of the parameter.
-      value: for it.
-      default: the environment's own; what is no number is not checked.
-      is_size: whether the environment's class is made with it, and it is at least 1 by default.
+    `step_env` gives obs, state, reward, terminated, truncated, info; or obs, state, reward, done, info, as gymnax's did
+    before version 1. Of `done` it is not known which of the two it is: at `max_steps_in_episode` it is a truncation.
     """
-    field = f"env_params.{name}"
-    if isinstance(default, bool):
-        require(isinstance(value, bool | int | float) and value in (0, 1), field, value, "use True or False")
-    elif isinstance(default, int) or (is_number(default) and name == "max_steps_in_episode"):
-        at_least_1 = is_size or name == "max_steps_in_episode"
-        whole(field, value, (1 if at_least_1 else -INT32, INT32))
-    elif is_number(default):
-        # There is no mass, length or time step of 0 or less, whatever the equations make of it.
-        physical = default > 0 and (any(part in name for part in ("mass", "length")) or name in ("tau", "dt"))
-        real(field, value, POSITIVE if physical else ANY)
+    limit = getattr(params, "max_steps_in_episode", INT32)
+
+    def advance(key: Array, state: Any, action: Array, count: Array) -> tuple[Any, ...]:
+        found = env.step_env(key, state, action, params)
+        remedy = f"its step_env gives {len(found)} values: give obs, state, reward, terminated, truncated, info"
+        require(len(found) in (5, 6), "env", name, remedy)
+        if len(found) == 6:
+            return found[:5]
+        obs, state, reward, done, _ = found
+        truncated = jnp.logical_and(done, count >= limit)
+        return obs, state, reward, jnp.logical_and(done, jnp.logical_not(truncated)), truncated
+
+    num_actions, num_obs_values = find_spaces(name, env, params)
+    return reset_by_itself(name, lambda key: env.reset_env(key, params), advance, num_actions, num_obs_values, None)
 
 
-def as_type_of(default: Any, value: Any) -> Any:
-    """A value in the type of a default, where that is a Python number."""
-    return type(default)(value) if isinstance(default, bool | int | float) else value
-
-
-def check_protocol(env_id: str, env: Any, params: Any) -> jax.ShapeDtypeStruct:
-    """The shape of an environment's observations.
+def find_spaces(name: str, env: Any, params: Any) -> tuple[int, int | None]:
+    """Number of actions, and of the values of a discrete observation.
 
     Raises:
-      SettingError: where what it gives is not what a run can learn from.
+      SettingError: for continuous actions.
     """
-    key = jax.random.key(0)
-    obs, state = jax.eval_shape(env.reset, key, params)
+    # By what a space has, since an environment that only keeps to gymnax's protocol has spaces of its own.
+    made = getattr(env, "action_space", None)
+    count = getattr(made(params), "n", None) if made else getattr(env, "num_actions", None)
     require(
-        isinstance(obs, jax.ShapeDtypeStruct), "env", env_id, "its observations are not one array: join their parts"
+        count is not None,
+        "env",
+        name,
+        "it has continuous actions, and value learning needs discrete ones: use an environment such as CartPole-v1",
     )
-    keys = any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state))
-    require(not keys, "env", env_id, "its state holds a typed PRNG key: keep its words, jax.random.key_data(key)")
-    after, _, reward, terminated, truncated, _ = jax.eval_shape(env.step, key, state, jnp.int32(0), params)
-    same = (after.shape, after.dtype) == (obs.shape, obs.dtype)
-    require(same, "env", env_id, f"its observations are {obs.shape} {obs.dtype}, and {after.shape} {after.dtype} later")
-    for name, found in (("reward", reward), ("terminated", terminated), ("truncated", truncated)):
-        require(found.shape == (), "env", env_id, f"its {name} has the shape {found.shape}: give a scalar")
-    picture = len(obs.shape) == 3 and obs.shape[0] <= 4 and obs.shape[1] == obs.shape[2] >= 8
-    require(not picture, "env", env_id, f"its pictures {obs.shape} seem to have their channels first: give them last")
-    return obs
+    made = getattr(env, "observation_space", None)
+    values = getattr(made(params), "n", None) if made else None
+    return int(count), None if values is None else int(values)
 
 
-def check_played(env_id: str, env: Any, params: Any, num_values: int | None) -> None:
-    """Plays some steps of an environment that is not gymnax's own.
+DUE = "obs, state, reward, terminated, truncated, and info with the true last observation in final_observation"
+
+
+def gives_what_is_due(name: str, env: Any, params: Any) -> bool:
+    """Whether an environment's `step` gives the six values `DUE`, as gymnax's do, which reset by themselves.
 
     Raises:
-      SettingError: for a reward that is no finite number, or a discrete observation that is none of its values.
+      SettingError: where it raises.
     """
 
-    def play(state: Any, key: Array) -> tuple[Any, tuple[Array, Array]]:
-        action_key, step_key = jax.random.split(key)
-        action = jax.random.randint(action_key, (), 0, env.action_space(params).n)
-        obs, state, reward, *_ = env.step(step_key, state, action, params)
-        return state, (obs, reward)
+    def once(key: Array) -> Any:
+        _, state = env.reset(key, params)
+        return env.step(key, state, jnp.int32(0), params)
 
-    @jax.jit
-    def playing() -> tuple[Array, Array]:
-        first, state = env.reset(jax.random.key(0), params)
-        _, (obs, reward) = jax.lax.scan(play, state, jax.random.split(jax.random.key(1), PLAYED))
-        return jnp.concatenate([first[None], obs]), reward
-
-    obs, reward = playing()
-    require(bool(jnp.isfinite(reward).all()), "env", env_id, "it gives rewards that are no finite numbers")
-    inside = num_values is None or bool(jnp.logical_and(obs >= 0, obs < num_values).all())
-    require(inside, "env", env_id, f"it gives observations that are none of its values 0 to {(num_values or 1) - 1}")
+    found = tried(name, "its reset or step", lambda: jax.eval_shape(once, jax.random.key(0)))
+    return len(found) == 6 and "final_observation" in found[5]
 
 
-def make_env(env_id: str, env_params: Changes = ()) -> Env:
-    """A gymnax environment with discrete actions.
+def wrap(name: str, env: Any, params: Any) -> Env:
+    """An environment of gymnax's protocol with discrete actions.
 
     gymnax resets in the same step that ends an episode, so every row is a transition, and the true final observation
     comes in `info`.
 
     Args:
-      env_id: as gymnax registers it.
-      env_params: settings that differ from its defaults (see `env_settings`).
+      name: of the environment.
+      env: as `gymnax.make` gives it, or anything with `reset(key, params)` and `step(key, state, action, params)`, or
+        with `reset_env` and `step_env`, which do not reset by themselves.
+      params: what these are called with.
 
     Raises:
-      SettingError: for an unknown id, continuous actions, or an unknown parameter.
+      SettingError: for continuous actions, or where it does not give what is needed.
     """
-    env, params = make_changed(env_id, env_params)
-    action_space = env.action_space(params)
-    require(
-        isinstance(action_space, spaces.Discrete),
-        "env",
-        env_id,
-        "it has continuous actions, and value learning needs discrete ones: use an environment such as CartPole-v1",
-    )
-    obs_space = env.observation_space(params)
-    obs_shape = check_protocol(env_id, env, params)
-    num_values = int(obs_space.n) if isinstance(obs_space, spaces.Discrete) else None
-    limit = float(getattr(params, "max_steps_in_episode", math.inf))
-    time_limit = int(min(limit, INT32))
     # gymnax's own environments are known to cut episodes at their limit alone.
     own = type(env).__module__.startswith("gymnax.")
-    if not own:
-        check_played(env_id, env, params, num_values)
+    num_actions, num_obs_values = find_spaces(name, env, params)
+    if not (has_methods(env, "reset", "step") and gives_what_is_due(name, env, params)):
+        wants = "or give reset_env and step_env, which reset nothing"
+        wants = "install gymnax>=1.0 anew, which another package has overwritten" if own else wants
+        remedy = f"its step does not give the 6 values that are due, {DUE}: {wants}"
+        require(has_methods(env, "reset_env", "step_env") and not own, "env", name, remedy)
+        return from_step_env(name, env, params)
+
+    def one_reset(key: Array) -> Any:
+        return env.reset(key, params)
+
+    def one_step(key: Array, state: Any, action: Array) -> Any:
+        return env.step(key, state, action, params)[:5]
+
+    obs_shape = check_protocol(name, one_reset, one_step)
+    limit = float(getattr(params, "max_steps_in_episode", math.inf))
+    time_limit = int(min(limit, INT32))
     spec = EnvSpec(
-        env_id=env_id,
-        num_actions=int(action_space.n),
+        env_id=name,
+        num_actions=num_actions,
         obs_shape=tuple(obs_shape.shape),
         obs_dtype=str(obs_shape.dtype),
-        num_obs_values=num_values,
+        num_obs_values=num_obs_values,
         time_limit=time_limit,
         fewest_steps=time_limit if own else 1,
     )
@@ -246,7 +219,7 @@ def make_env(env_id: str, env_params: Changes = ()) -> Env:
     def picture_state(env_state: tuple[Any, Array]) -> Any:
         return env_state[0]
 
-    return Env(
+    made = Env(
         spec=spec,
         reset=reset,
         step=step,
@@ -255,3 +228,19 @@ def make_env(env_id: str, env_params: Changes = ()) -> Env:
         picture_state=picture_state,
         params=params,
     )
+    if not own:
+        check_played(made)
+    return made
+
+
+def make_env(env_id: str, env_params: Changes = ()) -> Env:
+    """A gymnax environment with discrete actions.
+
+    Args:
+      env_id: as gymnax registers it.
+      env_params: settings that differ from its defaults (see `env_settings`).
+
+    Raises:
+      SettingError: for an unknown id, continuous actions, or an unknown parameter.
+    """
+    return wrap(env_id, *make_changed(env_id, env_params))

@@ -9,6 +9,13 @@ from jax import Array
 from purejaxdqn.config import EnvSpec, require
 from purejaxdqn.types import Row
 
+ENVPOOL_PREFIX = "envpool/"
+"""Before the id of an environment of EnvPool that gymnax has too."""
+ATARI_SUFFIX = "-v5"
+"""Of EnvPool's Atari games, and of nothing that gymnax has."""
+GYMNASIUM_PREFIX = "gymnasium/"
+"""Before the id of an environment of Gymnasium."""
+
 
 class Env(NamedTuple):
     """An environment stepped in batches: pure functions over a state that holds the current observations."""

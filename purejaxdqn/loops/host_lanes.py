@@ -55,7 +55,7 @@ def check_memory(config: Config, size: int) -> None:
 
 def picture_of(obs: np.ndarray, stack: int) -> np.ndarray | None:
     """A stacked observation [H, W, channels × stack] as one picture, oldest frame first; None for anything else."""
-    if obs.ndim != 3 or obs.dtype != np.uint8:
+    if obs.ndim != 3 or obs.dtype != np.uint8 or obs.shape[-1] // stack not in (1, 3):
         return None
     frames = np.split(obs, stack, axis=-1)
     return np.concatenate([np.broadcast_to(frame, (*frame.shape[:2], 3)) for frame in frames], axis=1)
@@ -84,7 +84,7 @@ def make_host_lanes(
     Raises:
       SettingError: for more than one seed, or environments that do not divide evenly into groups.
     """
-    remedy = "EnvPool's environments run one seed in a process: use 1, and start a process for each seed"
+    remedy = "environments on the host run one seed in a process: use 1, and start a process for each seed"
     require(len(seeds) == 1, "seeds", len(seeds), remedy)
     groups = parts.env.num_groups
     check_groups(config.num_envs, groups, config.data_parallel)

@@ -6,7 +6,16 @@ May import `config`, `types` and `machine`. Read `qnetwork.py` first: torso, str
 from purejaxdqn.networks.ensemble import make_ensemble
 from purejaxdqn.networks.layers import ACTIVATIONS, INITIALIZERS, NORMS, make_norm
 from purejaxdqn.networks.qnetwork import Network, make_network
-from purejaxdqn.networks.torsos import TORSOS, MakeTorso, Torso, find_torso, to_features, torso_name, torso_reads
+from purejaxdqn.networks.torsos import (
+    TORSOS,
+    MakeTorso,
+    Torso,
+    find_torso,
+    own_torso,
+    to_features,
+    torso_name,
+    torso_reads,
+)
 
 __all__ = [
     "ACTIVATIONS",
@@ -20,6 +29,7 @@ __all__ = [
     "make_ensemble",
     "make_network",
     "make_norm",
+    "own_torso",
     "to_features",
     "torso_name",
     "torso_reads",

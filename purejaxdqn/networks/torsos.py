@@ -133,6 +133,18 @@ TORSOS: dict[str, Torso] = {
 """Torso by name. Another name may be added; `auto` is no entry, see `automatic_torso`."""
 
 
+def own_torso(make: MakeTorso | nn.Module, reads: tuple[str, ...] = ()) -> Torso:
+    """A torso of a user's own, which says itself what it cannot take.
+
+    Args:
+      make: (config) -> module, or a module that reads nothing of the configuration.
+      reads: fields of `Config` that only some torsos read.
+    """
+    # A module as it was given belongs to nobody; a copy is made where the network is.
+    made: MakeTorso = (lambda config: make.clone()) if isinstance(make, nn.Module) else make
+    return Torso(made, lambda shape: True, "it takes any", reads)
+
+
 def automatic_torso(shape: tuple[int, ...]) -> str:
     """The torso that `auto` selects: a CNN for observations of rank 3, by their size, else the MLP."""
     if len(shape) != 3:

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from purejaxdqn.config import Config
+from purejaxdqn.envs.interface import ATARI_SUFFIX
+from purejaxdqn.envs.names import gives_pictures, suite_of
 from purejaxdqn.recipes.atari import ATARI, ATARI_RUN
 from purejaxdqn.types import Hypers
 
@@ -18,6 +20,22 @@ Family = Literal["vector", "plain", "minatar", "atari"]
 """Environments that share settings: observations as vectors (`plain` for the recipe plain-dqn), MinAtar's pictures,
 Atari's frames."""
 Values = Mapping[str, Any]
+# Named, so that choosing a recipe need not import gymnax and make the environment.
+_OTHER_PICTURES = frozenset({"Pong-misc"})
+
+
+def family(env_id: str) -> Family:
+    """Which settings of an algorithm suit an environment; an unknown one of gymnax counts as giving vectors.
+
+    Raises:
+      SettingError: for one of another suite, or of a user's own, that cannot be made here.
+    """
+    suite = suite_of(env_id)
+    if suite == "envpool" and env_id.endswith(ATARI_SUFFIX):
+        return "atari"
+    if suite != "gymnax":
+        return "minatar" if gives_pictures(env_id) else "vector"
+    return "minatar" if env_id.endswith("-MinAtar") or env_id in _OTHER_PICTURES else "vector"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from purejaxdqn.build import check_pair, check_read, is_read
-from purejaxdqn.config import ATARI_SUFFIX, ENVPOOL_PREFIX, Config, SettingError, require
-from purejaxdqn.recipes.algorithms import ALGORITHMS, Algorithm, Family
+from purejaxdqn.config import Config, SettingError, require
+from purejaxdqn.envs.interface import ENVPOOL_PREFIX, GYMNASIUM_PREFIX
+from purejaxdqn.recipes.algorithms import ALGORITHMS, Algorithm, Family, family
 from purejaxdqn.recipes.atari import ONE_MACHINE, PROTOCOL_ALGOS, PROTOCOLS
 from purejaxdqn.recipes.atari_100k import ATARI_100K
 from purejaxdqn.recipes.tutorials import FAITHFUL, VARIANTS
@@ -239,15 +240,6 @@ _TUNED = {
     if recipe.name in ("cartpole", "mountaincar", "acrobot", "breakout-minatar")
 }
 DEFAULTS = {field.name: field.default for cls in (Config, Hypers) for field in dataclasses.fields(cls)}
-# Named, so that choosing a recipe need not import gymnax and make the environment.
-_OTHER_PICTURES = frozenset({"Pong-misc"})
-
-
-def family(env_id: str) -> Family:
-    """Which settings of an algorithm suit an environment; an unknown one counts as giving vectors."""
-    if env_id.endswith(ATARI_SUFFIX):
-        return "atari"
-    return "minatar" if env_id.endswith("-MinAtar") or env_id in _OTHER_PICTURES else "vector"
 
 
 def default_recipe(env_id: str) -> Recipe:
@@ -256,8 +248,8 @@ def default_recipe(env_id: str) -> Recipe:
     Args:
       env_id: as gymnax registers it; an unknown one gets the recipe for vectors.
     """
-    # EnvPool's own CartPole-v1 and gymnax's are one task.
-    name = env_id.removeprefix(ENVPOOL_PREFIX)
+    # EnvPool's and Gymnasium's own CartPole-v1 and gymnax's are one task.
+    name = env_id.removeprefix(ENVPOOL_PREFIX).removeprefix(GYMNASIUM_PREFIX)
     return _TUNED[name] if name in _TUNED else RECIPES[family(env_id)]
 
 

@@ -24,6 +24,8 @@ class ReportFlags:
     """Folders of runs and sweeps; several are compared."""
     out: str | None = None
     """File of the page; by default report.html in the folder, or here where there are several."""
+    imports: cli.Imports = ()
+    """A module, or a file such as path/to/file.py, to import first: it has or registers parts of the runs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report(args: list[str]) -> int:
     """Parses the flags, writes the page and prints its path."""
     flags: ReportFlags = cli.parse(ReportFlags, args, COMMAND, str(__doc__))
+    cli.import_parts(args)
     require(flags.out != "", "out", "''", "name a file, or leave the flag out")
     folders = [Path(folder) for folder in flags.folders]
     out = Path(flags.out) if flags.out is not None else (folders[0] if len(folders) == 1 else Path()) / REPORT

@@ -17,7 +17,10 @@ import numpy as np
 
 from purejaxdqn.bounds import LIMITS, as_type, real, whole
 from purejaxdqn.config import Config, EnvSpec, SettingError, one_line, require
+from purejaxdqn.envs.names import loop_of
+from purejaxdqn.envs.own import remember
 from purejaxdqn.machine.files import check_seal, sealed, write_atomically
+from purejaxdqn.machine.imports import imported
 from purejaxdqn.types import Hypers
 
 FORMAT = 1
@@ -65,7 +68,7 @@ class Settings:
         seeds = tuple(whole("seed", seed) for seed in self.seeds)
         object.__setattr__(self, "seeds", seeds)
         require(len(seeds) > 0, "seeds", seeds, "use at least one")
-        on_host, episodes = self.config.loop == "host", self.eval_episodes
+        on_host, episodes = loop_of(self.config.env) == "host", self.eval_episodes
         least = 0 if on_host else 1
         require(episodes >= least, "eval_episodes", episodes, f"use a whole number of at least {least}")
         counts = not self.count_prefill or (self.total_episodes is not None and not on_host)
@@ -81,7 +84,9 @@ class Settings:
 
 def default_folder(beneath: str, env: str) -> str:
     """Name of the folder of a new run or sweep: by the environment and the time."""
-    return f"{beneath}/{env}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    # Of path/to/file.py:make_env the last part will do.
+    name = env.rsplit("/", 1)[-1].replace(":", "-") if ":" in env else env
+    return f"{beneath}/{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def versions() -> dict[str, str]:
@@ -164,6 +169,7 @@ def write_config(folder: Path, settings: Settings, spec: EnvSpec, command: str, 
         "format": FORMAT,
         **settings_to_json(settings),
         "env_spec": spec._asdict(),
+        "imports": imported(),
         "versions": versions(),
         "command": command,
         "created": created,
@@ -201,6 +207,13 @@ def require_file(path: Path, flag: str, what: str) -> None:
     require(held, flag, str(folder), f"it holds no {path.name}, so it is not the folder of a {what}")
 
 
+def read_known(data: dict[str, Any]) -> tuple[Settings, EnvSpec, dict[str, Any]]:
+    """What `read_config` gives; the environment's description comes first, since what is valid depends on its loop."""
+    spec = spec_from_json(data["env_spec"])
+    remember(spec)
+    return settings_from_json(data), spec, data
+
+
 def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, dict[str, Any]]:
     """Reads config.json.
 
@@ -214,7 +227,7 @@ def read_config(folder: Path, flag: str = "resume") -> tuple[Settings, EnvSpec, 
         check_seal(data)
         # Another version's settings need not make sense here.
         known = data["format"] == FORMAT
-        read = (settings_from_json(data), spec_from_json(data["env_spec"]), data) if known else None
+        read = read_known(data) if known else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SettingError(
             flag, str(folder), f"its {CONFIG} is damaged ({one_line(error)}); name a whole run"

@@ -29,6 +29,7 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 from purejaxdqn.config import Config
 from purejaxdqn.loops.lanes import Call, Compiler, compile_calls
 from purejaxdqn.machine.files import make_private, read_private, write_atomically
+from purejaxdqn.machine.imports import imported
 
 KEPT = 256
 """Names of programs that are kept, the most recently used. A program has two names and takes about 1 MB."""
@@ -42,7 +43,8 @@ COMPILED = "/jax/compilation_cache/cache_misses"
 def compiler_of(config: Config) -> Compiler:
     """The compiler of a run's functions; it caches them beside JAX's own cache, in commands of this package only."""
     cache = jax.config.values["jax_compilation_cache_dir"]
-    if not cache or not in_own_command():
+    # What a module of a user's own reads besides its file is not known.
+    if not cache or not in_own_command() or imported():
         return compile_calls
     return make_compiler(Path(cache) / "programs", repr(config))
 

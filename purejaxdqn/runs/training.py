@@ -13,13 +13,14 @@ import jax
 import numpy as np
 
 from purejaxdqn.build import Parts, build
+from purejaxdqn.envs.names import loop_of
 from purejaxdqn.loops.data_parallel import make_data_lanes
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, repeat_hypers, seed_keys
 from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.machine.threefry import KEY_IMPL
-from purejaxdqn.recipes.recipes import family
+from purejaxdqn.recipes.algorithms import family
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.runs.best_params import Best, Flat, load_params, pick_lanes
 from purejaxdqn.runs.early_stopping import DIVERGED, STEPS, Budget, Endings
@@ -61,7 +62,7 @@ def open_lanes(settings: Settings, seeds: tuple[int, ...]) -> tuple[Parts, Lanes
     Raises:
       SettingError: where the settings cannot work.
     """
-    if settings.config.loop == "host":
+    if loop_of(settings.config.env) == "host":
         parts = build(settings.config)
         episodes, most = settings.eval_episodes, settings.eval_max_steps
         keep = settings.keep_replay

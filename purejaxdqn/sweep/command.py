@@ -11,6 +11,7 @@ import jax
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError, require
 from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
+from purejaxdqn.machine.imports import require_imported
 from purejaxdqn.machine.stop_requests import noting_stop_requests
 from purejaxdqn.machine.terminal import forgiving_output
 from purejaxdqn.recipes.recipes import Recipe
@@ -41,6 +42,7 @@ def sweep(args: list[str]) -> int:
     # Before anything touches a device, which reading the flags of an environment does.
     processes = join(early_options(args))
     cli.check_device(device)
+    cli.import_parts(args)
     definition, typed, recipe, options = read_flags(args)
     command = " ".join(["python -m purejaxdqn.sweep", *map(shlex.quote, args)])
     if options.resume is not None:
@@ -85,6 +87,7 @@ def go_on(folder: Path, typed: dict[str, Any], options: SweepOptions, processes:
     from purejaxdqn.sweep.driver import from_file, is_finished
 
     data = read_sweep(folder)
+    require_imported(data.get("imports", ()))
     remedy = "a sweep that goes on stays in its folder: leave the flag out"
     require(options.out is None, "out", options.out, remedy)
     check_same(data["definition"], typed)
@@ -142,7 +145,7 @@ def drive(
 
     flag = "out" if options.resume is None else "resume"
     sweep = Sweep(definition, recipe, layout, folder, options.checkpoint_minutes, processes)
-    again = f"--resume {cli.quoted(folder)}"
+    again = f"--resume {cli.quoted(folder)}{cli.import_words()}"
     with noting_stop_requests() as asked:
         stop = stop_of_all(folder, asked, processes)
         try:
@@ -176,7 +179,7 @@ def drive(
         what = f"{definition.env}: {layout.num_lanes} lanes, ranked by the {definition.options['rank_by']} scores"
         print_table(ranking_table(summary["ranking"], what))
         print(f"sweep folder: {folder} (curves.npz, lanes.npz, summary.json, best.toml{pictures})")
-        print(f"next: python -m purejaxdqn.train --recipe {cli.quoted(folder / 'best.toml')}")
+        print(f"next: python -m purejaxdqn.train --recipe {cli.quoted(folder / 'best.toml')}{cli.import_words()}")
     return 0
 
 

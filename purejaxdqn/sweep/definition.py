@@ -160,7 +160,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
       SettingError: if it cannot be read, or has an entry in the wrong place.
     """
     data = read_toml(path, "file")
-    names = {field.name for field in dataclasses.fields(SweepOptions)} - {"file", "resume"}
+    names = {field.name for field in dataclasses.fields(SweepOptions)} - {"file", "resume", "imports"}
     options: dict[str, Any] = {}
     axes: dict[str, tuple[Any, ...]] = {}
     for key, value in data.items():

@@ -13,9 +13,11 @@ from typing import Any
 import jax
 
 from purejaxdqn.config import SettingError, one_line, require
+from purejaxdqn.envs.names import loop_of
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.plan import state_bytes
 from purejaxdqn.machine.files import write_atomically
+from purejaxdqn.machine.imports import imported
 from purejaxdqn.recipes.recipes import Recipe
 from purejaxdqn.runs.folder import finite, hardware, settings_from_json, settings_to_json, versions
 from purejaxdqn.runs.sweep_folder import FORMAT, SUMMARY, SWEEP, UNITS
@@ -44,7 +46,7 @@ def make_groups(definition: Definition, settings: Sequence[Setting], processes: 
         require(config.data_parallel == 1, "data_parallel", config.data_parallel, remedy)
         # An environment on the host has one lane to a process.
         lane_bytes, size = 0, 1
-        if config.loop == "device":
+        if loop_of(config.env) == "device":
             lane_bytes = state_bytes(make_agent(config))
             share = -(-len(members) * len(definition.seeds) // processes)
             size = unit_size(lane_bytes, devices, on_cpu, definition.options["lanes_per_block"], share)
@@ -75,6 +77,7 @@ def to_file(definition: Definition, recipe: Recipe, layout: Layout, command: str
         "settings": settings,
         "unit_sizes": [group.unit_size for group in layout.groups],
         "lane_bytes": [group.lane_bytes for group in layout.groups],
+        "imports": imported(),
         "versions": versions(),
         "hardware": hardware(),
         "command": command,
@@ -222,7 +225,7 @@ class Sweep:
             params = results.keep_policy(self.folder, units, self.layout, parts, best["setting"])
             if params is not None:
                 epsilon = self.definition.options["eval_epsilon"]
-                on_host = group.config.loop == "host"
+                on_host = loop_of(group.config.env) == "host"
                 results.animate(self.folder, parts, params, self.layout.seeds[0], epsilon, on_host)
         summary = results.write_summary(self.folder, entries, told)
         shutil.rmtree(self.folder / UNITS, ignore_errors=True)

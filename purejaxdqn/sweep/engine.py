@@ -9,6 +9,7 @@ import numpy as np
 
 from purejaxdqn.build import Parts
 from purejaxdqn.config import SettingError
+from purejaxdqn.envs.names import loop_of
 from purejaxdqn.loops.device import Agent, make_agent
 from purejaxdqn.loops.lanes import Lanes, make_lanes
 from purejaxdqn.loops.plan import make_plan
@@ -92,7 +93,7 @@ class Engine:
     def open(self, group: Group, width: int, seeds: tuple[int, ...]) -> tuple[Settings, Parts, Lanes]:
         """Settings of lanes, and the functions that all sets of this many lanes of a group share."""
         settings = settings_of(self.definition, self.recipe, group.config, seeds)
-        if group.config.loop == "host":
+        if loop_of(group.config.env) == "host":
             self.compilations += 1
             return (settings, *open_lanes(settings, seeds))
         if group.number not in self.agents:

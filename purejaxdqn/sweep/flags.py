@@ -11,6 +11,7 @@ from purejaxdqn import cli
 from purejaxdqn.bounds import read_whole
 from purejaxdqn.build import env_settings
 from purejaxdqn.config import Config, flag_name, require
+from purejaxdqn.machine.imports import require_imported
 from purejaxdqn.recipes.files import find_recipe, read_toml
 from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings
 from purejaxdqn.runs.sweep_folder import read_sweep
@@ -131,7 +132,9 @@ def read_flags(args: Sequence[str]) -> tuple[Definition, dict[str, Any], Recipe,
 
 def saved_env(folder: Path) -> str:
     """The environment of a sweep that is to be resumed."""
-    return str(read_sweep(folder)["env"])
+    data = read_sweep(folder)
+    require_imported(data.get("imports", ()))
+    return str(data["env"])
 
 
 def typed_options(defaults: SweepOptions, given: dict[str, Any]) -> SweepOptions:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from purejaxdqn import cli
 from purejaxdqn.bounds import as_type, check_seeds, require
 
 RankName = Literal["last", "best", "area"]
@@ -71,6 +72,8 @@ class SweepOptions:
     """Which of them this is, from 0, with --coordinator."""
     coordinator_timeout: int = 60
     """Seconds to wait for the others at the start."""
+    imports: cli.Several = ()
+    """A module, or a file such as path/to/file.py, to import first, which has or registers parts of your own."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """Where to run; auto is JAX's own choice."""
     compilation_cache: bool = True

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from purejaxdqn import cli
 from purejaxdqn.config import SettingError, require
+from purejaxdqn.envs.names import loop_of
 from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
 from purejaxdqn.machine.stop_requests import StopRequest, noting_stop_requests
 from purejaxdqn.machine.terminal import forgiving_output
@@ -76,6 +77,7 @@ def train(args: list[str], started: Callable[[], None]) -> int:
         use_compilation_cache()
     resume = cli.peek(args, "--resume")
     cli.check_device(device)
+    cli.import_parts(args)
     settings, options = resumed_settings(args, Path(resume)) if resume is not None else new_settings(args)
     if options.wandb:
         require_wandb()
@@ -126,7 +128,7 @@ def train_in(
             raise cli.UsageError(said) from error
         raise cli.UsageError(
             f"--out {run.folder}: it cannot be written ({reason}); make room or choose another folder, then go on with "
-            f"--resume {cli.quoted(run.folder)}"
+            f"--resume {cli.quoted(run.folder)}{cli.import_words()}"
         ) from error
 
 
@@ -179,7 +181,7 @@ def drive(
     except Interrupted:
         display.close()
         steps = f"{run.env_steps:,} environment steps"
-        again = f"python -m purejaxdqn.train --resume {cli.quoted(run.folder)}"
+        again = f"python -m purejaxdqn.train --resume {cli.quoted(run.folder)}{cli.import_words()}"
         print(f"saved at {steps}; go on with: {again}", file=sys.stderr)
         return asked.exit_code
     except KeyboardInterrupt:
@@ -231,7 +233,7 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     scores = [entry["best_mean_return"] for entry in summary["evaluation"]]
     lane = int(np.argmax([-np.inf if score is None else score for score in scores]))
     params = jax.tree.map(lambda leaf: leaf[lane], from_flat(run.best.params, run.params_like()))
-    on_host = run.settings.config.loop == "host"
+    on_host = loop_of(env) == "host"
     picture, write = (MP4, write_mp4) if on_host else (GIF, write_gif)
     write(run.parts, params, jax.random.key(run.settings.seeds[lane]), run.folder / picture, options.eval_epsilon)
     if options.quiet:
@@ -243,4 +245,5 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     print(speed_line(summary))
     held = ", ".join([*pictures, picture, METRICS])
     print(f"run folder: {run.folder} ({held}, TensorBoard events, checkpoints)")
-    print(f"next: python -m purejaxdqn.evaluate {cli.quoted(run.folder)} --episodes {10 if on_host else 100}")
+    episodes = f"--episodes {10 if on_host else 100}"
+    print(f"next: python -m purejaxdqn.evaluate {cli.quoted(run.folder)} {episodes}{cli.import_words()}")

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 from purejaxdqn import cli
 from purejaxdqn.bounds import INT32, LIMITS, check_seeds, read_whole, whole
 from purejaxdqn.build import check_pair, check_read, env_settings
-from purejaxdqn.config import Config, SettingError, loop_of, require
+from purejaxdqn.config import Config, SettingError, require
+from purejaxdqn.envs.names import loop_of
+from purejaxdqn.envs.own import is_own
 from purejaxdqn.learning.explore import env_steps_at, epsilon_at
+from purejaxdqn.machine.imports import require_imported
 from purejaxdqn.recipes.files import find_recipe
 from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings, run_options
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint, latest_step, load_checkpoint
@@ -73,6 +76,8 @@ class RunOptions:
     checkpoint_replay: bool = False
     """Whether checkpoints of a run on EnvPool hold the replay too (7 GB a million frames); its games always start anew.
     Runs on the device always keep all of it."""
+    imports: cli.Several = ()
+    """A module, or a file such as path/to/file.py, to import first, which has or registers parts of your own."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """Where to run; auto is JAX's own choice."""
     compilation_cache: bool = True
@@ -160,8 +165,11 @@ def steps_on_host(args: Sequence[str]) -> bool:
     """Whether a run's environments will step on the host, before its flags are parsed."""
     resume = cli.peek(args, "--resume")
     if resume is not None:
-        return read_config(Path(resume))[0].config.loop == "host"
-    return loop_of(recipe_of(args)[1]) == "host"
+        return loop_of(read_config(Path(resume))[0].config.env) == "host"
+    name = cli.peek(args, "--recipe")
+    env = cli.peek(args, "--env") or (str(find_recipe(name).config["env"]) if name else Config.env)
+    # One of a user's own is imported and built later, when JAX has its devices.
+    return not is_own(env) and loop_of(env) == "host"
 
 
 def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
@@ -179,7 +187,7 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     # Once more with what was typed alone: a value that only the recipe chose is left out where nothing reads it now.
     typed = typed_settings(args, cls, config, hypers)
     config, hypers = make_settings(recipe, env, algo, **typed)
-    on_host = config.loop == "host"
+    on_host = loop_of(config.env) == "host"
     remedy = "a run on the device always saves its replay: leave the flag out"
     require(on_host or not options.checkpoint_replay, "checkpoint_replay", options.checkpoint_replay, remedy)
     count = whole("seeds", options.seeds)
@@ -215,7 +223,8 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
     Raises:
       SettingError: if the folder holds no run, or a flag differs from what the run was made with.
     """
-    saved, _, _ = read_config(folder)
+    saved, _, data = read_config(folder)
+    require_imported(data.get("imports", ()))
     options = RunOptions(
         recipe=saved.recipe,
         algo=saved.algo,
@@ -227,7 +236,7 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
         checkpoint_every=saved.checkpoint_every,
         eval_epsilon=saved.eval_epsilon,
         **{name: getattr(saved, name) for name in SAVED_OPTIONS},
-        checkpoint_replay=saved.keep_replay and saved.config.loop == "host",
+        checkpoint_replay=saved.keep_replay and loop_of(saved.config.env) == "host",
     )
     env = cli.peek(args, "--env")
     fixed = "was {} when the run began, and a saved state fits that alone: leave the flag out, or begin a new run"

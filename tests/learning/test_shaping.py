@@ -212,10 +212,12 @@ def test_a_view_of_ones_own(monkeypatch):
         ({"last_step_reward": float("nan")}, "finite number"),
         ({"reward_scale": 0.0}, "above 0"),
         ({"log_episodes": -1}, "whole number of at least 0"),
-        ({"env": "Pong-v5", "log_episodes": 5}, "gymnax's environments"),
+        ({"env": "Pong-v5", "log_episodes": 5}, "an environment of gymnax"),
         ({"reward_shaping": "nonsense"}, "cartpole-distance"),
     ],
 )
 def test_what_cannot_work_is_refused(changes, words):
     with pytest.raises(SettingError, match=words):
-        build.choose("reward_shaping", Config(**changes))
+        config = Config(**changes)
+        build.check_read(config, build.changed_settings(config))
+        build.choose("reward_shaping", config)

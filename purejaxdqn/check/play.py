@@ -1,0 +1,89 @@
+"""Plays an environment at random, on the device or on the host, into one record of what it gave."""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from purejaxdqn.envs.interface import Env, HostEnv
+from purejaxdqn.machine.number_modes import in_usual_modes
+from purejaxdqn.types import Row
+
+NUM_ENVS, STEPS = 8, 512
+"""Environments side by side, and vector steps: what a random policy ends of episodes of hundreds of steps."""
+
+
+class Played(NamedTuple):
+    """Vector steps T of E environments with random actions, in NumPy."""
+
+    first: np.ndarray
+    """[E, ...]: observations of the resets."""
+    acted_on: np.ndarray
+    """[T, E, ...]: observations that were acted on."""
+    row: Row
+    """[T, E]: what the environment said of each step."""
+    after: np.ndarray
+    """[T, E, ...]: observations to act on next; those of a reset where an episode ended."""
+    each_action: tuple[np.ndarray, np.ndarray] | None
+    """Observations [A, E, ...] and rewards [A, E] after each action from one state; None on the host."""
+    seconds: float
+    """Of all steps, a second time."""
+
+
+@in_usual_modes
+def play_device(env: Env, key: Array, lanes: bool = False) -> Played:
+    """Plays an environment on the device; traced anew whenever it is called.
+
+    Args:
+      env: the environment.
+      key: of all randomness.
+      lanes: whether to play two lanes side by side, of which the first is returned.
+    """
+
+    def step(state: Any, key: Array) -> tuple[Any, tuple[Array, Row, Array]]:
+        action_key, step_key = jax.random.split(key)
+        action = jax.random.randint(action_key, (NUM_ENVS,), 0, env.spec.num_actions)
+        acted_on = env.observe(state)
+        state, after, row = env.step(step_key, state, action)
+        return state, (acted_on, row, after)
+
+    def whole(key: Array) -> tuple[Any, ...]:
+        reset_key, play_key = jax.random.split(key)
+        state, first = env.reset(reset_key, NUM_ENVS)
+        state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
+        _, (acted_on, row, after) = jax.lax.scan(step, state, jax.random.split(play_key, STEPS))
+        actions = jnp.broadcast_to(jnp.arange(env.spec.num_actions)[:, None], (env.spec.num_actions, NUM_ENVS))
+        tried = jax.vmap(lambda action: env.step(play_key, state, action)[2])(actions)
+        return first, acted_on, row, after, (tried.final_obs, tried.reward)
+
+    run = jax.jit(jax.vmap(whole) if lanes else whole)
+    given = jnp.stack([key, jax.random.fold_in(key, 1)]) if lanes else key
+    found = jax.device_get(run(given))
+    begin = time.perf_counter()
+    jax.block_until_ready(run(given))
+    seconds = time.perf_counter() - begin
+    first, acted_on, row, after, each = jax.tree.map(lambda leaf: leaf[0], found) if lanes else found
+    return Played(first, acted_on, row, after, each, seconds)
+
+
+def play_host(env: HostEnv, seed: int) -> Played:
+    """Plays an environment on the host."""
+    rng = np.random.default_rng(seed)
+    pool = env.open_pool(NUM_ENVS, seed, 1)
+    pool.reset()
+    steps, actions = [pool.receive(0)], []
+    begin = time.perf_counter()
+    for _ in range(STEPS):
+        actions.append(rng.integers(env.spec.num_actions, size=NUM_ENVS).astype(np.int32))
+        pool.send(0, actions[-1])
+        steps.append(pool.receive(0))
+    seconds = time.perf_counter() - begin
+    pool.close()
+    frames = np.stack([step.frame for step in steps])
+    told = {name: np.stack([getattr(step, name) for step in steps[1:]]) for name in steps[0]._fields}
+    fields: dict[str, Any] = {name: told[name] for name in ("reward", "terminated", "truncated")}
+    row = Row(obs=frames[:-1], action=np.stack(actions), final_obs=frames[1:], valid=~told["begins"], **fields)
+    return Played(frames[0], frames[:-1], row, frames[1:], None, seconds)

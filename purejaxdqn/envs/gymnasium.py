@@ -1,0 +1,257 @@
+"""Gymnasium's environments, by their ids or made by a user's own factory, behind the `HostEnv` interface.
+
+Its vector environments reset in the step after an episode's last one (their mode NEXT_STEP), which only resets and
+ignores its action: that is `HostEnv`'s contract as it stands.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from purejaxdqn.bounds import INT32
+from purejaxdqn.config import EnvSpec, SettingError, one_line, require
+from purejaxdqn.envs.envpool import draw_observation, env_seeds
+from purejaxdqn.envs.interface import GYMNASIUM_PREFIX, HostEnv, HostStep, check_groups
+from purejaxdqn.envs.parameters import Changes, changed, is_number, numeric_defaults
+from purejaxdqn.envs.protocol import PLAYED, channels_first, tried
+
+POOL_OPTIONS: dict[str, Any] = {"num_groups": 1, "asynchronous": False}
+"""Options of any environment: groups that are stepped in turn, and whether each has a process of its own."""
+NARROW = {"int64": "int32", "uint64": "uint32", "float64": "float32"}
+"""JAX computes in 32 bits."""
+
+
+def import_gymnasium(env_id: str) -> Any:
+    """Imports Gymnasium.
+
+    Raises:
+      SettingError: if it is not installed.
+    """
+    try:
+        import gymnasium
+    except ImportError as error:
+        remedy = "Gymnasium, which steps it, is not installed: install purejaxdqn[gymnasium]"
+        raise SettingError("env", env_id, remedy) from error
+    return gymnasium
+
+
+def find_spec(env_id: str) -> Any:
+    """Gymnasium's own description of an environment.
+
+    Raises:
+      SettingError: for an unknown id, with the nearest names, or without Gymnasium.
+    """
+    gymnasium = import_gymnasium(env_id)
+    name = env_id.removeprefix(GYMNASIUM_PREFIX)
+    remedy = "an environment's name imports nothing: give the id alone, and its module by --import"
+    require(":" not in name, "env", env_id, remedy)
+    try:
+        return gymnasium.spec(name)
+    except gymnasium.error.Error as error:
+        raise SettingError("env", env_id, f"Gymnasium has no such environment: {one_line(error)}") from error
+
+
+def env_settings(env_id: str) -> dict[str, Any]:
+    """Everything that can be set of an environment by one number, with its default.
+
+    These are the arguments of its class, its time limit, and `POOL_OPTIONS`.
+
+    Raises:
+      SettingError: see `find_spec`, or where its class cannot be imported.
+    """
+    spec, registration = find_spec(env_id), import_gymnasium(env_id).envs.registration
+    entry = spec.entry_point
+    made = entry if callable(entry) else tried(env_id, "its class", partial(registration.load_env_creator, entry))
+    given = {name: value for name, value in spec.kwargs.items() if is_number(value)}
+    limit = {} if spec.max_episode_steps is None else {"max_episode_steps": spec.max_episode_steps}
+    return numeric_defaults(made) | given | limit | POOL_OPTIONS
+
+
+def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
+    """An environment of Gymnasium with discrete actions.
+
+    Args:
+      env_id: `gymnasium/` and the id that Gymnasium registers it by.
+      env_params: settings that differ from the defaults (see `env_settings`).
+
+    Raises:
+      SettingError: for an unknown id or setting, or what `wrap` refuses.
+    """
+    gymnasium = import_gymnasium(env_id)
+    settings = changed(env_id, env_settings(env_id), env_params)
+    options = {name: settings[name] for name, _ in env_params if name not in POOL_OPTIONS}
+    make = partial(gymnasium.make, find_spec(env_id), disable_env_checker=True, **options)
+    return wrap(env_id, make, {name: settings[name] for name in POOL_OPTIONS}, partial(make, render_mode="rgb_array"))
+
+
+class GymnasiumPool:
+    """Vector environments of Gymnasium, one for each group."""
+
+    def __init__(self, groups: list[Any], seeds: list[list[int]], to_frame: Callable[[Any], np.ndarray], first: int):
+        """Resets nothing yet.
+
+        Args:
+          groups: vector environments.
+          seeds: of the environments of each group.
+          to_frame: observations as a vector environment gives them -> as the rest of a run knows them.
+          first: number of the environment's first action.
+        """
+        self.num_groups = len(groups)
+        self._groups, self._seeds, self._to_frame, self._first = groups, seeds, to_frame, first
+        self._over = [np.zeros(len(seed), bool) for seed in seeds]
+        self._waiting: list[Callable[[], HostStep]] = []
+        self._first_frame = np.zeros(0)
+
+    def reset(self) -> None:
+        """Starts an episode in every environment; the result is received like that of a step."""
+        self._waiting = [partial(self._begin, group) for group in range(self.num_groups)]
+
+    def send(self, group: int, action: np.ndarray) -> None:
+        """Steps the environments of a group: in the background where they have processes of their own."""
+        env, action = self._groups[group], action.astype(np.int64) + self._first
+        if hasattr(env, "step_async"):
+            env.step_async(action)
+            self._waiting[group] = partial(self._after, group, env.step_wait)
+        else:
+            # When it is waited for, so that the device learns meanwhile.
+            self._waiting[group] = partial(self._after, group, partial(env.step, action))
+
+    def receive(self, group: int) -> HostStep:
+        """Waits for the group's results."""
+        step = self._waiting[group]()
+        if group == 0:
+            self._first_frame = step.frame[0]
+        return step
+
+    def _begin(self, group: int) -> HostStep:
+        """The first observations."""
+        obs, _ = self._groups[group].reset(seed=self._seeds[group])
+        no = np.zeros(len(self._seeds[group]), bool)
+        return HostStep(self._to_frame(obs), no.astype(np.float32), no, no, no, ~no)
+
+    def _after(self, group: int, step: Callable[[], Any]) -> HostStep:
+        """The results of a step."""
+        obs, reward, terminated, truncated, _ = step()
+        begins, self._over[group] = self._over[group], np.logical_or(terminated, truncated)
+        return HostStep(
+            frame=self._to_frame(obs),
+            reward=np.asarray(reward, np.float32),
+            terminated=np.asarray(terminated, bool),
+            truncated=np.logical_and(truncated, ~np.asarray(terminated, bool)),
+            life_lost=np.zeros(len(begins), bool),
+            begins=begins,
+        )
+
+    def screen(self) -> np.ndarray:
+        """The first environment's own picture, uint8 [H, W, 3]; if it has none, its observation."""
+        gymnasium = import_gymnasium("")
+        try:
+            picture = np.asarray(self._groups[0].envs[0].render())
+        except (AttributeError, NotImplementedError, ImportError, gymnasium.error.Error):
+            picture = np.zeros(0)
+        shown = picture.ndim == 3 and picture.dtype == np.uint8 and picture.shape[-1] == 3
+        return picture if shown else draw_observation(self._first_frame)
+
+    def close(self) -> None:
+        """Closes the environments."""
+        for env in self._groups:
+            env.close()
+
+
+def check_played(name: str, env: Any) -> None:
+    """Plays some steps of one environment.
+
+    Raises:
+      SettingError: for observations that are not of its space's shape and type, a step that does not give five values,
+        or a reward that is no finite number.
+    """
+    space, actions = env.observation_space, env.action_space
+
+    def check(obs: Any) -> None:
+        found = np.asarray(obs)
+        fits = found.shape == space.shape and np.can_cast(found.dtype, space.dtype, "same_kind")
+        says = f"its space says {space.shape} {space.dtype}"
+        require(fits, "env", name, f"{says}, and it gives observations {found.shape} {found.dtype}")
+
+    obs, _ = env.reset(seed=0)
+    check(obs)
+    for index in range(PLAYED):
+        found = env.step(actions.start + index % actions.n)
+        due = "obs, reward, terminated, truncated, info"
+        require(len(found) == 5, "env", name, f"its step gives {len(found)} values: give {due}")
+        check(found[0])
+        require(bool(np.isfinite(found[1])), "env", name, "it gives rewards that are no finite numbers")
+        if found[2] or found[3]:
+            check(env.reset()[0])
+
+
+def wrap(
+    name: str, make: Callable[[], Any], options: Mapping[str, Any], picture: Callable[[], Any] | None = None
+) -> HostEnv:
+    """Environments of Gymnasium with discrete actions, as one that steps on the host.
+
+    Args:
+      name: of the environment.
+      make: makes one; called once for each environment. For processes of their own it has to be picklable.
+      options: those of `POOL_OPTIONS`.
+      picture: makes one that renders, for videos; by default `make`.
+
+    Raises:
+      SettingError: for continuous actions, observations of several parts, or where it does not give what it says.
+    """
+    gymnasium = import_gymnasium(name)
+    spaces, vector = gymnasium.spaces, gymnasium.vector
+    one = tried(name, "its factory", make)
+    observations, actions = one.observation_space, one.action_space
+    limit = getattr(one.spec, "max_episode_steps", None)
+    remedy = "it has no discrete actions, which value learning needs: use an environment such as gymnasium/CartPole-v1"
+    require(isinstance(actions, spaces.Discrete), "env", name, remedy)
+    known = isinstance(observations, (spaces.Box, spaces.Discrete, spaces.MultiBinary))
+    kind = type(observations).__name__
+    remedy = f"its observations are of the space {kind}: wrap it by gymnasium.wrappers.FlattenObservation"
+    require(known, "env", name, remedy)
+    shape = tuple(observations.shape)
+    remedy = f"its pictures {shape} seem to have their channels first: give them last"
+    require(not channels_first(shape), "env", name, remedy)
+    tried(name, "its reset or step", partial(check_played, name, one))
+    one.close()
+    groups, apart = int(options["num_groups"]), bool(options["asynchronous"])
+    require(groups >= 1, "env_params.num_groups", groups, "use a whole number of at least 1")
+    discrete = isinstance(observations, spaces.Discrete)
+    lowest = int(observations.start) if discrete else 0
+    dtype = NARROW.get(str(observations.dtype), str(observations.dtype))
+
+    def to_frame(obs: Any) -> np.ndarray:
+        return (np.asarray(obs) - lowest if lowest else np.asarray(obs)).astype(dtype)
+
+    def open_group(size: int) -> Any:
+        if size == 1 or not apart:
+            return vector.SyncVectorEnv([picture or make if size == 1 else make] * size)
+        # A fork of a process that runs JAX may never come back.
+        start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        return vector.AsyncVectorEnv([make] * size, context=start)
+
+    def open_pool(num_envs: int, seed: int, num_groups: int = 1) -> GymnasiumPool:
+        check_groups(num_envs, num_groups)
+        size, seeds = num_envs // num_groups, env_seeds(seed, num_envs)
+        parts = [seeds[start : start + size] for start in range(0, num_envs, size)]
+        return GymnasiumPool([open_group(size) for _ in parts], parts, to_frame, int(actions.start))
+
+    return HostEnv(
+        spec=EnvSpec(
+            env_id=name,
+            num_actions=int(actions.n),
+            obs_shape=shape,
+            obs_dtype=dtype,
+            num_obs_values=int(observations.n) if discrete else None,
+            time_limit=INT32 if limit is None else int(limit),
+        ),
+        open_pool=open_pool,
+        learning_view=lambda step: step,
+        action_names=tuple(f"action {i}" for i in range(int(actions.n))),
+        num_groups=groups,
+        frames_per_step=1,
+    )

@@ -1,0 +1,179 @@
+"""Environments of a user's own: objects, registered factories and factories named MODULE:FACTORY."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+from purejaxdqn.config import EnvSpec, require
+from purejaxdqn.envs.interface import GYMNASIUM_PREFIX, Env, HostEnv
+from purejaxdqn.envs.parameters import Changes, changed, numeric_defaults
+from purejaxdqn.envs.protocol import check_env_record, has_methods, tried
+from purejaxdqn.machine.imports import IMPORTED, module_name
+from purejaxdqn.machine.number_modes import in_usual_modes
+
+Factory = Callable[..., Any]
+"""(**parameters) -> an environment, in any of the forms that `as_env` knows."""
+FACTORIES: dict[str, Factory] = {}
+"""Those that were registered, by name."""
+SAVED: dict[str, EnvSpec] = {}
+"""Descriptions of environments that were read from run folders, for what needs no more: a report, a policy."""
+KEPT = 64
+"""Environments that are kept, so that none is made twice in a run."""
+FORMS = (
+    "an Env, a HostEnv, batch_env(reset, step, ...), an environment of gymnax's protocol (reset, step and "
+    "default_params), or a gymnasium.Env"
+)
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is not a suite's."""
+    saved = name in SAVED and SAVED[name].own_loop is not None
+    return saved or name in FACTORIES or (":" in name and not name.startswith(GYMNASIUM_PREFIX))
+
+
+def find_factory(name: str) -> Factory:
+    """What makes an environment.
+
+    Raises:
+      SettingError: where it is not known here, or its module has no such name.
+    """
+    if name in FACTORIES:
+        return FACTORIES[name]
+    source, colon, attribute = name.rpartition(":")
+    remedy = f"it is not known here: add --import {source if colon else 'and the module or file that registers it'}"
+    require(module_name(source) in IMPORTED, "env", name, remedy)
+    module = IMPORTED[module_name(source)][1]
+    made = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    near = difflib.get_close_matches(attribute, made, n=3, cutoff=0.0)
+    has = f"{source} has no {attribute}, and " + (f"the nearest names are {', '.join(near)}" if near else "no factory")
+    require(hasattr(module, attribute), "env", name, has)
+    factory = getattr(module, attribute)
+    require(callable(factory), "env", name, f"{attribute} is no function: name one that makes the environment")
+    return factory
+
+
+def make_env(name: str, env_params: Changes = ()) -> Env | HostEnv:
+    """An environment of a user's own.
+
+    Args:
+      name: as it was registered, or MODULE:FACTORY.
+      env_params: arguments of its factory that differ from their defaults.
+
+    Raises:
+      SettingError: where it is not known here, its factory raises or gives something else, or what it gives cannot be
+        learnt from.
+    """
+    return _made(find_factory(name), name, env_params)
+
+
+@lru_cache(KEPT)
+@in_usual_modes
+def _first(factory: Factory, name: str) -> Any:
+    """What a factory gives by its defaults."""
+    return tried(name, "its factory", factory)
+
+
+def pool_options(factory: Factory, name: str) -> dict[str, Any]:
+    """What can be set of any environment of Gymnasium beside its factory's arguments."""
+    if not is_gymnasium(_first(factory, name)):
+        return {}
+    # Imported on use: there is Gymnasium, since the environment is of it.
+    from purejaxdqn.envs import gymnasium
+
+    return gymnasium.POOL_OPTIONS
+
+
+@lru_cache(KEPT)
+@in_usual_modes
+def _made(factory: Factory, name: str, changes: Changes) -> Env | HostEnv:
+    """See `make_env`; kept by what it is made of."""
+    defaults = numeric_defaults(factory)
+    options = pool_options(factory, name)
+    values = changed(name, options | defaults, changes)
+    arguments = {key: value for key, value in values.items() if key in defaults}
+    make = partial(factory, **arguments)
+    made = _first(factory, name) if arguments == defaults else tried(name, "its factory", make)
+    return as_env(made, name, make, {key: values[key] for key in options})
+
+
+def env_settings(name: str) -> dict[str, Any]:
+    """The arguments of a factory whose defaults are numbers, with these; of Gymnasium's also the pool's options."""
+    factory = find_factory(name)
+    return pool_options(factory, name) | numeric_defaults(factory)
+
+
+def describe(name: str) -> EnvSpec:
+    """What an environment is, from the one that is built, or from the run folder that was read."""
+    known = name in FACTORIES or module_name(name.rpartition(":")[0]) in IMPORTED
+    return SAVED[name] if name in SAVED and not known else make_env(name).spec
+
+
+def named(env: Any, name: str | None) -> Any:
+    """An environment under the name by which it was asked for."""
+    where = "host" if isinstance(env, HostEnv) else "device"
+    return env._replace(spec=env.spec._replace(env_id=name or env.spec.env_id, own_loop=where))
+
+
+def is_gymnasium(made: Any) -> bool:
+    """Whether something is an environment of Gymnasium, told without importing that."""
+    return any(kind.__module__.startswith("gymnasium.") and kind.__name__ == "Env" for kind in type(made).__mro__)
+
+
+@in_usual_modes
+def as_env(
+    made: Any, name: str | None = None, make: Factory | None = None, options: Mapping[str, Any] | None = None
+) -> Env | HostEnv:
+    """What a factory gave, or somebody passed, as an environment; what it is is told by its shape.
+
+    Args:
+      made: see `FORMS`.
+      name: that it was asked for by; None for its own.
+      make: makes another one like it, where that is known.
+      options: of the pool, for an environment of Gymnasium.
+
+    Raises:
+      SettingError: where it is none of these, or what it gives cannot be learnt from.
+    """
+    if isinstance(made, Env):
+        tried(name or made.spec.env_id, "its reset or step", lambda: check_env_record(made))
+        return named(made, name)
+    if isinstance(made, HostEnv):
+        return named(made, name)
+    # As `gymnax.make` gives it, or without its parameters.
+    env, *params = made if isinstance(made, tuple) and len(made) == 2 else (made,)
+    title = name or str(getattr(env, "name", type(env).__name__))
+    if is_gymnasium(env):
+        require(make is not None, "env", title, "give a function that makes it: every environment of a run is its own")
+        made.close()
+        # As in `pool_options`.
+        from purejaxdqn.envs import gymnasium
+
+        return named(gymnasium.wrap(title, make or type(env), options or gymnasium.POOL_OPTIONS), name)
+    steps = has_methods(env, "reset", "step") or has_methods(env, "reset_env", "step_env")
+    require(steps, "env", title, f"its factory gave {type(made).__name__}: give {FORMS}")
+    # Likewise gymnax, which is not needed for what is none of it.
+    from purejaxdqn.envs import gymnax
+
+    return named(gymnax.wrap(title, env, params[0] if params else getattr(env, "default_params", None)), name)
+
+
+def remember(spec: EnvSpec) -> None:
+    """Keeps the description of an environment from a run folder."""
+    SAVED[spec.env_id] = spec
+
+
+def own_factory(name: str, factory: Factory, reads: tuple[str, ...]) -> Factory:
+    """A factory that is to be registered.
+
+    Raises:
+      SettingError: for a name that a suite's environment has, or could have, or settings that no factory is given.
+    """
+    # Likewise.
+    from purejaxdqn.envs import gymnax
+
+    require(name not in gymnax.env_names(), "env", name, "gymnax has an environment of this name: choose another")
+    remedy = "these characters are kept for suites and files: choose a name without / and :"
+    require(not {"/", ":"} & set(name) and name != "", "env", name, remedy)
+    require(reads == (), "reads", reads, "a factory is given its own arguments alone: leave it out")
+    return factory

@@ -1,0 +1,127 @@
+"""What an environment on the device gives, checked by shapes and by a few steps before anything is trained."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from purejaxdqn.config import EnvSpec, SettingError, one_line, require
+from purejaxdqn.envs.interface import Env
+from purejaxdqn.machine.number_modes import in_usual_modes
+
+T = TypeVar("T")
+PLAYED = 64
+"""Steps that an environment which is not gymnax's own plays before anything is trained."""
+
+
+def tried(name: str, what: str, call: Callable[[], T]) -> T:
+    """Calls something of a user's.
+
+    Raises:
+      SettingError: with what it raised, in one sentence that has the name.
+    """
+    try:
+        return call()
+    except SettingError as error:
+        # Under the name by which it was asked for.
+        raise SettingError(error.field, name if error.field == "env" else error.value, error.remedy) from error
+    except Exception as error:
+        raise SettingError("env", name, f"{what} raised {type(error).__name__}: {one_line(error)}") from error
+
+
+def has_methods(env: Any, *names: str) -> bool:
+    """Whether an object has methods of all these names."""
+    return all(callable(getattr(env, name, None)) for name in names)
+
+
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether the shape of an observation looks like that of a picture with its channels first."""
+    return len(shape) == 3 and shape[0] <= 4 and shape[1] == shape[2] >= 8
+
+
+def check_protocol(name: str, reset: Callable[..., Any], step: Callable[..., Any]) -> jax.ShapeDtypeStruct:
+    """The shape of one environment's observations.
+
+    Args:
+      name: of the environment, for errors.
+      reset: (key) -> obs, state.
+      step: (key, state, action) -> obs, state, reward, terminated, truncated.
+
+    Raises:
+      SettingError: where what it gives is not what a run can learn from.
+    """
+    key = jax.random.key(0)
+    obs, state = jax.eval_shape(reset, key)
+    require(isinstance(obs, jax.ShapeDtypeStruct), "env", name, "its observations are not one array: join their parts")
+    keys = any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state))
+    require(not keys, "env", name, "its state holds a typed PRNG key: keep its words, jax.random.key_data(key)")
+    after, _, reward, terminated, truncated = jax.eval_shape(step, key, state, jnp.int32(0))
+    same = (after.shape, after.dtype) == (obs.shape, obs.dtype)
+    require(same, "env", name, f"its observations are {obs.shape} {obs.dtype}, and {after.shape} {after.dtype} later")
+    for what, found in (("reward", reward), ("terminated", terminated), ("truncated", truncated)):
+        require(found.shape == (), "env", name, f"its {what} has the shape {found.shape}: give a scalar")
+    remedy = f"its pictures {obs.shape} seem to have their channels first: give them last"
+    require(not channels_first(obs.shape), "env", name, remedy)
+    return obs
+
+
+def check_state(name: str, reset: Callable[..., Any], step: Callable[..., Any]) -> None:
+    """Raises `SettingError` where one environment's state changes its structure, or a leaf its shape or dtype."""
+    key = jax.random.key(0)
+    _, state = jax.eval_shape(reset, key)
+    _, after, *_ = jax.eval_shape(step, key, state, jnp.int32(0))
+    parts = [jax.tree_util.tree_flatten_with_path(tree)[0] for tree in (state, after)]
+    first, later = ({jax.tree_util.keystr(path): leaf for path, leaf in part} for part in parts)
+    remedy = "its state changes its structure from reset to step: give back what came in, with new values"
+    require(jax.tree.structure(state) == jax.tree.structure(after), "env", name, remedy)
+    for path, leaf in first.items():
+        was, now = (f"{found.shape} {found.dtype}" for found in (leaf, later[path]))
+        require(was == now, "env", name, f"its state{path} is {was} at a reset, and {now} after a step")
+
+
+def check_env_record(env: Env) -> None:
+    """Raises `SettingError` where an `Env` that somebody made by hand does not give what its spec says."""
+    spec, count = env.spec, 3
+    key, action = jax.random.key(0), jnp.zeros(count, jnp.int32)
+    state, obs = jax.eval_shape(lambda key: env.reset(key, count), key)
+    _, after, row = jax.eval_shape(env.step, key, state, action)
+    wanted = ((count, *spec.obs_shape), jnp.dtype(spec.obs_dtype))
+    observations = (("reset", obs), ("step", after), ("row.obs", row.obs), ("row.final_obs", row.final_obs))
+    for what, found in observations:
+        remedy = f"{what} gives observations {found.shape} {found.dtype}, and its spec says {wanted[0]} {wanted[1]}"
+        require((found.shape, found.dtype) == wanted, "env", spec.env_id, remedy)
+    for what in ("action", "reward", "terminated", "truncated", "valid"):
+        found = getattr(row, what)
+        remedy = f"row.{what} has the shape {found.shape}: give one for each environment, {(count,)}"
+        require(found.shape == (count,), "env", spec.env_id, remedy)
+
+
+def check_played(env: Env) -> None:
+    """Plays some steps.
+
+    Raises:
+      SettingError: for a reward that is no finite number, or a discrete observation that is none of its values.
+    """
+    spec: EnvSpec = env.spec
+
+    def play(state: Any, key: Array) -> tuple[Any, tuple[Array, Array]]:
+        action_key, step_key = jax.random.split(key)
+        action = jax.random.randint(action_key, (1,), 0, spec.num_actions)
+        state, obs, row = env.step(step_key, state, action)
+        return state, (obs, row.reward)
+
+    @jax.jit
+    @in_usual_modes
+    def playing() -> tuple[Array, Array]:
+        state, first = env.reset(jax.random.key(0), 1)
+        state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
+        _, (obs, reward) = jax.lax.scan(play, state, jax.random.split(jax.random.key(1), PLAYED))
+        return jnp.concatenate([first[None], obs]), reward
+
+    obs, reward = playing()
+    values, name = spec.num_obs_values, spec.env_id
+    require(bool(jnp.isfinite(reward).all()), "env", name, "it gives rewards that are no finite numbers")
+    inside = values is None or bool(jnp.logical_and(obs >= 0, obs < values).all())
+    require(inside, "env", name, f"it gives observations that are none of its values 0 to {(values or 1) - 1}")

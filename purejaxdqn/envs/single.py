@@ -1,0 +1,139 @@
+"""`batch_env`: an environment from two plain functions of one, batched and reset here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from purejaxdqn.bounds import INT32, whole
+from purejaxdqn.config import EnvSpec, require
+from purejaxdqn.envs.interface import Env
+from purejaxdqn.envs.protocol import check_played, check_protocol, check_state, tried
+from purejaxdqn.machine.number_modes import in_usual_modes
+from purejaxdqn.types import Row
+
+Advance = Callable[[Array, Any, Array, Array], tuple[Any, ...]]
+"""(key, state, action, steps of the episode with this one) -> obs, state, reward, terminated, truncated."""
+
+
+@in_usual_modes
+def batch_env(
+    reset: Callable[[Array], tuple[Any, Any]],
+    step: Callable[[Array, Any, Array], tuple[Any, ...]],
+    *,
+    num_actions: int,
+    time_limit: int | None = None,
+    num_obs_values: int | None = None,
+    name: str = "environment",
+) -> Env:
+    """An environment from two pure functions of ONE environment, without a batch and without any reset of its own.
+
+    It is vmapped here, and reset here in the step that ends an episode, whose true last observation is kept.
+
+    Args:
+      reset: (key) -> obs, state. The observation is one array, the state any pytree of arrays.
+      step: (key, state, action int32 []) -> obs, state, reward, terminated, and where there is no `time_limit` also
+        truncated: the episode was cut, and the task is not over.
+      num_actions: actions are the whole numbers from 0 to num_actions - 1.
+      time_limit: environment steps after which an episode is cut here; None where the step says so itself.
+      num_obs_values: number of values of a discrete observation, which the network is fed as one-hot; None for arrays.
+      name: for errors and titles, where no other name is given to it.
+
+    Raises:
+      SettingError: where they do not give these, or not twice the same shapes and types.
+    """
+    whole("num_actions", num_actions)
+    if time_limit is not None:
+        whole("time_limit", time_limit)
+    wanted = "obs, state, reward, terminated" + (", truncated" if time_limit is None else "")
+
+    def advance(key: Array, state: Any, action: Array, count: Array) -> tuple[Any, ...]:
+        found = step(key, state, action)
+        size = len(found) if isinstance(found, tuple | list) else 1
+        remedy = f"its step gives {size} value{'s' * (size > 1)}: give {wanted}"
+        require(size == wanted.count(",") + 1, "env", name, remedy)
+        cut = count >= time_limit if time_limit is not None else found[4]
+        return found[0], found[1], found[2], found[3], cut
+
+    return reset_by_itself(name, reset, advance, num_actions, num_obs_values, time_limit)
+
+
+def reset_by_itself(
+    name: str,
+    reset: Callable[[Array], tuple[Any, Any]],
+    advance: Advance,
+    num_actions: int,
+    num_obs_values: int | None,
+    time_limit: int | None,
+) -> Env:
+    """What `batch_env` makes, from a step that is told how many steps its episode has had.
+
+    Keys are split as gymnax splits them, so that its environments give the same numbers either way.
+    """
+
+    def step_one(key: Array, held: Any, action: Array) -> tuple[Any, ...]:
+        state, count = held
+        step_key, reset_key = jax.random.split(key)
+        last, state, reward, terminated, truncated = advance(step_key, state, action, count + 1)
+        terminated = jnp.asarray(terminated, bool)
+        truncated = jnp.logical_and(jnp.asarray(truncated, bool), jnp.logical_not(terminated))
+        over = jnp.logical_or(terminated, truncated)
+        obs, fresh = reset(reset_key)
+        obs, state = jax.tree.map(lambda new, old: jnp.where(over, new, old), (obs, fresh), (last, state))
+        held = (state, jnp.where(over, 0, count + 1))
+        return held, obs, jnp.asarray(reward, jnp.float32), terminated, truncated, last
+
+    def reset_all(key: Array, num_envs: int) -> tuple[Any, Array]:
+        obs, state = jax.vmap(reset)(jax.random.split(key, num_envs))
+        return ((state, jnp.zeros(num_envs, jnp.int32)), obs), obs
+
+    def step_all(key: Array, env_state: Any, action: Array) -> tuple[Any, Array, Row]:
+        held, obs_tm1 = env_state
+        keys = jax.random.split(key, action.shape[0])
+        held, obs, reward, terminated, truncated, last = jax.vmap(step_one)(keys, held, action)
+        row = Row(
+            obs=obs_tm1,
+            action=action,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            final_obs=last,
+            valid=jnp.ones_like(terminated),
+        )
+        return (held, obs), obs, row
+
+    def once(key: Array, state: Any, action: Array) -> tuple[Any, ...]:
+        found = advance(key, state, action, jnp.int32(1))
+        return jax.tree.map(jnp.asarray, tuple(found))
+
+    def begin(key: Array) -> tuple[Any, Any]:
+        found = reset(key)
+        pair = isinstance(found, tuple | list) and len(found) == 2
+        require(pair, "env", name, "its reset gives no pair: give obs, state")
+        return jax.tree.map(jnp.asarray, tuple(found))
+
+    tried(name, "its reset", lambda: jax.eval_shape(begin, jax.random.key(0)))
+    obs = tried(name, "its step", lambda: check_protocol(name, begin, once))
+    check_state(name, begin, once)
+    spec = EnvSpec(
+        env_id=name,
+        num_actions=int(num_actions),
+        obs_shape=tuple(obs.shape),
+        obs_dtype=str(obs.dtype),
+        num_obs_values=num_obs_values,
+        time_limit=INT32 if time_limit is None else int(time_limit),
+        fewest_steps=1 if time_limit is None else int(time_limit),
+    )
+    env = Env(
+        spec=spec,
+        reset=reset_all,
+        step=step_all,
+        observe=lambda env_state: env_state[1],
+        every_row_valid=True,
+        picture_state=lambda env_state: env_state[0][0],
+        params=None,
+    )
+    check_played(env)
+    return env

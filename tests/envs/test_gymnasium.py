@@ -1,0 +1,183 @@
+"""Gymnasium's environments: ends, the true last observation, first steps, spaces, and what is refused."""
+
+import sys
+
+import numpy as np
+import pytest
+from pools import play
+
+from purejaxdqn.build import build_env
+from purejaxdqn.config import Config, EnvSpec, SettingError
+from purejaxdqn.envs import gymnasium as adapter
+from purejaxdqn.envs.own import as_env, remember
+from purejaxdqn.recipes.recipes import default_recipe
+
+gymnasium = pytest.importorskip("gymnasium")
+spaces = gymnasium.spaces
+
+
+class Counting(gymnasium.Env):
+    """Counts from its seed's last digit; ends at 5 by the action 4, and is cut at 7. Actions are 3 and 4."""
+
+    action_space = spaces.Discrete(2, start=3)
+
+    def __init__(self, space=None, **changes):
+        self.observation_space = spaces.Box(-100, 100, (2,), np.float64) if space is None else space
+        self.changes, self.count = changes, 0
+
+    def observe(self):
+        return self.changes.get("obs", lambda count: np.array([count, -count], np.float64))(self.count)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return self.observe(), {}
+
+    def step(self, action):
+        assert action in (3, 4)
+        self.count += 1
+        reward = self.changes.get("reward", float(self.count))
+        found = self.observe(), reward, self.count == 5 and action == 4, self.count >= 7, {}
+        return found[: self.changes.get("values", 5)]
+
+
+OPTIONS = {"num_groups": 1, "asynchronous": False}
+
+
+def wrapped(**changes):
+    return adapter.wrap("Counting", lambda: Counting(**changes), OPTIONS)
+
+
+def test_steps_of_two_environments_by_hand():
+    """The first takes the action 4 (number 1) and ends at 5, the other is cut at 7; the step after only begins."""
+    env = wrapped()
+    assert env.spec.obs_dtype == "float32" and env.spec.num_actions == 2 and env.spec.time_limit == 2**31 - 1
+    pool = env.open_pool(2, 0, 1)
+    steps = play(pool, [[1, 0]] * 10)
+    pool.close()
+    counts = np.array([[0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2]])
+    np.testing.assert_array_equal(np.stack([step.frame[:, 0] for step in steps], axis=1), counts)
+    begins = np.stack([step.begins for step in steps], axis=1)
+    np.testing.assert_array_equal(begins, counts == 0)
+    np.testing.assert_array_equal(np.stack([step.reward for step in steps], axis=1), np.where(begins, 0, counts))
+    first, other = np.array([[1], [0]], bool), np.array([[0], [1]], bool)
+    np.testing.assert_array_equal(np.stack([step.terminated for step in steps], axis=1), (counts == 5) & first)
+    np.testing.assert_array_equal(np.stack([step.truncated for step in steps], axis=1), (counts == 7) & other)
+    assert steps[0].frame.dtype == np.float32 and not steps[3].life_lost.any()
+
+
+def test_groups_are_stepped_apart_and_seeds_are_kept():
+    env = build_env(Config(env="gymnasium/CartPole-v1", env_params={"num_groups": 2}))
+    assert env.num_groups == 2 and env.spec.time_limit == 500
+    first = {}
+    for seed in (0, 0, 1):
+        pool = env.open_pool(4, seed, 2)
+        pool.reset()
+        frames = [pool.receive(group).frame for group in (1, 0)]
+        pool.send(0, np.zeros(2, np.int32))
+        assert pool.receive(0).reward.tolist() == [1.0, 1.0]
+        pool.close()
+        first.setdefault(seed, []).append(np.concatenate(frames))
+    np.testing.assert_array_equal(*first[0])
+    assert len({*map(tuple, first[0][0].tolist()), *map(tuple, first[1][0].tolist())}) == 8
+
+
+@pytest.mark.slow
+def test_environments_in_processes_of_their_own_give_the_same_steps():
+    steps = []
+    for apart in (0, 1):
+        env = build_env(Config(env="gymnasium/CartPole-v1", env_params={"asynchronous": apart}))
+        pool = env.open_pool(2, 3, 1)
+        steps.append(play(pool, [[0, 1]] * 25))
+        pool.close()
+    assert any(step.terminated.any() for step in steps[0])
+    for one, other in zip(*steps, strict=True):
+        for name in one._fields:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_observations_of_other_spaces():
+    """Discrete ones count from 0, whatever their start; bits are numbers."""
+    discrete = wrapped(space=spaces.Discrete(20, start=-3), obs=lambda count: count - 3)
+    assert (discrete.spec.num_obs_values, discrete.spec.obs_shape, discrete.spec.obs_dtype) == (20, (), "int32")
+    steps = play(discrete.open_pool(1, 0, 1), [[0]] * 3)
+    assert [step.frame.tolist() for step in steps] == [[0], [1], [2], [3]]
+    bits = wrapped(space=spaces.MultiBinary(3), obs=lambda count: np.array([1, 0, count % 2], np.int8))
+    assert (bits.spec.num_obs_values, bits.spec.obs_shape, bits.spec.obs_dtype) == (None, (3,), "int8")
+    assert play(bits.open_pool(1, 0, 1), [[0]])[1].frame.tolist() == [[1, 0, 1]]
+
+
+def test_ids_have_their_arguments_and_limits_as_parameters():
+    found = adapter.env_settings("gymnasium/FrozenLake-v1")
+    assert found["is_slippery"] is True and found["max_episode_steps"] == 100 and found["num_groups"] == 1
+    params = {"max_episode_steps": 3, "is_slippery": False}
+    env = build_env(Config(env="gymnasium/FrozenLake-v1", env_params=params))
+    assert (env.spec.time_limit, env.spec.num_obs_values, env.spec.num_actions) == (3, 16, 4)
+    steps = play(env.open_pool(1, 0, 1), [[0]] * 3)
+    assert [bool(step.truncated[0]) for step in steps] == [False, False, False, True]
+
+
+def test_a_picture_of_one_environment():
+    """Without a renderer the observation is drawn."""
+    pool = wrapped().open_pool(1, 0, 1)
+    pool.reset()
+    pool.receive(0)
+    assert pool.screen().dtype == np.uint8 and pool.screen().ndim == 3
+    pool.close()
+
+
+def test_default_recipes():
+    assert default_recipe("gymnasium/CartPole-v1").name == "cartpole"
+    assert default_recipe("gymnasium/FrozenLake-v1").name == "vector"
+
+
+def test_the_family_of_a_run_that_was_read_is_known_without_its_suite(own_parts):
+    spec = EnvSpec("gymnasium/NotHere-v0", 4, (84, 84, 3), "uint8", None, 100)
+    with pytest.raises(SettingError, match="no such environment"):
+        default_recipe(spec.env_id)
+    remember(spec)
+    assert default_recipe(spec.env_id).name == "minatar"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"space": spaces.Dict({"a": spaces.Discrete(2)})}, "of the space Dict: wrap it"),
+        ({"space": spaces.Box(0, 1, (3,))}, r"its space says \(3,\) float32, and it gives observations \(2,\) float64"),
+        ({"space": spaces.Box(0, 9, (2,), np.int32)}, r"its space says \(2,\) int32, and it gives .* float64"),
+        ({"obs": lambda count: np.zeros(2 + (count == 3))}, r"it gives observations \(3,\)"),
+        ({"values": 4}, "its step gives 4 values: give obs, reward, terminated, truncated, info"),
+        ({"reward": float("nan")}, "no finite numbers"),
+        ({"space": spaces.Box(0, 1, (3, 16, 16)), "obs": lambda count: np.zeros((3, 16, 16))}, "channels first"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_a_sentence(changes, words):
+    with pytest.raises(SettingError, match=words):
+        wrapped(**changes)
+
+
+@pytest.mark.parametrize(
+    ("env", "changes", "words"),
+    [
+        ("gymnasium/CartPol-v1", {}, "Gymnasium has no such environment: .*CartPol"),
+        ("gymnasium/Pendulum-v1", {}, "no discrete actions"),
+        ("gymnasium/my_module:Mine-v0", {}, "its module by --import"),
+        ("gymnasium/CartPole-v1", {"gravity": 3}, "has no such parameter"),
+        ("gymnasium/CartPole-v1", {"num_groups": 0}, "at least 1"),
+        ("gymnasium/CartPole-v1", {"asynchronous": 2}, "True or False"),
+    ],
+)
+def test_ids_and_parameters_that_cannot_be(env, changes, words):
+    with pytest.raises(SettingError, match=words):
+        build_env(Config(env=env, env_params=changes))
+
+
+def test_an_object_is_no_function_that_makes_one():
+    with pytest.raises(SettingError, match="give a function that makes it"):
+        as_env(Counting())
+
+
+def test_without_gymnasium_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(SettingError, match=r"purejaxdqn\[gymnasium\]"):
+        build_env(Config(env="gymnasium/CartPole-v1"))

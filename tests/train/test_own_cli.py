@@ -1,0 +1,158 @@
+"""The page docs/own-environment.md by the command lines: a file of thirty lines through everything that a run has."""
+
+import json
+import signal
+import sys
+
+import jax
+import numpy as np
+import pytest
+from command_lines import refused
+from doors import SMALL, blocks, write_files
+
+from purejaxdqn import evaluate, load_policy, train
+from purejaxdqn.build import build
+from purejaxdqn.config import Config
+from purejaxdqn.doctor.command import main as doctor
+from purejaxdqn.machine.imports import IMPORTED, import_source
+from purejaxdqn.report.command import main as report
+from purejaxdqn.runs.folder import CONFIG, METRICS, MP4, SUMMARY
+from purejaxdqn.sweep.command import main as sweep
+from purejaxdqn.train import display
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
+
+CORRIDOR = ["--env", "corridor.py:make_env", "--env-params.length", "8"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder at hand, with the page's files."""
+    monkeypatch.chdir(tmp_path)
+    return write_files(tmp_path)
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Has a signal sent while a run shows its second chunk."""
+
+    class Listener(display.Silent):
+        chunks = 0
+
+        def chunk(self, report):
+            self.chunks += 1
+            if self.chunks == 2:
+                signal.raise_signal(signal.SIGTERM)
+
+    def set_up():
+        monkeypatch.setattr(display, "make_display", lambda quiet: Listener())
+
+    return set_up
+
+
+@pytest.mark.slow
+def test_a_file_of_thirty_lines_has_everything_that_cartpole_has(here, interrupted, capsys, monkeypatch):
+    assert train.main([*CORRIDOR, *SMALL, "--out", "whole"]) == 0
+    config = json.loads((here / "whole" / CONFIG).read_text())
+    assert config["imports"] == ["corridor.py"] and config["config"]["env_params"] == {"length": 8}
+    assert config["env_spec"]["obs_shape"] == [8] and config["env_spec"]["own_loop"] == "device"
+    assert (here / "whole" / "policy.gif").stat().st_size > 100
+
+    # Stopped, it says how to go on; resumed, it is the run that nobody stopped.
+    interrupted()
+    assert train.main([*CORRIDOR, *SMALL, "--out", "stopped"]) == 143
+    assert "--resume stopped --import corridor.py" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    more = ["--import", "corridor.py", "--no-compilation-cache"]
+    assert train.main(["--resume", "stopped", *more, "--quiet"]) == 0
+    assert (here / "stopped" / METRICS).read_bytes() == (here / "whole" / METRICS).read_bytes()
+    policies = [load_policy(name, which="last") for name in ("whole", "stopped")]
+    np.testing.assert_array_equal(*(policy.q_values(np.eye(8, dtype=np.float32)) for policy in policies))
+
+    capsys.readouterr()
+    assert evaluate.main(["whole", *more, "--episodes", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seeds"][0]["episodes"] == 4
+    assert doctor(["whole", *more, "--episodes", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["vitals"]["0"]["obs_dtype"] == "float32"
+
+    # A folder imports nothing: what plays asks for it, a policy and a report do without.
+    IMPORTED.clear()
+    for main, args in ((evaluate.main, ["whole"]), (doctor, ["whole"]), (train.main, ["--resume", "whole"])):
+        assert "--import corridor.py: it was trained with it" in refused(capsys, main, args)
+    assert load_policy("whole")(np.eye(8, dtype=np.float32)).shape == (8,)
+    assert report(["whole"]) == 0 and (here / "whole" / "report.html").stat().st_size > 1_000
+
+    capsys.readouterr()
+    varied = ["--learning-rate", "1e-3", "3e-3", "--gamma", "0.9", "0.99", "--seeds", "1"]
+    assert sweep([*CORRIDOR, *SMALL, *varied, "--no-report", "--out", "swept"]) == 0
+    assert len(json.loads((here / "swept" / SUMMARY).read_text())["ranking"]) == 4
+    IMPORTED.clear()
+    assert "--import corridor.py" in refused(capsys, train.main, ["--recipe", "swept/best.toml", "--quiet"])
+    assert "--import corridor.py" in refused(capsys, sweep, ["--resume", "swept", "--quiet"])
+
+
+@pytest.mark.slow
+def test_the_pages_environment_of_gymnasium_trains_on_the_host(here, capsys):
+    small = [word for word in SMALL if word != "900"]
+    small.insert(small.index("--total-steps") + 1, "300")
+    env = ["--env", "climb.py:make_env", "--env-params.height", "3", "--env-params.num-groups", "2"]
+    assert train.main([*env, *small, "--out", "climb"]) == 0
+    assert "environments on the host in 2 groups" in json.loads((here / "climb" / SUMMARY).read_text())["plan"]
+    assert json.loads((here / "climb" / CONFIG).read_text())["env_spec"]["own_loop"] == "host"
+    assert (here / "climb" / MP4).read_bytes()[4:8] == b"ftyp"
+    IMPORTED.clear()
+    assert "--import climb.py" in refused(capsys, evaluate.main, ["climb"])
+
+
+def test_the_pages_network_is_made_by_its_name(here):
+    import_source("networks.py")
+    network = build(Config(network="waves", hidden=(16,))).network
+    params = jax.eval_shape(network.init, jax.random.key(0))["params"]
+    assert params["Waves_0"]["Dense_0"]["kernel"].shape == (4, 32)
+    inputs = [leaf.shape[0] for leaf in jax.tree.leaves(params["Hidden_0"]) if leaf.ndim == 2]
+    assert inputs == [32], "the dense layers read the torso's output"
+
+
+@pytest.mark.slow
+def test_the_pages_example_in_python_runs(here, monkeypatch):
+    monkeypatch.syspath_prepend(str(here))
+    names = {}
+    exec(blocks()[1], names)
+    assert names["metrics"].episodes.shape == (4,) and int(names["metrics"].episodes.sum()) > 100
+    assert build(Config(env="corridor", env_params={"length": 5})).env.spec.obs_shape == (5,)
+    sys.modules.pop("corridor")
+
+
+def test_the_page_names_flags_and_commands_that_exist():
+    """Each command's words are parsed by the command itself in the tests above; here that none is left out."""
+    commands = [line for block in blocks("bash") for line in block.splitlines()]
+    assert {line.split()[2].removeprefix("purejaxdqn.") for line in commands} == {
+        *("train", "sweep", "evaluate", "doctor", "report", "check"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--env", "no_such.py:make_env"], ["--env no_such.py:make_env", "there is no file no_such.py"]),
+        (["--env", "no_such_module_at_all:make"], ["--env no_such_module_at_all:make", "cannot be imported"]),
+        (["--env", "corridor.py:make_en"], ["--env corridor.py:make_en", "has no make_en", "make_env"]),
+        (["--env", "corridor.py:jax"], ["--env corridor.py:jax", "is no function"]),
+        (["--env", "corridor.py:make_env", "--env-params.width", "3"], ["no flag --env-params.width"]),
+        (["--env", "corridor.py:make_env", "--env-params.length", "x"], ["--env-params.length x", "whole number"]),
+        (["--env", "corridor.py:make_env", "--no-overlap"], ["--overlap False", "device"]),
+        (["--import", "no_such.py"], ["--import no_such.py", "there is no file"]),
+        (["--import", "broken.py"], ["--import broken.py", "ZeroDivisionError"]),
+        (["--env", "broken_factory.py:make_env"], ["--env broken_factory.py:make_env", "raised ValueError: too wide"]),
+        (["--env", "broken_factory.py:nothing"], ["--env broken_factory.py:nothing", "its factory gave NoneType"]),
+        (["--env", "gymnasium/Pendulum-v1"], ["--env gymnasium/Pendulum-v1", "no discrete actions"]),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_sentence(args, words, here, capsys):
+    (here / "broken.py").write_text("1 / 0\n")
+    code = "def make_env():\n    raise ValueError('too wide')\n\n\ndef nothing(): ...\n"
+    (here / "broken_factory.py").write_text(code)
+    sentence = refused(capsys, train.main, [*args, "--no-compilation-cache", "--out", "run"])
+    assert [word for word in words if word not in sentence] == [], sentence
+    assert not (here / "run").exists()
