@@ -1,7 +1,8 @@
 """Torsos (MLP, MinAtar, Nature and IMPALA CNN): from observations to features, by name."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -133,6 +134,12 @@ TORSOS: dict[str, Torso] = {
 """Torso by name. Another name may be added; `auto` is no entry, see `automatic_torso`."""
 
 
+def made_anew(module: Any) -> nn.Module:
+    """A module like another, made where it is called, so that it belongs to the network that is being made there."""
+    fields = [field.name for field in dataclasses.fields(module) if field.init and field.name not in ("parent", "name")]
+    return type(module)(**{name: getattr(module, name) for name in fields})
+
+
 def own_torso(make: MakeTorso | nn.Module, reads: tuple[str, ...] = ()) -> Torso:
     """A torso of a user's own, which says itself what it cannot take.
 
@@ -140,8 +147,7 @@ def own_torso(make: MakeTorso | nn.Module, reads: tuple[str, ...] = ()) -> Torso
       make: (config) -> module, or a module that reads nothing of the configuration.
       reads: fields of `Config` that only some torsos read.
     """
-    # A module as it was given belongs to nobody; a copy is made where the network is.
-    made: MakeTorso = (lambda config: make.clone()) if isinstance(make, nn.Module) else make
+    made: MakeTorso = (lambda config: made_anew(make)) if isinstance(make, nn.Module) else make
     return Torso(made, lambda shape: True, "it takes any", reads)
 
 
