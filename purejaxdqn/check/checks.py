@@ -53,7 +53,7 @@ def same(a: Any, b: Any) -> bool:
 
 def ended(played: Played) -> np.ndarray:
     """bool [T, E]: the step was the last one of its episode."""
-    return played.row.valid & (played.row.terminated | played.row.truncated)
+    return np.asarray(played.row.valid & (played.row.terminated | played.row.truncated))
 
 
 def lengths(played: Played, which: np.ndarray | None = None) -> np.ndarray:
@@ -85,7 +85,8 @@ def lanes(subject: Subject) -> Verdict:
 def finite(subject: Subject) -> Verdict:
     """Whether observations and rewards are finite."""
     row = subject.played.row
-    fields = {"observations": subject.played.after, "last observations": row.final_obs, "rewards": row.reward}
+    fields: dict[str, Any] = {"observations": subject.played.after, "last observations": row.final_obs}
+    fields["rewards"] = row.reward
     bad = [name for name, value in fields.items() if not np.isfinite(value.astype(float)).all()]
     return ("alarm", f"{' and '.join(bad)} are no finite numbers") if bad else ("ok", "all numbers are finite")
 

@@ -85,5 +85,6 @@ def play_host(env: HostEnv, seed: int) -> Played:
     frames = np.stack([step.frame for step in steps])
     told = {name: np.stack([getattr(step, name) for step in steps[1:]]) for name in steps[0]._fields}
     fields: dict[str, Any] = {name: told[name] for name in ("reward", "terminated", "truncated")}
-    row = Row(obs=frames[:-1], action=np.stack(actions), final_obs=frames[1:], valid=~told["begins"], **fields)
+    fields |= {"obs": frames[:-1], "action": np.stack(actions), "final_obs": frames[1:], "valid": ~told["begins"]}
+    row = Row(**fields)
     return Played(frames[0], frames[:-1], row, frames[1:], None, seconds)

@@ -121,7 +121,7 @@ def find_spaces(name: str, env: Any, params: Any) -> tuple[int, int | None]:
     """
     # By what a space has, since an environment that only keeps to gymnax's protocol has spaces of its own.
     made = getattr(env, "action_space", None)
-    count = getattr(made(params), "n", None) if made else getattr(env, "num_actions", None)
+    count: Any = getattr(made(params), "n", None) if made else getattr(env, "num_actions", None)
     require(
         count is not None,
         "env",

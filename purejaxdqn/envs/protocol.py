@@ -75,7 +75,8 @@ def check_state(name: str, reset: Callable[..., Any], step: Callable[..., Any]) 
     parts = [jax.tree_util.tree_flatten_with_path(tree)[0] for tree in (state, after)]
     first, later = ({jax.tree_util.keystr(path): leaf for path, leaf in part} for part in parts)
     remedy = "its state changes its structure from reset to step: give back what came in, with new values"
-    require(jax.tree.structure(state) == jax.tree.structure(after), "env", name, remedy)
+    before, now_is = (str(jax.tree.structure(tree)) for tree in (state, after))
+    require(before == now_is, "env", name, remedy)
     for path, leaf in first.items():
         was, now = (f"{found.shape} {found.dtype}" for found in (leaf, later[path]))
         require(was == now, "env", name, f"its state{path} is {was} at a reset, and {now} after a step")
