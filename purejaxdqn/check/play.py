@@ -14,6 +14,8 @@ from purejaxdqn.types import Row
 
 NUM_ENVS, STEPS = 8, 512
 """Environments side by side, and vector steps: what a random policy ends of episodes of hundreds of steps."""
+HELD = 8
+"""Steps for which each action is tried: games such as Freeway ignore some of them."""
 
 
 class Played(NamedTuple):
@@ -28,7 +30,7 @@ class Played(NamedTuple):
     after: np.ndarray
     """[T, E, ...]: observations to act on next; those of a reset where an episode ended."""
     each_action: tuple[np.ndarray, np.ndarray] | None
-    """Observations [A, E, ...] and rewards [A, E] after each action from one state; None on the host."""
+    """Observations [A, HELD, E, ...] and rewards [A, HELD, E] of each action held from one state; None on the host."""
     seconds: float
     """Of all steps, a second time."""
 
@@ -56,8 +58,15 @@ def play_device(env: Env, key: Array, lanes: bool = False) -> Played:
         state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
         _, (acted_on, row, after) = jax.lax.scan(step, state, jax.random.split(play_key, STEPS))
         actions = jnp.broadcast_to(jnp.arange(env.spec.num_actions)[:, None], (env.spec.num_actions, NUM_ENVS))
-        tried = jax.vmap(lambda action: env.step(play_key, state, action)[2])(actions)
-        return first, acted_on, row, after, (tried.final_obs, tried.reward)
+
+        def hold(action: Array) -> tuple[Array, Array]:
+            def again(state: Any, key: Array) -> tuple[Any, tuple[Array, Array]]:
+                state, _, row = env.step(key, state, action)
+                return state, (row.final_obs, row.reward)
+
+            return jax.lax.scan(again, state, jax.random.split(play_key, HELD))[1]
+
+        return first, acted_on, row, after, jax.vmap(hold)(actions)
 
     run = jax.jit(jax.vmap(whole) if lanes else whole)
     given = jnp.stack([key, jax.random.fold_in(key, 1)]) if lanes else key

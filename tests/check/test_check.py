@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from command_lines import refused
 
+from benchmarks.learning.family import MINATAR
 from purejaxdqn import SettingError, batch_env, check_env, register
 from purejaxdqn.check import play
 from purejaxdqn.check.checks import CHECKS, Subject, ended, judge, lengths
 from purejaxdqn.check.command import main
 from purejaxdqn.check.play import play_device
 from purejaxdqn.envs.interface import HostEnv, HostStep
+from purejaxdqn.envs.names import make_env
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
 
@@ -202,3 +204,10 @@ def test_an_environment_on_the_host_and_the_command_line(monkeypatch, capsys):
     assert "--env nothing" in refused(capsys, main, ["--env", "nothing"])
     with pytest.raises(SettingError, match="give an Env"):
         check_env(3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "MountainCar-v0", "Acrobot-v1", "DeepSea-bsuite", *MINATAR])
+def test_what_recipes_train_on_gives_no_alarm(env_id):
+    """Freeway ignores actions for some steps, and gymnax's MinAtar begins episodes alike: that is no alarm."""
+    assert alarms(check_env(make_env(env_id))) == set()
