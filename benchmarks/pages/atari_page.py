@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.common import read_result
 from benchmarks.learning.atari_suite import GAMES, RECIPES, SEEDS, Run
+from benchmarks.pages.performance import table
 from benchmarks.pages.tables import source, tidy
 from purejaxdqn.pictures.plots import save_png, step_label
 from purejaxdqn.statistics.atari_scores import human_normalized
@@ -83,8 +84,7 @@ def draw(images: Path) -> None:
 
 def suite_table() -> str:
     """Scores on the human scale of what there is of Atari-5."""
-    lines = ["| recipe | game | seeds | steps | score | human-normalized |", "|---" * 6 + "|"]
-    measured = False
+    rows = []
     for recipe, game in itertools.product(RECIPES, GAMES):
         names = (f"atari-{Run(seed, recipe, game).name}" for seed in SEEDS)
         results = [result for name in names if (result := read_result(name)) is not None]
@@ -95,11 +95,11 @@ def suite_table() -> str:
         ]
         scores = [score for score in scores if score is not None]
         if scores:
-            measured, mean = True, fmean(scores)
-            steps = step_label(min(result["env_steps"] for result in results))
+            mean, steps = fmean(scores), step_label(min(result["env_steps"] for result in results))
             normalized = f"{human_normalized(game, mean):.2f}"
-            lines.append(f"| `{recipe}` | {game} | {len(scores)} | {steps} | {mean:,.1f} | {normalized} |")
-    return "\n".join([*lines, ""]) if measured else "No run of it has been made here yet."
+            rows.append([f"`{recipe}`", game, str(len(scores)), steps, f"{mean:,.1f}", normalized])
+    heads = ["recipe", "game", "seeds", "steps", "score", "human-normalized"]
+    return table(heads, rows) if rows else "No run of it has been made here yet."
 
 
 TABLES = {"pong": pong_table, "averaging": averaging_table, "atari-5": suite_table}

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
+from purejaxdqn.bounds import INT32
 from purejaxdqn.check.play import Played
 from purejaxdqn.config import EnvSpec
 
@@ -151,7 +152,7 @@ def limit(subject: Subject) -> Verdict:
         return "alarm", f"an episode was cut after {cut.min()} steps, and spec.fewest_steps is {spec.fewest_steps}"
     if len(found) >= FEW_ENDS and not len(cut) and found.min() == found.max() > 1:
         return "note", f"all {len(found)} episodes terminated after {found.min()} steps, as at a time limit"
-    return "ok", "no limit" if spec.time_limit >= 2**31 - 1 else f"{spec.time_limit:,} steps at most"
+    return "ok", "no limit" if spec.time_limit >= INT32 else f"{spec.time_limit:,} steps at most"
 
 
 def resets(subject: Subject) -> Verdict:

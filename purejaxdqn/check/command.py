@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import jax
 from rich.console import Console
-from rich.table import Table
 
 from purejaxdqn import cli
 from purejaxdqn.check.checks import Finding, Subject, judge
@@ -18,10 +17,10 @@ from purejaxdqn.envs.names import env_settings, make_env
 from purejaxdqn.envs.own import as_env
 from purejaxdqn.machine.devices import PLATFORMS, use_platform
 from purejaxdqn.machine.threefry import KEY_IMPL
+from purejaxdqn.machine.verdict_table import Line, print_verdicts
 
 COMMAND = "purejaxdqn-check"
 DESCRIPTION = "`python -m purejaxdqn.check`: plays an environment and says what is wrong with it."
-STYLES = {"alarm": "bold red", "note": "yellow", "ok": "green"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,14 +100,5 @@ def show(console: Console, env: Env | HostEnv, findings: list[Finding]) -> None:
     spec = env.spec
     where = "host" if isinstance(env, HostEnv) else "device"
     says = f"{spec.num_actions} actions, observations {spec.obs_dtype} {spec.obs_shape}, on the {where}"
-    table = Table(title=f"{spec.env_id}: {says}")
-    for name in ("check", "verdict", "what was found"):
-        table.add_column(name)
-    for finding in findings:
-        table.add_row(finding.name, f"[{STYLES.get(finding.severity, 'dim')}]{finding.severity}[/]", finding.value)
-    console.print(table)
-    for finding in findings:
-        if finding.remedy:
-            console.print(finding.sentence(), style=STYLES[finding.severity], highlight=False)
-    alarms = sum(finding.severity == "alarm" for finding in findings)
-    console.print("no alarm" if alarms == 0 else f"{alarms} alarm{'s' * (alarms > 1)}")
+    lines = (Line(found.name, found.severity, found.value, found.sentence()) for found in findings)
+    print_verdicts(console, f"{spec.env_id}: {says}", lines)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from purejaxdqn import cli
 from purejaxdqn.bounds import check
 from purejaxdqn.config import SettingError, require
 from purejaxdqn.envs.names import loop_of
 from purejaxdqn.machine.imports import require_imported
+from purejaxdqn.machine.verdict_table import Line, print_verdicts
 from purejaxdqn.runs.folder import CHECKPOINTS, Settings, finite, read_config
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from purejaxdqn.doctor.vitals import Vitals
 
 COMMAND = "purejaxdqn-doctor"
-STYLES = {"alarm": "bold red", "note": "yellow", "ok": "green"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,17 +134,10 @@ def saved_state(run: Any) -> tuple[Any, int]:
 def show(console: Console, settings: Settings, env_steps: int, findings: list["Finding"]) -> None:
     """Prints the findings: all in a table, then what to do about alarms and notes."""
     seeds = f"{len(settings.seeds)} seed{'s' * (len(settings.seeds) > 1)}"
-    table = Table(title=f"{settings.config.env}, {seeds}, at {env_steps:,} environment steps")
-    for name in ("check", "verdict", "what was found"):
-        table.add_column(name)
-    for finding in findings:
-        style = STYLES.get(finding.severity, "dim")
-        table.add_row(finding.name, f"[{style}]{finding.severity}[/]", finding.value)
-    console.print(table)
-    for finding in findings:
-        if finding.severity in ("alarm", "note"):
-            some = len(finding.seeds) < len(settings.seeds)
-            which = f" (seeds {', '.join(map(str, finding.seeds))})" if some else ""
-            console.print(f"{finding.sentence()}{which}", style=STYLES[finding.severity], highlight=False)
-    alarms = sum(finding.severity == "alarm" for finding in findings)
-    console.print("no alarm" if alarms == 0 else f"{alarms} alarm{'s' * (alarms > 1)}")
+
+    def line(found: "Finding") -> Line:
+        some = len(found.seeds) < len(settings.seeds)
+        which = f" (seeds {', '.join(map(str, found.seeds))})" if some else ""
+        return Line(found.name, found.severity, found.value, f"{found.sentence()}{which}")
+
+    print_verdicts(console, f"{settings.config.env}, {seeds}, at {env_steps:,} environment steps", map(line, findings))
