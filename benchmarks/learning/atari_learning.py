@@ -4,12 +4,14 @@ python -m benchmarks.atari_learning --env Pong-v5 --recipe nature-pqn --total-st
 
 The run's folder is runs/atari-NAME; a second call with the same name goes on where the first one stopped. After every
 piece results/atari-NAME.json has what there is. Further flags go to the training command. With --replay 10 the best
-policy then plays so many games in the emulator itself, in a process of its own (benchmarks.ale_replay).
+policy then plays so many games in the emulator itself, in a process of its own (benchmarks.ale_replay). With
+--stop-at-bar a piece ends with the first evaluation that reaches the bar.
 """
 
 import argparse
 import csv
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -31,8 +33,15 @@ def newest_steps(folder: Path) -> int:
     return int(rows[-1].split(",")[1]) if len(rows) > 1 else 0
 
 
-def train_for(command: list[str], minutes: float, folder: Path) -> tuple[int, dict[str, float]]:
-    """Trains for so long at most, then stops it as Ctrl-C does, so that it saves itself.
+def best_return(folder: Path) -> float:
+    """Of the evaluations so far; minus infinity before the first one."""
+    if newest_steps(folder) == 0:
+        return -math.inf
+    return max((returns[0] for returns in curve(folder)["eval_returns"]), default=-math.inf)
+
+
+def train_for(command: list[str], minutes: float, folder: Path, bar: float) -> tuple[int, dict[str, float]]:
+    """Trains for so long at most or until the bar is reached, then stops it as Ctrl-C does, so that it saves itself.
 
     Returns:
       Its exit code, and by environment steps how many seconds after the command that row of metrics.csv was there.
@@ -45,7 +54,7 @@ def train_for(command: list[str], minutes: float, folder: Path) -> tuple[int, di
         seconds, steps = time.perf_counter() - begin, newest_steps(folder)
         if steps > done:
             moments.setdefault(str(steps), round(seconds, 1))
-        if seconds > 60 * minutes:
+        if seconds > 60 * minutes or best_return(folder) >= bar:
             process.send_signal(signal.SIGINT)
             process.wait()
     return process.returncode, moments
@@ -81,6 +90,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="nature-pqn")
     parser.add_argument("--bar", type=float, default=18.0, help="return to reach (default: 18)")
     parser.add_argument("--minutes", type=float, default=8.0, help="of this piece; 0 trains no further (default: 8)")
+    parser.add_argument("--stop-at-bar", action="store_true", help="train no further than that")
     parser.add_argument("--replay", type=int, default=0, metavar="GAMES", help="in ALE afterwards (default: none)")
     parser.add_argument("--name", help="of folder and result (default: ENV-RECIPE)")
     args, extra = parser.parse_known_args()
@@ -93,7 +103,8 @@ def main() -> None:
     flags = ["--resume", str(folder)] if (folder / "config.json").exists() else begins
     if args.minutes > 0:
         begin = time.perf_counter()
-        code, moments = train_for([sys.executable, "-m", "purejaxdqn.train", *flags], args.minutes, folder)
+        bar = args.bar if args.stop_at_bar else math.inf
+        code, moments = train_for([sys.executable, "-m", "purejaxdqn.train", *flags], args.minutes, folder, bar)
         pieces.append({"seconds": round(time.perf_counter() - begin, 1), "exit_code": code, "moments": moments})
         pieces_file.write_text(json.dumps(pieces))
     settings = json.loads((folder / "config.json").read_text())
