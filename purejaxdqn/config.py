@@ -301,6 +301,10 @@ class EnvSpec(NamedTuple):
     """Fewest environment steps between two truncations of one environment; 1 where nothing is known."""
     own_loop: Literal["device", "host"] | None = None
     """Where an environment of a user's own steps; None for one of a suite."""
+    masked: bool = False
+    """Whether the environment says of every state which actions are legal there."""
+    action_sizes: tuple[int, ...] | None = None
+    """Choices of each part of a multi-discrete action, whose product is num_actions; None for an action of one part."""
 
     @property
     def frame_shape(self) -> tuple[int, ...]:

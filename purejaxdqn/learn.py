@@ -11,6 +11,7 @@ from jax import Array
 from purejaxdqn.config import Config
 from purejaxdqn.learning.backups import Backup
 from purejaxdqn.learning.heads import Head, value_of
+from purejaxdqn.learning.masks import legal_values, without_illegal
 from purejaxdqn.learning.optim import global_norm, make_optimizer, moving_average, periodic_update
 from purejaxdqn.learning.returns import lambda_returns
 from purejaxdqn.machine.shards import make_shards
@@ -66,22 +67,27 @@ def start_from(learner: Learner, params: Any) -> Learner:
 def batch_targets(
     network: Network, head: Head, backup: Backup, learner: Learner, batch: Transition, key: Array, h: Hypers
 ) -> Any:
-    """Targets of a batch, each leaf [B, ...]: the target network's, but the backup may let the online one select."""
+    """Targets of a batch, each leaf [B, ...]: the target network's, but the backup may let the online one select.
+
+    Of an illegal action a backup is given the value -inf, and a head zeros.
+    """
     value_key, select_key, bonus_key = jax.random.split(key, 3)
     # Every member of an ensemble has a policy of its own, and so a target.
-    values_of = head.member_values or head.q_values
+    values_of, legal = head.member_values or head.q_values, jax.vmap(legal_values)
     dist_t = network.apply(learner.target_params, batch.obs_t, value_key, "target")
-    q_select = values_of(dist_t)
+    q_select = legal(values_of(dist_t), batch.mask_t)
     # Sampled fractions are drawn anew for the choice of the action (Dabney et al. 2018b, eq. 3).
     if backup.selects_online or head.outputs.fractions == "sampled":
         selector = learner.params if backup.selects_online else learner.target_params
-        q_select = values_of(network.apply(selector, batch.obs_t, select_key, "select"))
+        q_select = legal(values_of(network.apply(selector, batch.obs_t, select_key, "select")), batch.mask_t)
     reward = batch.r_t
     if backup.needs_bonus:
         q_tm1 = values_of(network.apply(learner.target_params, batch.obs_tm1, bonus_key, "select"))
+        q_tm1 = legal(q_tm1, batch.mask_tm1)
         # After n steps the bonus is that of the first alone: those of the others would need their own forward passes.
         reward = jax.vmap(lambda r, q, a: r + backup.bonus(q, a, h))(reward, q_tm1, batch.a_tm1)
     policy, penalty = jax.vmap(backup.policy, in_axes=(0, None))(q_select, h)
+    dist_t, penalty = jax.vmap(without_illegal)(dist_t, penalty, batch.mask_t)
     return jax.vmap(head.target)(dist_t, policy, penalty, reward, batch.discount_t)
 
 
@@ -191,7 +197,8 @@ def make_rollout_learn(config: Config, network: Network, head: Head) -> LearnFn:
         # The true next observation of each step, so that a cut episode goes on being worth something.
         obs_t = rows.final_obs.reshape(-1, *rows.final_obs.shape[2:])
         q_t = head.q_values(network.apply(params, obs_t, key, "target"))
-        value_t = jnp.max(q_t, axis=-1).reshape(rows.reward.shape)
+        mask_t = None if rows.final_mask is None else rows.final_mask.reshape(q_t.shape)
+        value_t = jnp.max(legal_values(q_t, mask_t), axis=-1).reshape(rows.reward.shape)
         per_env = jax.vmap(lambda_returns, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
         return per_env(rows.reward, rows.terminated, rows.truncated, rows.valid, value_t, h.gamma, h.trace_lambda)
 

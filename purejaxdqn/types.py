@@ -155,6 +155,10 @@ class Row:
     """[E, ...] the true observation after the step, before any reset."""
     valid: Array
     """bool [E]: False for a row that is not a transition (an environment that ignored the action and reset)."""
+    mask: Array | None = None
+    """bool [E, A]: actions that were legal, of `obs`; None in an environment without action masks."""
+    final_mask: Array | None = None
+    """bool [E, A] of `final_obs`; of no meaning where the episode terminated."""
 
 
 @struct.dataclass
@@ -171,6 +175,10 @@ class Transition:
     """float32 [B]: γ to the number of steps folded, zero where the episode terminated."""
     obs_t: Array
     """[B, ...] the observation to bootstrap from: the true one, never that of a reset."""
+    mask_tm1: Array | None = None
+    """bool [B, A]: legal actions; None in an environment without action masks."""
+    mask_t: Array | None = None
+    """bool [B, A], of `obs_t`."""
 
 
 @struct.dataclass

@@ -10,10 +10,12 @@ from jax import Array
 from purejaxdqn.config import EnvSpec, SettingError, one_line, require
 from purejaxdqn.envs.interface import Env
 from purejaxdqn.machine.number_modes import in_usual_modes
+from purejaxdqn.machine.random_bits import random_actions
 
 T = TypeVar("T")
 PLAYED = 64
 """Steps that an environment which is not gymnax's own plays before anything is trained."""
+EMPTY_MASK = "its mask leaves no legal action in a state that is to be acted in: leave at least one"
 
 
 def tried(name: str, what: str, call: Callable[[], T]) -> T:
@@ -82,6 +84,29 @@ def check_state(name: str, reset: Callable[..., Any], step: Callable[..., Any]) 
         require(was == now, "env", name, f"its state{path} is {was} at a reset, and {now} after a step")
 
 
+def check_mask(
+    name: str, reset: Callable[..., Any], mask: Callable[[Any], Any], action_sizes: tuple[int, ...]
+) -> bool:
+    """Whether an environment of one has an action mask.
+
+    Args:
+      name: of the environment, for errors.
+      reset: (key) -> obs, state.
+      mask: (state) -> mask, or None.
+      action_sizes: choices of each part of an action.
+
+    Raises:
+      SettingError: where it is not one truth value for each action.
+    """
+    found = jax.eval_shape(lambda key: mask(reset(key)[1]), jax.random.key(0))
+    if found is None:
+        return False
+    require(isinstance(found, jax.ShapeDtypeStruct), "env", name, "its mask is not one array: give one of truth values")
+    remedy = f"its mask is {found.shape} {found.dtype}: give {action_sizes} bool, True for each action that is legal"
+    require((found.shape, found.dtype) == (action_sizes, bool), "env", name, remedy)
+    return True
+
+
 def check_env_record(env: Env) -> None:
     """Raises `SettingError` where an `Env` that somebody made by hand does not give what its spec says."""
     spec, count = env.spec, 3
@@ -97,32 +122,39 @@ def check_env_record(env: Env) -> None:
         found = getattr(row, what)
         remedy = f"row.{what} has the shape {found.shape}: give one for each environment, {(count,)}"
         require(found.shape == (count,), "env", spec.env_id, remedy)
+    masks = {"mask": jax.eval_shape(env.mask, state), "row.mask": row.mask, "row.final_mask": row.final_mask}
+    for what, found in masks.items():
+        given = "none" if found is None else f"{found.shape} {found.dtype}"
+        due = f"{(count, spec.num_actions)} bool" if spec.masked else "none"
+        require(given == due, "env", spec.env_id, f"its {what} is {given}, and its spec says {due}")
 
 
 def check_played(env: Env) -> None:
     """Plays some steps.
 
     Raises:
-      SettingError: for a reward that is no finite number, or a discrete observation that is none of its values.
+      SettingError: for a reward that is no finite number, a mask without any legal action, or a discrete observation
+        that is none of its values.
     """
     spec: EnvSpec = env.spec
 
-    def play(state: Any, key: Array) -> tuple[Any, tuple[Array, Array]]:
+    def play(state: Any, key: Array) -> tuple[Any, tuple[Array, Array, Any]]:
         action_key, step_key = jax.random.split(key)
-        action = jax.random.randint(action_key, (1,), 0, spec.num_actions)
+        action = random_actions(action_key, 1, spec.num_actions, env.mask(state))
         state, obs, row = env.step(step_key, state, action)
-        return state, (obs, row.reward)
+        return state, (obs, row.reward, env.mask(state))
 
     @jax.jit
     @in_usual_modes
-    def playing() -> tuple[Array, Array]:
+    def playing() -> tuple[Array, Array, Any]:
         state, first = env.reset(jax.random.key(0), 1)
         state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
-        _, (obs, reward) = jax.lax.scan(play, state, jax.random.split(jax.random.key(1), PLAYED))
-        return jnp.concatenate([first[None], obs]), reward
+        _, (obs, reward, mask) = jax.lax.scan(play, state, jax.random.split(jax.random.key(1), PLAYED))
+        return jnp.concatenate([first[None], obs]), reward, mask
 
-    obs, reward = playing()
+    obs, reward, mask = playing()
     values, name = spec.num_obs_values, spec.env_id
     require(bool(jnp.isfinite(reward).all()), "env", name, "it gives rewards that are no finite numbers")
+    require(mask is None or bool(mask.any(axis=-1).all()), "env", name, EMPTY_MASK)
     inside = values is None or bool(jnp.logical_and(obs >= 0, obs < values).all())
     require(inside, "env", name, f"it gives observations that are none of its values 0 to {(values or 1) - 1}")

@@ -1,6 +1,6 @@
 """`batch_env`: an environment from two plain functions of one, batched and reset here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,8 +9,8 @@ from jax import Array
 
 from purejaxdqn.bounds import INT32, whole
 from purejaxdqn.config import EnvSpec, require
-from purejaxdqn.envs.interface import Env
-from purejaxdqn.envs.protocol import check_played, check_protocol, check_state, tried
+from purejaxdqn.envs.interface import Env, flat_actions
+from purejaxdqn.envs.protocol import check_mask, check_played, check_protocol, check_state, tried
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.types import Row
 
@@ -18,14 +18,20 @@ Advance = Callable[[Array, Any, Array, Array], tuple[Any, ...]]
 """(key, state, action, steps of the episode with this one) -> obs, state, reward, terminated, truncated."""
 
 
+def no_mask(state: Any) -> None:
+    """The mask of an environment that has none."""
+    del state
+
+
 @in_usual_modes
 def batch_env(
     reset: Callable[[Array], tuple[Any, Any]],
     step: Callable[[Array, Any, Array], tuple[Any, ...]],
     *,
-    num_actions: int,
+    num_actions: int | Sequence[int],
     time_limit: int | None = None,
     num_obs_values: int | None = None,
+    mask: Callable[[Any], Array] = no_mask,
     name: str = "environment",
 ) -> Env:
     """An environment from two pure functions of ONE environment, without a batch and without any reset of its own.
@@ -36,15 +42,17 @@ def batch_env(
       reset: (key) -> obs, state. The observation is one array, the state any pytree of arrays.
       step: (key, state, action int32 []) -> obs, state, reward, terminated, and where there is no `time_limit` also
         truncated: the episode was cut, and the task is not over.
-      num_actions: actions are the whole numbers from 0 to num_actions - 1.
+      num_actions: actions are the whole numbers from 0 to num_actions - 1. Several numbers make an action of several
+        parts, each with so many choices: `step` is then given int32 [parts], and a run chooses one of all combinations.
       time_limit: environment steps after which an episode is cut here; None where the step says so itself.
       num_obs_values: number of values of a discrete observation, which the network is fed as one-hot; None for arrays.
+      mask: (state) -> bool [num_actions], True for the actions that are legal there, at least one unless it is a last
+        state; of an action of several parts one axis for each part. By default all are legal everywhere.
       name: for errors and titles, where no other name is given to it.
 
     Raises:
       SettingError: where they do not give these, or not twice the same shapes and types.
     """
-    whole("num_actions", num_actions)
     if time_limit is not None:
         whole("time_limit", time_limit)
     wanted = "obs, state, reward, terminated" + (", truncated" if time_limit is None else "")
@@ -57,33 +65,41 @@ def batch_env(
         cut = count >= time_limit if time_limit is not None else found[4]
         return found[0], found[1], found[2], found[3], cut
 
-    return reset_by_itself(name, reset, advance, num_actions, num_obs_values, time_limit)
+    return reset_by_itself(name, reset, advance, num_actions, num_obs_values, time_limit, mask)
 
 
 def reset_by_itself(
     name: str,
     reset: Callable[[Array], tuple[Any, Any]],
     advance: Advance,
-    num_actions: int,
+    num_actions: int | Sequence[int],
     num_obs_values: int | None,
     time_limit: int | None,
+    mask: Callable[[Any], Any] = no_mask,
 ) -> Env:
     """What `batch_env` makes, from a step that is told how many steps its episode has had.
 
     Keys are split as gymnax splits them, so that its environments give the same numbers either way.
     """
+    action_sizes, number = flat_actions(name, num_actions)
+
+    def parts_of(action: Array) -> Array:
+        return action if action_sizes is None else jnp.stack(jnp.unravel_index(action, action_sizes))
+
+    def flat_mask(state: Any) -> Any:
+        return jax.tree.map(jnp.ravel, mask(state))
 
     def step_one(key: Array, held: Any, action: Array) -> tuple[Any, ...]:
         state, count = held
         step_key, reset_key = jax.random.split(key)
-        last, state, reward, terminated, truncated = advance(step_key, state, action, count + 1)
+        last, state, reward, terminated, truncated = advance(step_key, state, parts_of(action), count + 1)
         terminated = jnp.asarray(terminated, bool)
         truncated = jnp.logical_and(jnp.asarray(truncated, bool), jnp.logical_not(terminated))
-        over = jnp.logical_or(terminated, truncated)
+        over, last_mask = jnp.logical_or(terminated, truncated), flat_mask(state)
         obs, fresh = reset(reset_key)
         obs, state = jax.tree.map(lambda new, old: jnp.where(over, new, old), (obs, fresh), (last, state))
         held = (state, jnp.where(over, 0, count + 1))
-        return held, obs, jnp.asarray(reward, jnp.float32), terminated, truncated, last
+        return held, obs, jnp.asarray(reward, jnp.float32), terminated, truncated, last, last_mask
 
     def reset_all(key: Array, num_envs: int) -> tuple[Any, Array]:
         obs, state = jax.vmap(reset)(jax.random.split(key, num_envs))
@@ -92,7 +108,8 @@ def reset_by_itself(
     def step_all(key: Array, env_state: Any, action: Array) -> tuple[Any, Array, Row]:
         held, obs_tm1 = env_state
         keys = jax.random.split(key, action.shape[0])
-        held, obs, reward, terminated, truncated, last = jax.vmap(step_one)(keys, held, action)
+        mask_tm1 = masks(env_state)
+        held, obs, reward, terminated, truncated, last, last_mask = jax.vmap(step_one)(keys, held, action)
         row = Row(
             obs=obs_tm1,
             action=action,
@@ -101,11 +118,16 @@ def reset_by_itself(
             truncated=truncated,
             final_obs=last,
             valid=jnp.ones_like(terminated),
+            mask=mask_tm1,
+            final_mask=last_mask,
         )
         return (held, obs), obs, row
 
+    def masks(env_state: Any) -> Any:
+        return jax.vmap(flat_mask)(env_state[0][0])
+
     def once(key: Array, state: Any, action: Array) -> tuple[Any, ...]:
-        found = advance(key, state, action, jnp.int32(1))
+        found = advance(key, state, parts_of(action), jnp.int32(1))
         return jax.tree.map(jnp.asarray, tuple(found))
 
     def begin(key: Array) -> tuple[Any, Any]:
@@ -117,14 +139,17 @@ def reset_by_itself(
     tried(name, "its reset", lambda: jax.eval_shape(begin, jax.random.key(0)))
     obs = tried(name, "its step", lambda: check_protocol(name, begin, once))
     check_state(name, begin, once)
+    masked = tried(name, "its mask", lambda: check_mask(name, begin, mask, action_sizes or (number,)))
     spec = EnvSpec(
         env_id=name,
-        num_actions=int(num_actions),
+        num_actions=number,
         obs_shape=tuple(obs.shape),
         obs_dtype=str(obs.dtype),
         num_obs_values=num_obs_values,
         time_limit=INT32 if time_limit is None else int(time_limit),
         fewest_steps=1 if time_limit is None else int(time_limit),
+        masked=masked,
+        action_sizes=action_sizes,
     )
     env = Env(
         spec=spec,
@@ -134,6 +159,7 @@ def reset_by_itself(
         every_row_valid=True,
         picture_state=lambda env_state: env_state[0][0],
         params=None,
+        mask=masks,
     )
     check_played(env)
     return env

@@ -6,19 +6,42 @@ from jax import Array
 
 from purejaxdqn.bounds import INT32
 from purejaxdqn.config import Config
+from purejaxdqn.learning.masks import legal_values
 from purejaxdqn.learning.schedules import BY_STEP, OFF_LATER, SCHEDULES
-from purejaxdqn.machine.random_bits import index_from_bits, uniform_from_bits
+from purejaxdqn.machine.random_bits import index_from_bits, legal_index_from_bits, uniform_from_bits
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.types import Hypers
 
 
-def epsilon_greedy(key: Array, q_values: Array, epsilon: float | Array) -> Array:
+def best_action(q_values: Array, mask: Array | None = None) -> Array:
+    """The legal action of largest value, int32 [...]; of equal ones the lowest index.
+
+    Args:
+      q_values: [..., A].
+      mask: bool [..., A], the legal actions; None for all.
+    """
+    return jnp.argmax(legal_values(q_values, mask), axis=-1).astype(jnp.int32)
+
+
+def drawn_action(bits: Array, num_actions: int, mask: Array | None = None) -> Array:
+    """A legal action from uniform bits, int32 [...].
+
+    Args:
+      bits: uint32 [...].
+      num_actions: A.
+      mask: bool [..., A], the legal actions; None for all.
+    """
+    return index_from_bits(bits, num_actions) if mask is None else legal_index_from_bits(bits, mask)
+
+
+def epsilon_greedy(key: Array, q_values: Array, epsilon: float | Array, mask: Array | None = None) -> Array:
     """Uniformly random with probability ε, else greedy, drawn independently for every environment.
 
     Args:
       key: a typed or raw PRNG key.
       q_values: [E, A] (or [A] for one environment).
       epsilon: probability of a random action, [] or [E].
+      mask: bool of the shape of `q_values`, the legal actions, of which alone one is taken; None for all.
 
     Returns:
       int32 [E] (or []). Ties of the greedy choice go to the lowest index.
@@ -26,11 +49,11 @@ def epsilon_greedy(key: Array, q_values: Array, epsilon: float | Array) -> Array
     num_envs = q_values.shape[:-1]
     assert_array("q_values", q_values, (*num_envs[:1], None), float)
     assert_array("epsilon", epsilon, num_envs if jnp.ndim(epsilon) else ())
+    if mask is not None:
+        assert_array("mask", mask, q_values.shape, bool)
     coin, action = jax.random.bits(key, (2, *q_values.shape[:-1]), jnp.uint32)
     explore = uniform_from_bits(coin) < epsilon
-    return jnp.where(
-        explore, index_from_bits(action, q_values.shape[-1]), jnp.argmax(q_values, axis=-1).astype(jnp.int32)
-    )
+    return jnp.where(explore, drawn_action(action, q_values.shape[-1], mask), best_action(q_values, mask))
 
 
 def ladder_of(config: Config, h: Hypers, epsilon: Array, envs: Array) -> Array:

@@ -9,7 +9,7 @@ from jax import Array
 from jax.scipy.special import logsumexp
 
 from purejaxdqn.config import require
-from purejaxdqn.learning.explore import epsilon_greedy
+from purejaxdqn.learning.explore import best_action, drawn_action, epsilon_greedy
 from purejaxdqn.machine.random_bits import index_from_bits, uniform_from_bits
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.types import Hypers
@@ -18,8 +18,9 @@ from purejaxdqn.types import Hypers
 class Explorer(NamedTuple):
     """A way to explore. With probability ε each of them acts uniformly at random."""
 
-    act: Callable[[Array, Array, Array, Any, Hypers], tuple[Array, Any]]
-    """(key, action values float32 [E, A], ε [] or [E], carried, hypers) -> actions int32 [E], carried."""
+    act: Callable[..., tuple[Array, Any]]
+    """(key, action values float32 [E, A], ε [] or [E], carried, hypers) -> actions int32 [E], carried. In an
+    environment with action masks there is one more argument, bool [E, A]: the legal actions."""
     init: Callable[[int], Any] = lambda num_envs: ()
     """(E) -> what is carried from step to step, each leaf [E, ...], before the first episodes; () for nothing."""
     begin: Callable[[Any, Array], Any] = lambda carried, begins: carried
@@ -30,18 +31,28 @@ class Explorer(NamedTuple):
 
 def plain() -> Explorer:
     """ε-greedy: one coin for every environment and step."""
-    return Explorer(lambda key, q_values, epsilon, carried, h: (epsilon_greedy(key, q_values, epsilon), carried))
+
+
+    def act(
+        key: Array, q_values: Array, epsilon: Array, carried: Any, h: Hypers, mask: Array | None = None
+    ) -> tuple[Array, Any]:
+        del h
+        return epsilon_greedy(key, q_values, epsilon, mask), carried
+
+    return Explorer(act)
 
 
 def boltzmann() -> Explorer:
     """Actions from softmax(q / `boltzmann_temperature`), and uniform ones with probability ε (Sutton & Barto, 2.8)."""
 
-    def act(key: Array, q_values: Array, epsilon: Array, carried: Any, h: Hypers) -> tuple[Array, Any]:
+    def act(
+        key: Array, q_values: Array, epsilon: Array, carried: Any, h: Hypers, mask: Array | None = None
+    ) -> tuple[Array, Any]:
         assert_array("q_values", q_values, (None, None), float)
         coin_key, action_key = jax.random.split(key)
         # The largest of values with Gumbel noise is a draw from their softmax, so ε-greedy does the rest.
         noise = h.boltzmann_temperature * jax.random.gumbel(action_key, q_values.shape)
-        return epsilon_greedy(coin_key, q_values + noise, epsilon), carried
+        return epsilon_greedy(coin_key, q_values + noise, epsilon, mask), carried
 
     return Explorer(act)
 
@@ -71,22 +82,27 @@ def zeta_duration(bits: Array, exponent: float | Array, cap: int) -> Array:
 def ez_greedy(cap: int) -> Explorer:
     """εz-greedy (Dabney et al. 2021, algorithm 1): what ε draws is repeated for a duration from a zeta distribution.
 
-    Its exponent is `duration_exponent`, 2 in the paper. An episode's end ends the repetition.
+    Its exponent is `duration_exponent`, 2 in the paper. An episode's end ends the repetition, and so does a state where
+    the action is illegal.
 
     Args:
       cap: longest duration, in steps.
     """
 
-    def act(key: Array, q_values: Array, epsilon: Array, carried: Repeat, h: Hypers) -> tuple[Array, Repeat]:
+    def act(
+        key: Array, q_values: Array, epsilon: Array, carried: Repeat, h: Hypers, mask: Array | None = None
+    ) -> tuple[Array, Repeat]:
         assert_array("q_values", q_values, (None, None), float)
         num_envs, num_actions = q_values.shape
         coin, action, duration = jax.random.bits(key, (3, num_envs), jnp.uint32)
         going = carried.left > 0
+        if mask is not None:
+            going = jnp.logical_and(going, jnp.take_along_axis(mask, carried.action[:, None], axis=1)[:, 0])
         starts = jnp.logical_and(~going, uniform_from_bits(coin) < epsilon)
-        held = jnp.where(going, carried.action, index_from_bits(action, num_actions))
+        held = jnp.where(going, carried.action, drawn_action(action, num_actions, mask))
         steps = jnp.where(going, carried.left, zeta_duration(duration, h.duration_exponent, cap))
         explores = jnp.logical_or(going, starts)
-        chosen = jnp.where(explores, held, jnp.argmax(q_values, axis=-1).astype(jnp.int32))
+        chosen = jnp.where(explores, held, best_action(q_values, mask))
         return chosen, Repeat(held, jnp.where(explores, steps - 1, 0))
 
     def init(num_envs: int) -> Repeat:
@@ -114,7 +130,9 @@ def bootstrapped(num_members: int) -> Explorer:
     remedy = "the bootstrapped explorer holds one member of several for an episode: use at least 2, such as 10"
     require(num_members > 1, "ensemble", num_members, remedy)
 
-    def act(key: Array, values: Array, epsilon: Array, carried: Array, h: Hypers) -> tuple[Array, Array]:
+    def act(
+        key: Array, values: Array, epsilon: Array, carried: Array, h: Hypers, mask: Array | None = None
+    ) -> tuple[Array, Array]:
         del h
         assert_array("values", values, (None, num_members, None), float)
         draw_key, action_key = jax.random.split(key)
@@ -122,7 +140,8 @@ def bootstrapped(num_members: int) -> Explorer:
         member = jnp.where(carried == NOBODY, drawn, carried)
         # By a mask: an index costs a gather.
         own = jnp.arange(num_members)[None] == member[:, None]
-        return epsilon_greedy(action_key, jnp.sum(jnp.where(own[..., None], values, 0.0), axis=1), epsilon), member
+        q_values = jnp.sum(jnp.where(own[..., None], values, 0.0), axis=1)
+        return epsilon_greedy(action_key, q_values, epsilon, mask), member
 
     def init(num_envs: int) -> Array:
         return jnp.full(num_envs, NOBODY, jnp.int32)

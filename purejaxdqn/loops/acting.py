@@ -15,8 +15,9 @@ def make_choose(config: Config, parts: Parts) -> Callable[..., tuple[Array, Any]
     """The function that chooses actions for some of a run's environments.
 
     Returns:
-      (params, obs [E, ...], carried, (network key, action key), ε [], envs, hypers) -> actions int32 [E], carried. What
-      is carried is the explorer's; `envs()` gives the numbers of the environments in the run, int32 [E], for a ladder.
+      (params, obs [E, ...], mask bool [E, A] or None, carried, (network key, action key), ε [], envs, hypers) ->
+      actions int32 [E], carried. What is carried is the explorer's; `envs()` gives the numbers of the environments in
+      the run, int32 [E], for a ladder.
     """
     head, explorer = parts.head, parts.explorer
     values_of = head.member_values if explorer.per_member and head.member_values else head.q_values
@@ -24,6 +25,7 @@ def make_choose(config: Config, parts: Parts) -> Callable[..., tuple[Array, Any]
     def choose(
         params: Any,
         obs: Array,
+        mask: Array | None,
         carried: Any,
         keys: tuple[Array, Array],
         epsilon: Array,
@@ -34,6 +36,7 @@ def make_choose(config: Config, parts: Parts) -> Callable[..., tuple[Array, Any]
         values = values_of(parts.network.apply(params, obs, network_key, "act"))
         # Without a ladder no program counts its environments.
         each = ladder_of(config, h, epsilon, envs()) if config.epsilon_ladder else epsilon
-        return explorer.act(action_key, values, each, carried, h)
+        legal = () if mask is None else (mask,)
+        return explorer.act(action_key, values, each, carried, h, *legal)
 
     return choose

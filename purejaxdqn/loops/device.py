@@ -24,6 +24,7 @@ from purejaxdqn.loops.acting import make_choose
 from purejaxdqn.loops.counts import Followed, add_episodes, add_learning, count_ended, follow_episodes, zero_metrics
 from purejaxdqn.loops.evaluation import make_evaluate
 from purejaxdqn.machine.number_modes import in_usual_modes
+from purejaxdqn.machine.random_bits import random_actions
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
 from purejaxdqn.types import Counter, Episodes, Hypers, Metrics, Row, State, counter
@@ -50,8 +51,12 @@ def make_act(config: Config, parts: Parts) -> Callable[..., tuple[Array, Any]]:
     def act(params: Any, env: Any, explorer: Any, keys: Array, h: Hypers, vector_steps: Array) -> tuple[Array, Any]:
         pair = tuple(keys)
         epsilon = epsilon_at(config, h, env_steps_at(config, vector_steps))
-        obs = parts.env.observe(env)
-        return choose(params, obs, explorer, pair, epsilon, lambda: shards.own_part(jnp.arange(config.num_envs)), h)
+        obs, mask = parts.env.observe(env), parts.env.mask(env)
+
+        def envs() -> Array:
+            return shards.own_part(jnp.arange(config.num_envs))
+
+        return choose(params, obs, mask, explorer, pair, epsilon, envs, h)
 
     return act
 
@@ -86,8 +91,9 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
         )
 
         def at_random(env: Any, explorer: Any, key: Array, index: Array) -> tuple[Array, Any]:
-            del env, index
-            return jax.random.randint(key, (config.shard_envs,), 0, parts.env.spec.num_actions), explorer
+            del index
+            mask = parts.env.mask(env)
+            return random_actions(key, config.shard_envs, parts.env.spec.num_actions, mask), explorer
 
         def by_policy(env: Any, explorer: Any, key: Array, index: Array) -> tuple[Array, Any]:
             return act(learner.params, env, explorer, jax.random.split(key), h, index)

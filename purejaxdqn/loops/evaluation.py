@@ -53,7 +53,8 @@ def make_evaluate(parts: Parts) -> Callable[..., Evaluation]:
             env, running, returns, lengths, step = carry
             network_key, action_key, step_key = jax.random.split(jax.random.fold_in(play_key, step), 3)
             q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key, "greedy"))
-            env, _, row = parts.env.step(step_key, env, epsilon_greedy(action_key, q_values, epsilon))
+            action = epsilon_greedy(action_key, q_values, epsilon, parts.env.mask(env))
+            env, _, row = parts.env.step(step_key, env, action)
             counts = jnp.logical_and(running, row.valid)
             returns = returns + jnp.where(counts, row.reward, 0.0)
             running = jnp.logical_and(running, ~jnp.logical_or(row.terminated, row.truncated))

@@ -1,5 +1,6 @@
 """Uniform numbers and indices from random bits that are drawn in one call, which is what costs time on a CPU."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -31,3 +32,32 @@ def index_from_bits(bits: Array, bound: int | Array) -> Array:
     middle = high * bound_low + ((low * bound_low) >> 16)
     other = low * bound_high + (middle & 0xFFFF)
     return (high * bound_high + (middle >> 16) + (other >> 16)).astype(jnp.int32)
+
+
+def legal_index_from_bits(bits: Array, mask: Array) -> Array:
+    """Legal actions, each equally likely; of a mask of ones what `index_from_bits` gives.
+
+    Args:
+      bits: uint32 [E].
+      mask: bool [E, A], True for a legal action.
+
+    Returns:
+      int32 [E]; 0 where no action is legal.
+    """
+    legal_so_far = jnp.cumsum(mask, axis=-1, dtype=jnp.int32)
+    wanted = index_from_bits(bits, legal_so_far[..., -1])
+    return jnp.argmax(legal_so_far > wanted[..., None], axis=-1).astype(jnp.int32)
+
+
+def random_actions(key: Array, num_envs: int, num_actions: int, mask: Array | None) -> Array:
+    """Uniformly random actions, int32 [E].
+
+    Args:
+      key: PRNG key.
+      num_envs: E.
+      num_actions: A.
+      mask: bool [E, A], the legal ones; None for all.
+    """
+    if mask is None:
+        return jax.random.randint(key, (num_envs,), 0, num_actions)
+    return legal_index_from_bits(jax.random.bits(key, (num_envs,), jnp.uint32), mask)

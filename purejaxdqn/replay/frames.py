@@ -31,6 +31,7 @@ class FrameRow:
     terminated: Array
     truncated: Array
     valid: Array
+    mask: Array | None = None
 
 
 @struct.dataclass
@@ -115,12 +116,18 @@ def read_transitions(
         window(rows.reward, 0), window(rows.terminated, 0), ends, gamma
     )
     here = times % ring.capacity
+
+    def masks(when: Array) -> Array | None:
+        return None if rows.mask is None else rows.mask[when % ring.capacity, writers]
+
     transition = Transition(
         obs_tm1=read_stacks(spec, ring, times, writers),
         a_tm1=rows.action[here, writers],
         r_t=r_t,
         discount_t=discount_t,
         obs_t=read_stacks(spec, ring, times + last + 1, writers),
+        mask_tm1=masks(times),
+        mask_t=masks(times + last + 1),
     )
     return transition, rows.valid[here, writers].astype(jnp.float32)
 
@@ -140,7 +147,7 @@ def frame_store(capacity: int, num_envs: int, n_step: int, spec: EnvSpec, anneal
         frame = newest_frame(spec, row.obs)
         # Flat, so that no platform pads each of a picture's rows.
         frame = frame.reshape(*frame.shape[:2], -1)
-        return FrameRow(frame, row.action, row.reward, row.terminated, row.truncated, row.valid)
+        return FrameRow(frame, row.action, row.reward, row.terminated, row.truncated, row.valid, row.mask)
 
     def init(row: Row) -> FrameStore:
         many = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, 1, *leaf.shape), leaf.dtype), row)

@@ -59,6 +59,9 @@ def assert_rows(rows: Row) -> None:
         assert_array(f"rows.{name}", getattr(rows, name), rows.action.shape, bool)
     for name in ("obs", "final_obs"):
         assert_array(f"rows.{name}", getattr(rows, name), (*rows.action.shape, ...))
+    for name in ("mask", "final_mask"):
+        if getattr(rows, name) is not None:
+            assert_array(f"rows.{name}", getattr(rows, name), (*rows.action.shape, None), bool)
 
 
 def no_replay() -> Replay:

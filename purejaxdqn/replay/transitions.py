@@ -1,5 +1,7 @@
 """Environment steps in a ring, each observation stored once, and n-step transitions read back out of them.
 
+Beside an observation lies its action mask, where there are masks; what is said of the one holds of the other.
+
 The observation after a step is the next row's, unless the episode was truncated: the next row then starts a new
 episode, and the target of the old one bootstraps from its true final observation. These are kept in a small side store.
 An environment with a time limit of L truncates each writer at most once in L steps, so each block of L steps needs one
@@ -31,11 +33,12 @@ class Stored:
     terminated: Array
     truncated: Array
     valid: Array
+    mask: Array | None = None
 
 
 def without_final(row: Row) -> Stored:
     """What the ring keeps of a row, or of many."""
-    return Stored(row.obs, row.action, row.reward, row.terminated, row.truncated, row.valid)
+    return Stored(row.obs, row.action, row.reward, row.terminated, row.truncated, row.valid, row.mask)
 
 
 @struct.dataclass
@@ -50,6 +53,8 @@ class TransitionStore:
     """int32 [places, writers]: the time of the row whose final observation is stored there, -1 for none."""
     time_limit: int = struct.field(pytree_node=False)
     """Fewest steps between two truncations of one writer."""
+    final_mask: Array | None = None
+    """bool [places, writers, A]."""
 
     def place(self, times: Array) -> Array:
         """The slot in which the side store keeps the final observation of a row."""
@@ -68,12 +73,16 @@ def init_store(row: Row, capacity: int, num_writers: int, time_limit: int = 1) -
     """
     time_limit = max(1, min(time_limit, capacity))
     places = capacity // time_limit + 2
-    obs_shape, obs_dtype = jnp.shape(row.obs), jnp.result_type(row.obs)
+
+    def empty(leaf: Any) -> Array:
+        return jnp.zeros((places, num_writers, *jnp.shape(leaf)), jnp.result_type(leaf))
+
     return TransitionStore(
         ring=init_ring(without_final(row), capacity, num_writers),
-        final_obs=jnp.zeros((places, num_writers, *obs_shape), obs_dtype),
+        final_obs=empty(row.obs),
         final_time=jnp.full((places, num_writers), -1, jnp.int32),
         time_limit=time_limit,
+        final_mask=jax.tree.map(empty, row.mask),
     )
 
 
@@ -88,21 +97,24 @@ def add_steps(store: TransitionStore, rows: Row) -> TransitionStore:
     num_steps = rows.action.shape[0]
     start = store.ring.written.count
 
-    def keep_final(carry: tuple[Array, Array], step: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], None]:
-        final_obs, final_time = carry
-        time, obs, truncated = step
+    def keep_final(carry: tuple[Any, Array], step: tuple[Array, Any, Array]) -> tuple[tuple[Any, Array], None]:
+        final, final_time = carry
+        time, last, truncated = step
         place = store.place(time)
-        keep = truncated.reshape(truncated.shape + (1,) * (obs.ndim - 1))
-        held_obs = jax.lax.dynamic_index_in_dim(final_obs, place, keepdims=False)
+        keep = jax.tree.map(lambda leaf: truncated.reshape(truncated.shape + (1,) * (leaf.ndim - 1)), last)
+        held = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False), final)
         held_time = jax.lax.dynamic_index_in_dim(final_time, place, keepdims=False)
-        final_obs = jax.lax.dynamic_update_index_in_dim(final_obs, jnp.where(keep, obs, held_obs), place, 0)
+        kept = jax.tree.map(jnp.where, keep, last, held)
+        final = jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_index_in_dim(leaf, new, place, 0), final, kept)
         final_time = jax.lax.dynamic_update_index_in_dim(final_time, jnp.where(truncated, time, held_time), place, 0)
-        return (final_obs, final_time), None
+        return (final, final_time), None
 
-    steps = (start + jnp.arange(num_steps), rows.final_obs.astype(store.final_obs.dtype), rows.truncated)
-    (final_obs, final_time), _ = jax.lax.scan(keep_final, (store.final_obs, store.final_time), steps)
+    last = (rows.final_obs.astype(store.final_obs.dtype), rows.final_mask)
+    steps = (start + jnp.arange(num_steps), last, rows.truncated)
+    carry = ((store.final_obs, store.final_mask), store.final_time)
+    ((final_obs, final_mask), final_time), _ = jax.lax.scan(keep_final, carry, steps)
     ring = add_rows(store.ring, without_final(rows))
-    return dataclasses.replace(store, ring=ring, final_obs=final_obs, final_time=final_time)
+    return dataclasses.replace(store, ring=ring, final_obs=final_obs, final_time=final_time, final_mask=final_mask)
 
 
 def read_transitions(
@@ -140,17 +152,23 @@ def read_transitions(
     terminated, truncated = field(rows.terminated), field(rows.truncated)
     ends = truncated if n is None else cut_after(truncated, n)
     r_t, discount_t, last = jax.vmap(n_step_fold, in_axes=(0, 0, 0, None))(field(rows.reward), terminated, ends, gamma)
-    first: Any = read_rows(dataclasses.replace(ring, rows=(rows.obs, rows.action, rows.valid)), times, writers)
-    obs_tm1, a_tm1, valid = first
+    fields = (rows.obs, rows.action, rows.valid, rows.mask)
+    first: Any = read_rows(dataclasses.replace(ring, rows=fields), times, writers)
+    obs_tm1, a_tm1, valid, mask_tm1 = first
     last_time = times + last
     cut = jnp.take_along_axis(truncated, last[:, None], axis=1)[:, 0]
     place = store.place(last_time)
     held = store.final_time[place, writers] == last_time
-    next_obs = rows.obs[(last_time + 1) % ring.capacity, writers]
-    keep = cut.reshape(cut.shape + (1,) * (next_obs.ndim - 1))
-    obs_t = jnp.where(keep, store.final_obs[place, writers], next_obs)
+
+    def following(stored: Array, final: Array) -> Array:
+        next_one = stored[(last_time + 1) % ring.capacity, writers]
+        keep = cut.reshape(cut.shape + (1,) * (next_one.ndim - 1))
+        return jnp.where(keep, final[place, writers], next_one)
+
+    seen = ((rows.obs, store.final_obs), (rows.mask, store.final_mask))
+    obs_t, mask_t = (jax.tree.map(following, *pair) for pair in seen)
     weight = jnp.logical_and(valid, jnp.logical_or(~cut, held)).astype(jnp.float32)
-    return Transition(obs_tm1=obs_tm1, a_tm1=a_tm1, r_t=r_t, discount_t=discount_t, obs_t=obs_t), weight
+    return Transition(obs_tm1, a_tm1, r_t, discount_t, obs_t, mask_tm1, mask_t), weight
 
 
 def transition_store(
