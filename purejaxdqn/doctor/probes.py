@@ -22,7 +22,7 @@ from purejaxdqn.learning.heads import Head, LossParts
 from purejaxdqn.learning.optim import soft_update
 from purejaxdqn.networks.layers import Hidden
 from purejaxdqn.replay.presampled import DrawnMemory, drawn_replay
-from purejaxdqn.types import Counter, Hypers, Learner
+from purejaxdqn.types import Counter, Hypers, Learner, Transition
 
 
 class Probed(NamedTuple):
@@ -33,7 +33,7 @@ class Probed(NamedTuple):
     metrics: LearnMetrics
     """float32 [K + 1]."""
     q: Array
-    """float32 [K + 1, B, A] before any update, without noise."""
+    """float32 [K + 1, B, A] before any update, without noise; the least legal one at an illegal action."""
     q_change: Array
     """float32 [K + 1]: root mean square of the change of Q over the batch and all actions."""
     churn: Array
@@ -76,6 +76,13 @@ def observed_pass(parts: Parts, params: Any, obs: Array) -> tuple[Array, dict[st
     if parts.network.first:
         dist = parts.network.apply(params, obs, None, "greedy")
     return parts.head.q_values(dist), {name: (out.min(axis=1), out.max(axis=1)) for name, out in seen.items()}
+
+
+def of_legal(q: Array, mask: Array | None) -> Array:
+    """Action values [B, A] with the least legal one in place of those of illegal actions, which nothing learns."""
+    if mask is None:
+        return q
+    return jnp.where(mask, q, jnp.min(q, axis=-1, keepdims=True, where=mask, initial=jnp.inf))
 
 
 def flat(tree: Any) -> Array:
@@ -150,8 +157,9 @@ def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, H
 
     # Traced once for the values before and after an update.
     @jax.jit
-    def observed(params: Any, obs: Array) -> tuple[Array, dict[str, tuple[Array, Array]]]:
-        return observed_pass(parts, params, obs)
+    def observed(params: Any, batch: Transition) -> tuple[Array, dict[str, tuple[Array, Array]]]:
+        q, ranges = observed_pass(parts, params, batch.obs_tm1)
+        return of_legal(q, batch.mask_tm1), ranges
 
     def probe(learner: Learner, fed: Fed, key: Array, h: Hypers) -> Probed:
         params, target_before = flat(learner.params), flat(learner.target_params)
@@ -161,9 +169,9 @@ def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, H
             batch, weight, rows = jax.tree.map(lambda leaf: leaf[k], (fed.batch, fed.weight, fed.rows))
             one = Fed(fed.window, batch, weight, rows)
             before = learner.replace(updates=Counter(count))  # type: ignore[attr-defined]
-            q, ranges = observed(learner.params, batch.obs_tm1)
+            q, ranges = observed(learner.params, batch)
             after, metrics, error = update(before, one, jax.random.fold_in(key, k), h)
-            q_after = observed(after.params, batch.obs_tm1)[0]
+            q_after = observed(after.params, batch)[0]
             change = jnp.sqrt(jnp.mean(jnp.square(q_after - q)))
             churn = jnp.mean(jnp.argmax(q_after, axis=-1) != jnp.argmax(q, axis=-1), dtype=jnp.float32)
             target = flat(after.target_params)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.build import Parts
+from purejaxdqn.learning.masks import legal_values
 from purejaxdqn.types import Hypers
 
 PRECISION, MOST_STEPS = 1e-3, 2_000
@@ -45,8 +46,8 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
 
     # Traced once for its three uses.
     @jax.jit
-    def best_q(params: Any, obs: Array) -> tuple[Array, Array]:
-        q = parts.head.q_values(parts.network.apply(params, obs, None, "greedy"))
+    def best_q(params: Any, obs: Array, mask: Any) -> tuple[Array, Array]:
+        q = legal_values(parts.head.q_values(parts.network.apply(params, obs, None, "greedy")), mask)
         return jnp.argmax(q, axis=-1).astype(jnp.int32), jnp.max(q, axis=-1)
 
     def play(params: Any, key: Array, h: Hypers) -> Played:
@@ -54,7 +55,7 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
         env, obs = parts.env.reset(reset_key, episodes)
         no, zeros = jnp.zeros(episodes, bool), jnp.zeros(episodes)
         played = Played(
-            best_q(params, obs)[1],
+            best_q(params, obs, parts.env.mask(env))[1],
             zeros,
             jnp.zeros(episodes, jnp.int32),
             no,
@@ -65,16 +66,19 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
         def running(so_far: Played) -> Array:
             return jnp.logical_not(jnp.logical_or(so_far.terminated, so_far.truncated))
 
-        def going(carry: tuple[Any, Array, Played, Array]) -> Array:
+        def going(carry: tuple[Any, Any, Played, Array]) -> Array:
             _, _, so_far, step = carry
             return jnp.logical_and(jnp.any(running(so_far)), step < limit)
 
-        def follow(carry: tuple[Any, Array, Played, Array]) -> tuple[Any, Array, Played, Array]:
-            env, last_obs, so_far, step = carry
-            action, _ = best_q(params, parts.env.observe(env))
+        def follow(carry: tuple[Any, Any, Played, Array]) -> tuple[Any, Any, Played, Array]:
+            env, last, so_far, step = carry
+            action, _ = best_q(params, parts.env.observe(env), parts.env.mask(env))
             env, _, row = parts.env.step(jax.random.fold_in(step_key, step), env, action)
             counts = jnp.logical_and(running(so_far), row.valid)
-            keep = counts.reshape(-1, *[1] * (row.final_obs.ndim - 1))
+
+            def keep(new: Array, old: Array) -> Array:
+                return jnp.where(counts.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
             after = Played(
                 so_far.start_q,
                 so_far.discounted_return + jnp.where(counts, h.gamma**step * parts.view(row).reward, 0.0),
@@ -83,10 +87,11 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
                 jnp.logical_or(so_far.truncated, jnp.logical_and(counts, row.truncated)),
                 so_far.actions + jnp.sum((action[:, None] == jnp.arange(spec.num_actions)) & counts[:, None], axis=0),
             )
-            return env, jnp.where(keep, row.final_obs, last_obs), after, step + 1
+            return env, jax.tree.map(keep, (row.final_obs, row.final_mask), last), after, step + 1
 
-        _, last_obs, found, _ = jax.lax.while_loop(going, follow, (env, obs, played, jnp.int32(0)))
-        tail = jnp.where(found.terminated, 0.0, h.gamma**found.length * best_q(params, last_obs)[1])
+        first = (obs, parts.env.mask(env))
+        _, last, found, _ = jax.lax.while_loop(going, follow, (env, first, played, jnp.int32(0)))
+        tail = jnp.where(found.terminated, 0.0, h.gamma**found.length * best_q(params, *last)[1])
         return found._replace(discounted_return=found.discounted_return + tail)
 
     return play

@@ -104,7 +104,8 @@ def make_look_rollout(config: Config, parts: Parts) -> LookRollout:
         _, rows = jax.lax.scan(act_and_step, carry, jax.random.split(key, BATCHES * steps))
         flat = jax.tree.map(lambda leaf: leaf.reshape(BATCHES, -1, *leaf.shape[2:]), rows)
         discount = h.gamma * (1.0 - flat.terminated)
-        batch = Transition(flat.obs, flat.action, flat.reward, discount, flat.final_obs)
+        ends = (flat.final_obs, flat.mask, flat.final_mask)
+        batch = Transition(flat.obs, flat.action, flat.reward, discount, *ends)
         parted = jax.tree.map(lambda leaf: leaf.reshape(BATCHES, steps, *leaf.shape[1:]), rows)
         return Fed(without_final(rows), batch, flat.valid.astype(jnp.float32), parted)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import jax
 import numpy as np
 
 from purejaxdqn.bounds import ANY, INT32, Interval, real, whole
@@ -170,8 +171,7 @@ class EnvPoolPool:
                 self._waiting[other].append((result[4]["env_id"][mine], self._take(result, mine)))
         parts, self._waiting[group] = self._waiting[group], []
         order = np.argsort(np.concatenate([ids for ids, _ in parts]))
-        whole = HostStep(*(np.concatenate(field) for field in zip(*(step for _, step in parts), strict=True)))
-        step = HostStep(*(field[order] for field in whole))
+        step: HostStep = jax.tree.map(lambda *leaf: np.concatenate(leaf)[order], *(step for _, step in parts))
         if group == 0:
             self._first_frame = step.frame[0]
         return step

@@ -13,6 +13,7 @@ import numpy as np
 
 from purejaxdqn.bounds import INT32
 from purejaxdqn.config import EnvSpec, SettingError, one_line, require
+from purejaxdqn.envs.actions import EMPTY_MASK, Actions, find_actions
 from purejaxdqn.envs.envpool import draw_observation, env_seeds
 from purejaxdqn.envs.interface import GYMNASIUM_PREFIX, HostEnv, HostStep, check_groups
 from purejaxdqn.envs.parameters import Changes, changed, is_number, numeric_defaults
@@ -90,17 +91,26 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
 class GymnasiumPool:
     """Vector environments of Gymnasium, one for each group."""
 
-    def __init__(self, groups: list[Any], seeds: list[list[int]], to_frame: Callable[[Any], np.ndarray], first: int):
+    def __init__(
+        self,
+        groups: list[Any],
+        seeds: list[list[int]],
+        to_frame: Callable[[Any], np.ndarray],
+        actions: Actions,
+        masked: bool,
+    ):
         """Resets nothing yet.
 
         Args:
           groups: vector environments.
           seeds: of the environments of each group.
           to_frame: observations as a vector environment gives them -> as the rest of a run knows them.
-          first: number of the environment's first action.
+          actions: of the environment.
+          masked: whether their infos have an action mask.
         """
         self.num_groups = len(groups)
-        self._groups, self._seeds, self._to_frame, self._first = groups, seeds, to_frame, first
+        self._groups, self._seeds, self._to_frame = groups, seeds, to_frame
+        self._actions, self._masked = actions, masked
         self._over = [np.zeros(len(seed), bool) for seed in seeds]
         self._waiting: list[Callable[[], HostStep]] = []
         self._first_frame = np.zeros(0)
@@ -111,7 +121,7 @@ class GymnasiumPool:
 
     def send(self, group: int, action: np.ndarray) -> None:
         """Steps the environments of a group: in the background where they have processes of their own."""
-        env, action = self._groups[group], action.astype(np.int64) + self._first
+        env, action = self._groups[group], self._actions.given(action)
         if hasattr(env, "step_async"):
             env.step_async(action)
             self._waiting[group] = partial(self._after, group, env.step_wait)
@@ -128,13 +138,17 @@ class GymnasiumPool:
 
     def _begin(self, group: int) -> HostStep:
         """The first observations."""
-        obs, _ = self._groups[group].reset(seed=self._seeds[group])
+        obs, infos = self._groups[group].reset(seed=self._seeds[group])
         no = np.zeros(len(self._seeds[group]), bool)
-        return HostStep(self._to_frame(obs), no.astype(np.float32), no, no, no, ~no)
+        return HostStep(self._to_frame(obs), no.astype(np.float32), no, no, no, ~no, self._mask(infos, len(no)))
+
+    def _mask(self, infos: Mapping[str, Any], count: int) -> np.ndarray | None:
+        """The legal actions, bool [B, A], if the environment has masks."""
+        return self._actions.mask(infos, count) if self._masked else None
 
     def _after(self, group: int, step: Callable[[], Any]) -> HostStep:
         """The results of a step."""
-        obs, reward, terminated, truncated, _ = step()
+        obs, reward, terminated, truncated, infos = step()
         begins, self._over[group] = self._over[group], np.logical_or(terminated, truncated)
         return HostStep(
             frame=self._to_frame(obs),
@@ -143,6 +157,7 @@ class GymnasiumPool:
             truncated=np.logical_and(truncated, ~np.asarray(terminated, bool)),
             life_lost=np.zeros(len(begins), bool),
             begins=begins,
+            mask=self._mask(infos, len(begins)),
         )
 
     def screen(self) -> np.ndarray:
@@ -161,14 +176,14 @@ class GymnasiumPool:
             env.close()
 
 
-def check_played(name: str, env: Any) -> None:
-    """Plays some steps of one environment.
+def check_played(name: str, env: Any, actions: Actions) -> bool:
+    """Plays some steps of one environment; returns whether it has action masks.
 
     Raises:
       SettingError: for observations that are not of its space's shape and type, a step that does not give five values,
-        or a reward that is no finite number.
+        a reward that is no finite number, or a mask that is none or without any legal action.
     """
-    space, actions = env.observation_space, env.action_space
+    space, rng = env.observation_space, np.random.default_rng(0)
 
     def check(obs: Any) -> None:
         found = np.asarray(obs)
@@ -176,16 +191,27 @@ def check_played(name: str, env: Any) -> None:
         says = f"its space says {space.shape} {space.dtype}"
         require(fits, "env", name, f"{says}, and it gives observations {found.shape} {found.dtype}")
 
-    obs, _ = env.reset(seed=0)
+    obs, info = env.reset(seed=0)
+    masked = "action_mask" in info
+
+    def legal(info: Mapping[str, Any]) -> np.ndarray:
+        found = {key: np.asarray(value)[None] for key, value in info.items() if key == "action_mask"}
+        mask = actions.mask(found, 1)[0] if masked else np.ones(actions.number, bool)
+        require(bool(mask.any()), "env", name, EMPTY_MASK)
+        return np.flatnonzero(mask)
+
     check(obs)
-    for index in range(PLAYED):
-        found = env.step(actions.start + index % actions.n)
+    for _ in range(PLAYED):
+        found = env.step(actions.given(rng.choice(legal(info), size=1))[0])
         due = "obs, reward, terminated, truncated, info"
         require(len(found) == 5, "env", name, f"its step gives {len(found)} values: give {due}")
         check(found[0])
         require(bool(np.isfinite(found[1])), "env", name, "it gives rewards that are no finite numbers")
+        info = found[4]
         if found[2] or found[3]:
-            check(env.reset()[0])
+            obs, info = env.reset()
+            check(obs)
+    return masked
 
 
 def wrap(
@@ -205,10 +231,11 @@ def wrap(
     gymnasium = import_gymnasium(name)
     spaces, vector = gymnasium.spaces, gymnasium.vector
     one = tried(name, "its factory", make)
-    observations, actions = one.observation_space, one.action_space
+    observations = one.observation_space
     limit = getattr(one.spec, "max_episode_steps", None)
     remedy = "it has no discrete actions, which value learning needs: use an environment such as gymnasium/CartPole-v1"
-    require(isinstance(actions, spaces.Discrete), "env", name, remedy)
+    require(isinstance(one.action_space, (spaces.Discrete, spaces.MultiDiscrete)), "env", name, remedy)
+    actions = find_actions(name, one.action_space)
     known = isinstance(observations, (spaces.Box, spaces.Discrete, spaces.MultiBinary))
     kind = type(observations).__name__
     remedy = f"its observations are of the space {kind}: wrap it by gymnasium.wrappers.FlattenObservation"
@@ -216,7 +243,7 @@ def wrap(
     shape = tuple(observations.shape)
     remedy = f"its pictures {shape} seem to have their channels first: give them last"
     require(not channels_first(shape), "env", name, remedy)
-    tried(name, "its reset or step", partial(check_played, name, one))
+    masked = tried(name, "its reset or step", partial(check_played, name, one, actions))
     one.close()
     groups, apart = int(options["num_groups"]), bool(options["asynchronous"])
     require(groups >= 1, "env_params.num_groups", groups, "use a whole number of at least 1")
@@ -238,20 +265,22 @@ def wrap(
         check_groups(num_envs, num_groups)
         size, seeds = num_envs // num_groups, env_seeds(seed, num_envs)
         parts = [seeds[start : start + size] for start in range(0, num_envs, size)]
-        return GymnasiumPool([open_group(size) for _ in parts], parts, to_frame, int(actions.start))
+        return GymnasiumPool([open_group(size) for _ in parts], parts, to_frame, actions, masked)
 
     return HostEnv(
         spec=EnvSpec(
             env_id=name,
-            num_actions=int(actions.n),
+            num_actions=actions.number,
             obs_shape=shape,
             obs_dtype=dtype,
             num_obs_values=int(observations.n) if discrete else None,
             time_limit=INT32 if limit is None else int(limit),
+            masked=masked,
+            action_sizes=actions.sizes,
         ),
         open_pool=open_pool,
         learning_view=lambda step: step,
-        action_names=tuple(f"action {i}" for i in range(int(actions.n))),
+        action_names=tuple(f"action {i}" for i in range(actions.number)),
         num_groups=groups,
         frames_per_step=1,
     )

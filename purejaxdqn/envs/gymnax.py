@@ -3,10 +3,12 @@
 import dataclasses
 import difflib
 import math
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from purejaxdqn.bounds import INT32
@@ -14,7 +16,7 @@ from purejaxdqn.config import EnvSpec, SettingError, require
 from purejaxdqn.envs.interface import Env
 from purejaxdqn.envs.parameters import Changes, as_type_of, check_parameter, is_number, numeric_defaults
 from purejaxdqn.envs.protocol import check_played, check_protocol, has_methods, tried
-from purejaxdqn.envs.single import reset_by_itself
+from purejaxdqn.envs.single import no_mask, reset_by_itself
 from purejaxdqn.machine.lazy_imports import defer_import
 from purejaxdqn.types import Row
 
@@ -92,7 +94,7 @@ def make_changed(env_id: str, changes: Changes) -> tuple[Any, Any]:
 
 
 def from_step_env(name: str, env: Any, params: Any) -> Env:
-    """The environment by its `reset_env` and `step_env`, which reset nothing.
+    """The environment by its `reset_env` and `step_env`, which reset nothing, and its `action_mask`, if it has one.
 
     `step_env` gives obs, state, reward, terminated, truncated, info; or obs, state, reward, done, info, as gymnax's did
     before version 1. Of `done` it is not known which of the two it is: at `max_steps_in_episode` it is a truncation.
@@ -110,18 +112,28 @@ def from_step_env(name: str, env: Any, params: Any) -> Env:
         return obs, state, reward, jnp.logical_and(done, jnp.logical_not(truncated)), truncated
 
     num_actions, num_obs_values = find_spaces(name, env, params)
-    return reset_by_itself(name, lambda key: env.reset_env(key, params), advance, num_actions, num_obs_values, None)
+    mask = partial(asked_for_mask, env, params) if has_methods(env, "action_mask") else no_mask
+    return reset_by_itself(
+        name, lambda key: env.reset_env(key, params), advance, num_actions, num_obs_values, None, mask
+    )
 
 
-def find_spaces(name: str, env: Any, params: Any) -> tuple[int, int | None]:
-    """Number of actions, and of the values of a discrete observation.
+def asked_for_mask(env: Any, params: Any, state: Any) -> Array:
+    """The action mask of a state."""
+    found: Array = env.action_mask(state, params)
+    return found
+
+
+def find_spaces(name: str, env: Any, params: Any) -> tuple[int | tuple[int, ...], int | None]:
+    """Number of actions, or of the choices of each part of one, and of the values of a discrete observation.
 
     Raises:
       SettingError: for continuous actions.
     """
     # By what a space has, since an environment that only keeps to gymnax's protocol has spaces of its own.
     made = getattr(env, "action_space", None)
-    count: Any = getattr(made(params), "n", None) if made else getattr(env, "num_actions", None)
+    space = made(params) if made else None
+    count: Any = getattr(space, "n", getattr(space, "nvec", None)) if made else getattr(env, "num_actions", None)
     require(
         count is not None,
         "env",
@@ -130,7 +142,8 @@ def find_spaces(name: str, env: Any, params: Any) -> tuple[int, int | None]:
     )
     made = getattr(env, "observation_space", None)
     values = getattr(made(params), "n", None) if made else None
-    return int(count), None if values is None else int(values)
+    sizes = tuple(map(int, np.ravel(count)))
+    return sizes[0] if np.ndim(count) == 0 else sizes, None if values is None else int(values)
 
 
 DUE = "obs, state, reward, terminated, truncated, and info with the true last observation in final_observation"
@@ -160,7 +173,8 @@ def wrap(name: str, env: Any, params: Any) -> Env:
     Args:
       name: of the environment.
       env: as `gymnax.make` gives it, or anything with `reset(key, params)` and `step(key, state, action, params)`, or
-        with `reset_env` and `step_env`, which do not reset by themselves.
+        with `reset_env` and `step_env`, which do not reset by themselves. Where `action_mask(state, params)` says which
+        actions are legal, or an action has several parts, it is the latter two that are called.
       params: what these are called with.
 
     Raises:
@@ -169,6 +183,10 @@ def wrap(name: str, env: Any, params: Any) -> Env:
     # gymnax's own environments are known to cut episodes at their limit alone.
     own = type(env).__module__.startswith("gymnax.")
     num_actions, num_obs_values = find_spaces(name, env, params)
+    if has_methods(env, "action_mask") or not isinstance(num_actions, int):
+        remedy = "with an action_mask, or actions of several parts, it needs reset_env and step_env: give these"
+        require(has_methods(env, "reset_env", "step_env"), "env", name, remedy)
+        return from_step_env(name, env, params)
     if not (has_methods(env, "reset", "step") and gives_what_is_due(name, env, params)):
         wants = "or give reset_env and step_env, which reset nothing"
         wants = "install gymnax>=1.0 anew, which another package has overwritten" if own else wants

@@ -1,13 +1,11 @@
 """Environment interfaces: `Env` steps on the device, `HostEnv` on the host."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jax import Array
 
-from purejaxdqn.bounds import whole
 from purejaxdqn.config import EnvSpec, require
 from purejaxdqn.types import Row
 
@@ -17,29 +15,6 @@ ATARI_SUFFIX = "-v5"
 """Of EnvPool's Atari games, and of nothing that gymnax has."""
 GYMNASIUM_PREFIX = "gymnasium/"
 """Before the id of an environment of Gymnasium."""
-
-MOST_COMBINATIONS = 4_096
-"""Of the choices of a multi-discrete action, each of which is an output of the network."""
-
-
-def flat_actions(name: str, num_actions: int | Sequence[int]) -> tuple[tuple[int, ...] | None, int]:
-    """The choices of each part of an action, None for one of one part, and the number of all combinations.
-
-    Args:
-      name: of the environment, for errors.
-      num_actions: of an action of one part, or of each of several.
-
-    Raises:
-      SettingError: for no whole numbers of at least 1, or more than `MOST_COMBINATIONS`.
-    """
-    if np.ndim(num_actions) == 0:
-        return None, whole("num_actions", num_actions)
-    sizes = tuple(whole("num_actions", size) for size in np.ravel(num_actions).tolist())
-    count = math.prod(sizes)
-    combinations = f"the parts of its actions, {' × '.join(map(str, sizes))}, make {count:,} combinations"
-    remedy = f"{combinations}, and at most {MOST_COMBINATIONS:,} are chosen from: leave choices out, or join parts"
-    require(count <= MOST_COMBINATIONS, "env", name, remedy)
-    return sizes, count
 
 
 class Env(NamedTuple):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import EnvSpec, SettingError, one_line, require
+from purejaxdqn.envs.actions import EMPTY_MASK
 from purejaxdqn.envs.interface import Env
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.random_bits import random_actions
@@ -15,7 +16,6 @@ from purejaxdqn.machine.random_bits import random_actions
 T = TypeVar("T")
 PLAYED = 64
 """Steps that an environment which is not gymnax's own plays before anything is trained."""
-EMPTY_MASK = "its mask leaves no legal action in a state that is to be acted in: leave at least one"
 
 
 def tried(name: str, what: str, call: Callable[[], T]) -> T:
@@ -84,9 +84,7 @@ def check_state(name: str, reset: Callable[..., Any], step: Callable[..., Any]) 
         require(was == now, "env", name, f"its state{path} is {was} at a reset, and {now} after a step")
 
 
-def check_mask(
-    name: str, reset: Callable[..., Any], mask: Callable[[Any], Any], action_sizes: tuple[int, ...]
-) -> bool:
+def check_mask(name: str, reset: Callable[..., Any], mask: Callable[[Any], Any], action_sizes: tuple[int, ...]) -> bool:
     """Whether an environment of one has an action mask.
 
     Args:

@@ -9,7 +9,8 @@ from jax import Array
 
 from purejaxdqn.bounds import INT32, whole
 from purejaxdqn.config import EnvSpec, require
-from purejaxdqn.envs.interface import Env, flat_actions
+from purejaxdqn.envs.actions import flat_actions
+from purejaxdqn.envs.interface import Env
 from purejaxdqn.envs.protocol import check_mask, check_played, check_protocol, check_state, tried
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.types import Row
@@ -31,7 +32,7 @@ def batch_env(
     num_actions: int | Sequence[int],
     time_limit: int | None = None,
     num_obs_values: int | None = None,
-    mask: Callable[[Any], Array] = no_mask,
+    mask: Callable[[Any], Any] = no_mask,
     name: str = "environment",
 ) -> Env:
     """An environment from two pure functions of ONE environment, without a batch and without any reset of its own.

@@ -32,7 +32,6 @@ class Explorer(NamedTuple):
 def plain() -> Explorer:
     """ε-greedy: one coin for every environment and step."""
 
-
     def act(
         key: Array, q_values: Array, epsilon: Array, carried: Any, h: Hypers, mask: Array | None = None
     ) -> tuple[Array, Any]:

@@ -17,6 +17,7 @@ from jax import Array
 
 from purejaxdqn.build import Parts
 from purejaxdqn.config import Config
+from purejaxdqn.envs.actions import check_masks
 from purejaxdqn.envs.interface import HostStep
 from purejaxdqn.learn import LearnMetrics, no_metrics
 from purejaxdqn.loops.evaluation import MAX_STEPS, Evaluation
@@ -157,6 +158,7 @@ class HostLoop:
         rows = []
         for group in self.groups if groups is None else groups:
             step = self.pool.receive(group)
+            check_masks(self.parts.env.spec, step)
             packed = pack(self.parts.env.learning_view(step))
             actors[group], row = self.phase.receive(actors[group], packed, group)
             rows.append(row)
@@ -177,9 +179,9 @@ class HostLoop:
     ) -> None:
         """Chooses actions for groups (by default all) and steps them."""
         for group in self.groups if groups is None else groups:
-            obs, carried = actors[group].obs, actors[group].explorer
-            action, carried = self.functions.act(params, obs, carried, key_data, h, clock, draw, group)
-            actors[group] = Actor(obs, action, carried)
+            obs, mask, carried = actors[group].obs, actors[group].mask, actors[group].explorer
+            action, carried = self.functions.act(params, obs, mask, carried, key_data, h, clock, draw, group)
+            actors[group] = Actor(obs, action, carried, mask)
             sent = np.asarray(action).reshape(-1)
             self.phase.acted(group, sent)
             self.pool.send(group, sent)
@@ -252,8 +254,10 @@ class HostLoop:
             lengths.extend(ended[1][counts])
             if len(returns) == episodes:
                 break
+            check_masks(spec, step)
             obs = self.functions.greet(obs, pack(step))
-            pool.send(0, np.asarray(self.functions.play(params, obs, jax.random.fold_in(key, index), epsilon)))
+            key_now = jax.random.fold_in(key, index)
+            pool.send(0, np.asarray(self.functions.play(params, obs, step.mask, key_now, epsilon)))
         pool.close()
         found: dict[str, Any] = {"returns": np.array(returns, np.float32), "lengths": np.array(lengths, np.int32)}
         return Evaluation(**found)

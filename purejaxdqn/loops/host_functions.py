@@ -34,6 +34,8 @@ class Actor:
     """int32 [B], chosen on it."""
     explorer: Any = ()
     """What the explorer carries, [B, ...]; () where that is nothing."""
+    mask: Any = None
+    """bool [B, A], the legal actions of obs; None in an environment without action masks."""
 
 
 @struct.dataclass
@@ -58,16 +60,18 @@ class HostFunctions(NamedTuple):
     receive: Callable[[Actor, np.ndarray], tuple[Actor, Row]]
     """(actor, packed step) -> actor with the new observation, and the row completed by the step, [1, B]."""
     act: Callable[..., tuple[Array, Any]]
-    """(parameters, obs, carried by the explorer, key data, hypers, vector steps so far, number of the draw, group) ->
-    actions int32 [B], carried."""
+    """(parameters, obs, mask or None, carried by the explorer, key data, hypers, vector steps so far, number of the
+    draw, group) -> actions int32 [B], carried."""
     begin: Callable[[Any, np.ndarray], Any]
     """(carried, packed step) -> carried, as it is where episodes begin; `receive` does this too."""
     epsilon: Callable[[Hypers, int], Array]
     """(hypers, environment steps) -> ε."""
     greet: Callable[[Array, np.ndarray], Array]
     """(obs, packed step) -> newer obs: all that playing without learning needs of a step."""
-    play: Callable[[Any, Array, Array, float], Array]
-    """(parameters, obs, key, ε) -> actions int32 [B], without noise in the network."""
+    mask: Callable[[np.ndarray], np.ndarray | None]
+    """(packed step) -> bool [B, A], the legal actions; None in an environment without action masks."""
+    play: Callable[[Any, Array, Any, Array, float], Array]
+    """(parameters, obs, mask, key, ε) -> actions int32 [B], without noise in the network."""
     add: Callable[[Any, tuple[Row, ...]], Any]
     """(memory, rows) -> memory; the memory given is donated."""
     learn_key: Callable[[Array], Array]
@@ -94,11 +98,17 @@ def pack(step: HostStep) -> np.ndarray:
     flags = np.stack([step.terminated, step.truncated, step.begins], axis=1).view(np.uint8)
     reward = np.ascontiguousarray(step.reward, np.float32).view(np.uint8).reshape(size, 4)
     frame = np.ascontiguousarray(step.frame).view(np.uint8).reshape(size, -1)
-    return np.concatenate([frame, reward, flags], axis=1)
+    mask = [] if step.mask is None else [step.mask.view(np.uint8)]
+    return np.concatenate([frame, reward, flags, *mask], axis=1)
 
 
 def unpack(spec: EnvSpec, packed: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """The reverse of `pack`: frame [B, *frame_shape], reward, terminated, truncated and begins, each [B]."""
+    """The reverse of `pack`: frame [B, *frame_shape], reward, terminated, truncated and begins, each [B].
+
+    The action mask is apart: see `packed_mask`.
+    """
+    if spec.masked:
+        packed = packed[:, : -spec.num_actions]
     size = packed.shape[0]
     frame, reward, flags = jnp.split(packed, (packed.shape[1] - 7, packed.shape[1] - 3), axis=1)
     dtype = jnp.dtype(spec.obs_dtype)
@@ -112,6 +122,11 @@ def unpack(spec: EnvSpec, packed: Array) -> tuple[Array, Array, Array, Array, Ar
         truncated,
         begins,
     )
+
+
+def packed_mask(spec: EnvSpec, packed: Any) -> Any:
+    """The action mask of a packed step, in NumPy or JAX, bool [B, A]; None where there are no masks."""
+    return packed[:, -spec.num_actions :] != 0 if spec.masked else None
 
 
 def push_frame(spec: EnvSpec, obs: Array, frame: Array, begins: Array) -> Array:
@@ -147,6 +162,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
             obs=jnp.zeros((group_size, *spec.obs_shape), spec.obs_dtype),
             action=jnp.zeros(group_size, jnp.int32),
             explorer=parts.explorer.init(group_size),
+            mask=jnp.zeros((group_size, spec.num_actions), bool) if spec.masked else None,
         )
         no_step = jnp.zeros((group_size, packed_bytes(spec)), jnp.uint8)
         _, row = jax.eval_shape(receive, idle, no_step)
@@ -161,7 +177,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
 
     def receive(actor: Actor, packed: Array) -> tuple[Actor, Row]:
         frame, reward, terminated, truncated, begins = unpack(spec, packed)
-        obs = push_frame(spec, actor.obs, frame, begins)
+        obs, mask = push_frame(spec, actor.obs, frame, begins), packed_mask(spec, packed)
         row = Row(
             obs=actor.obs,
             action=actor.action,
@@ -171,13 +187,16 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
             # Where the episode goes on or has just ended this is the true next one; elsewhere the row is no transition.
             final_obs=obs,
             valid=jnp.logical_not(begins),
+            mask=actor.mask,
+            final_mask=mask,
         )
-        newer = Actor(obs=obs, action=actor.action, explorer=parts.explorer.begin(actor.explorer, begins))
+        newer = Actor(obs=obs, action=actor.action, explorer=parts.explorer.begin(actor.explorer, begins), mask=mask)
         return newer, jax.tree.map(lambda leaf: leaf[None], parts.view(row))
 
     def act(
         params: Any,
         obs: Array,
+        mask: Array | None,
         carried: Any,
         key_data: Array,
         h: Hypers,
@@ -194,7 +213,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
         def envs() -> Array:
             return (group * shards.number) * group_size + shards.own_part(jnp.arange(shards.number * group_size))
 
-        return choose(params, obs, carried, (network_key, action_key), epsilon, envs, h)
+        return choose(params, obs, mask, carried, (network_key, action_key), epsilon, envs, h)
 
     def join(rows: tuple[Row, ...]) -> Row:
         """Rows [T, E] joined from those of every group at every step, in time order."""
@@ -220,10 +239,10 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
     """The device's part of the loop for a configuration; with `data_parallel`, see `loops.host_sharding`."""
     functions = make_shard_functions(config, parts)
 
-    def play(params: Any, obs: Array, key: Array, epsilon: Array) -> Array:
+    def play(params: Any, obs: Array, mask: Array | None, key: Array, epsilon: Array) -> Array:
         network_key, action_key = jax.random.split(key)
         q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "greedy"))
-        return epsilon_greedy(action_key, q_values, epsilon)
+        return epsilon_greedy(action_key, q_values, epsilon, mask)
 
     return HostFunctions(
         init=jax.jit(functions.init),
@@ -232,6 +251,7 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
         begin=jax.jit(lambda carried, packed: parts.explorer.begin(carried, unpack(parts.env.spec, packed)[4])),
         epsilon=jax.jit(lambda h, vector_steps: epsilon_at(config, h, env_steps_at(config, vector_steps))),
         greet=jax.jit(partial(greet, parts.env.spec)),
+        mask=partial(packed_mask, parts.env.spec),
         play=jax.jit(play),
         add=jax.jit(functions.add, donate_argnums=0),
         learn_key=learn_key,
@@ -241,4 +261,5 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
 
 def packed_bytes(spec: EnvSpec) -> int:
     """Bytes of one environment's packed step."""
-    return int(np.prod(spec.frame_shape)) * np.dtype(spec.obs_dtype).itemsize + 7
+    mask = spec.num_actions if spec.masked else 0
+    return int(np.prod(spec.frame_shape)) * np.dtype(spec.obs_dtype).itemsize + 7 + mask

@@ -121,12 +121,13 @@ class HostPhase:
         """The actor with its new observation, and the row that the step completed, on the CPU."""
         self.actors[group], row = self.functions.receive(self.actors[group], jax.device_put(packed, self.cpu))
         carried = self.functions.begin(actor.explorer, packed)
-        return Actor(self.functions.greet(actor.obs, packed), actor.action, carried), row
+        obs, mask = self.functions.greet(actor.obs, packed), self.functions.mask(packed)
+        return Actor(obs, actor.action, carried, mask), row
 
     def acted(self, group: int, action: np.ndarray) -> None:
         """Called with the actions that were sent."""
         here = self.actors[group]
-        self.actors[group] = Actor(here.obs, jax.device_put(action, self.cpu), here.explorer)
+        self.actors[group] = Actor(here.obs, jax.device_put(action, self.cpu), here.explorer, here.mask)
 
     def add(self, memory: Any, rows: tuple[Row, ...]) -> Any:
         """Writes rows without learning."""

@@ -27,6 +27,9 @@ ACTION_NAMES: dict[str, tuple[str, ...]] = {
     "SpaceInvaders-MinAtar": ("stay", "left", "right", "fire"),
 }
 
+MOST_BARS = 32
+"""Actions beyond which a strip has no bars: they would be higher than any screen."""
+
 
 def annotate(
     frame: np.ndarray,
@@ -47,7 +50,8 @@ def annotate(
         frame: Picture, uint8 [H, W, 3].
         step: Steps taken in this episode.
         episode_return: Undiscounted return so far.
-        q_values: Values, [A]; None for a strip without bars.
+        q_values: Values, [A], -inf for an illegal action; None for a strip without bars.
+            More than `MOST_BARS` are not drawn.
         action: Index of the action taken; None to highlight none.
         action_names: A names; None for plain numbers.
 
@@ -57,7 +61,8 @@ def annotate(
     Raises:
         ValueError: If the number of names is not the number of values.
     """
-    values = np.zeros(0) if q_values is None else np.asarray(q_values, dtype=np.float64).ravel()
+    drawn = q_values is not None and np.size(q_values) <= MOST_BARS
+    values = np.asarray(q_values, dtype=np.float64).ravel() if drawn else np.zeros(0)
     names = [f"action {i}" for i in range(len(values))] if action_names is None else list(action_names)
     if len(values) and len(names) != len(values):
         raise ValueError(f"{len(names)} action names for {len(values)} Q-values")
@@ -78,7 +83,7 @@ def annotate(
         y, ink, fill = 54 + 20 * i, *((d.INK, d.ACCENT) if i == action else (d.MUTED, d.QUIET))
         d.text(draw, (16, y), names[i], ink)
         d.value_bar(draw, (100, width - 78), y, (zero, zero + unit * value), fill)
-        d.text(draw, (width - 16, y), f"{value:.2f}", ink, 13, "rm")
+        d.text(draw, (width - 16, y), "illegal" if value == -np.inf else f"{value:.2f}", ink, 13, "rm")
     return np.concatenate([np.asarray(frame, dtype=np.uint8), d.finish(image)])
 
 

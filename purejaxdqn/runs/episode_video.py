@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxdqn.build import Parts
+from purejaxdqn.envs.actions import check_masks
 from purejaxdqn.envs.interface import HostEnv
 from purejaxdqn.learning.explore import epsilon_greedy
+from purejaxdqn.learning.masks import legal_values
 from purejaxdqn.loops.host_functions import greet, pack
 from purejaxdqn.pictures.render import ACTION_NAMES, annotate, render_frame, save_gif
 from purejaxdqn.pictures.video import save_mp4
@@ -36,18 +38,19 @@ class Moment(NamedTuple):
     picture: np.ndarray
     """uint8 [H, W, 3], before the action."""
     q_values: np.ndarray
-    """float32 [A]."""
+    """float32 [A], -inf for an illegal action."""
     action: int
     reward: float
 
 
 def make_decide(parts: Parts, epsilon: float) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """(parameters, obs [1, ...], key) -> action values [1, A], action [1]; without noise in the network."""
+    """(parameters, obs [1, ...], mask [1, A] or None, key) -> action values [1, A], action [1]; without noise in the
+    network."""
 
     @jax.jit
-    def decide(params: Any, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def decide(params: Any, obs: jax.Array, mask: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         q_values = parts.head.q_values(parts.network.apply(params, obs, key, "greedy"))
-        return q_values, epsilon_greedy(key, q_values, epsilon)
+        return legal_values(q_values, mask), epsilon_greedy(key, q_values, epsilon, mask)
 
     return decide
 
@@ -61,7 +64,7 @@ def play_on_device(parts: Parts, params: Any, key: jax.Array, epsilon: float) ->
     def advance(params: Any, env: Any, key: jax.Array, index: int) -> tuple[Any, Any]:
         action_key, step_key = jax.random.split(jax.random.fold_in(key, index))
         obs = parts.env.observe(env)
-        q_values, action = decide(params, obs, action_key)
+        q_values, action = decide(params, obs, parts.env.mask(env), action_key)
         after, _, row = parts.env.step(step_key, env, action)
         shown = (parts.env.picture_state(env), obs, q_values, action, row)
         return after, jax.tree.map(lambda leaf: leaf[0], shown)
@@ -88,8 +91,9 @@ def play_on_host(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> I
         obs = jnp.zeros((1, *env.spec.obs_shape), env.spec.obs_dtype)
         done, index = False, 0
         while not done:
+            check_masks(env.spec, step)
             obs = show(obs, pack(step))
-            q_values, action = decide(params, obs, jax.random.fold_in(key, index))
+            q_values, action = decide(params, obs, step.mask, jax.random.fold_in(key, index))
             picture = pool.screen()
             pool.send(0, np.asarray(action))
             step = pool.receive(0)

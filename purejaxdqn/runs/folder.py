@@ -160,7 +160,8 @@ def spec_from_json(data: Mapping[str, Any]) -> EnvSpec:
     hints = typing.get_type_hints(EnvSpec)
     spec = EnvSpec(**{name: as_type(hints[name], name, value) for name, value in data.items()})
     np.dtype(spec.obs_dtype)
-    return spec._replace(obs_shape=tuple(whole("obs_shape", size) for size in spec.obs_shape))
+    sizes = spec.action_sizes and tuple(whole("num_actions", size) for size in spec.action_sizes)
+    return spec._replace(obs_shape=tuple(whole("obs_shape", size) for size in spec.obs_shape), action_sizes=sizes)
 
 
 def write_config(folder: Path, settings: Settings, spec: EnvSpec, command: str, created: str) -> None:

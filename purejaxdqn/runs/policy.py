@@ -10,6 +10,7 @@ import numpy as np
 from purejaxdqn.bounds import whole
 from purejaxdqn.build import build_model
 from purejaxdqn.config import EnvSpec, SettingError, require
+from purejaxdqn.envs.actions import as_mask
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
 from purejaxdqn.runs.folder import CHECKPOINTS, read_config
@@ -18,7 +19,10 @@ Which = Literal["last", "best"]
 
 
 class Policy:
-    """A greedy policy: `policy(obs)` gives actions, `policy.q_values(obs)` the values behind them."""
+    """A greedy policy: `policy(obs)` gives actions, `policy.q_values(obs)` the values behind them.
+
+    Of an environment with action masks it is `policy(obs, mask)`.
+    """
 
     def __init__(self, params: Any, apply_q: Any, spec: EnvSpec):
         self.spec = spec
@@ -45,9 +49,30 @@ class Policy:
         values = np.asarray(self._apply_q(self._params, jnp.asarray(batch, self.spec.obs_dtype)))
         return values if obs.ndim > rank else values[0]
 
-    def __call__(self, obs: Any) -> np.ndarray:
-        """The action of largest value: an integer for one observation, int [B] for a batch; see `q_values`."""
-        return np.argmax(self.q_values(obs), axis=-1)
+    def __call__(self, obs: Any, mask: Any = None) -> np.ndarray:
+        """The legal action of largest value.
+
+        Args:
+          obs: see `q_values`.
+          mask: the legal actions, bool [A] or whole numbers 0 and 1, [B, A] for a batch; by default all, unless the
+            environment has action masks. For actions of several parts it has one axis for each.
+
+        Returns:
+          An integer for one observation, int [B] for a batch; for actions of several parts int [parts] or [B, parts].
+
+        Raises:
+          ValueError: for a mask of another shape or type, without any legal action, or that is due and not given.
+        """
+        values, sizes = self.q_values(obs), self.spec.action_sizes
+        if mask is None and self.spec.masked:
+            raise ValueError("its environment says which actions are legal: call policy(obs, mask)")
+        if mask is not None:
+            legal = as_mask(mask, (*values.shape[:-1], *(sizes or values.shape[-1:]))).reshape(values.shape)
+            if not legal.any(axis=-1).all():
+                raise ValueError("a mask leaves no legal action: leave at least one")
+            values = np.where(legal, values, -np.inf)
+        action = np.argmax(values, axis=-1)
+        return action if sizes is None else np.stack(np.unravel_index(action, sizes), axis=-1)
 
 
 @in_usual_modes

@@ -310,9 +310,9 @@ def test_overlap_lags_by_one_vector_step():
             seen.append((int(out[0].updates.count), int(out[1].ring.written.count) - 1))
             return out
 
-        def act(params, obs, carried, key, h, clock, draw, group, functions=functions, seen=seen, acted=acted):
+        def act(params, obs, mask, carried, key, h, clock, draw, group, functions=functions, seen=seen, acted=acted):
             acted.append((clock, seen[-1][1] if seen else None))
-            return functions.act(params, obs, carried, key, h, clock, draw, group)
+            return functions.act(params, obs, mask, carried, key, h, clock, draw, group)
 
         use(loop, learn=learn, act=act)
         loop.iterate(state, h, 5)
