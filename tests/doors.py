@@ -18,7 +18,7 @@ def blocks(language="python"):
 
 def write_files(folder):
     """Writes the page's files, as it says."""
-    corridor, _, climb, networks = blocks()
-    for name, code in (("corridor", corridor), ("climb", climb), ("networks", networks)):
+    corridor, _, climb, walls, networks = blocks()
+    for name, code in (("corridor", corridor), ("climb", climb), ("walls", walls), ("networks", networks)):
         (folder / f"{name}.py").write_text(code)
     return folder

@@ -120,6 +120,25 @@ def chain(subject: Subject) -> Verdict:
     return "ok", "rows follow one another"
 
 
+def masks(subject: Subject) -> Verdict:
+    """Whether some action is legal wherever one is chosen or bootstrapped from, and masks follow one another."""
+    played, legal = subject.played, subject.played.legal
+    if legal is None:
+        return "ok", "every action is always legal"
+    row, over = played.row, ended(played)
+    empty = int((row.valid & ~legal.any(axis=-1)).sum())
+    if empty:
+        return "alarm", f"{empty:,} of {int(row.valid.sum()):,} states leave no legal action"
+    if (row.truncated & row.valid & ~np.asarray(row.final_mask).any(axis=-1)).any():
+        return "alarm", "where an episode was cut no action is legal, although its value is what comes after"
+    follow = same(row.final_mask[:-1][(row.valid & ~over)[:-1]], legal[1:][(row.valid & ~over)[:-1]])
+    if not (same(row.mask, legal) and follow):
+        return "alarm", "row.mask and row.final_mask are not the masks of row.obs and row.final_obs"
+    counts = legal[row.valid].sum(axis=-1)
+    told = f"{counts.min()} to {counts.max()} of {legal.shape[-1]} actions are legal"
+    return ("note" if counts.min() == legal.shape[-1] else "ok", told)
+
+
 def last_observation(subject: Subject) -> Verdict:
     """Whether an episode's last observation is its own, and not that of the reset."""
     played, over = subject.played, ended(subject.played)
@@ -205,6 +224,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "last observation", last_observation, "Put the observation before the reset into final_obs, or use batch_env."
     ),
+    Check("masks", masks, "True is for a legal action: leave one in each state but the last, by the state alone."),
     Check("ends", ends, "A task that is over terminates; one that goes on where it is cut truncates; never both."),
     Check("limit", limit, "A time limit truncates (time_limit of batch_env), and the spec says the true one."),
     Check("resets", resets, "If that is not meant, draw the first state from the key of reset."),

@@ -9,7 +9,9 @@ import numpy as np
 from jax import Array
 
 from purejaxdqn.envs.interface import Env, HostEnv
+from purejaxdqn.learning.explore import best_action
 from purejaxdqn.machine.number_modes import in_usual_modes
+from purejaxdqn.machine.random_bits import random_actions
 from purejaxdqn.types import Row
 
 NUM_ENVS, STEPS = 8, 512
@@ -33,6 +35,8 @@ class Played(NamedTuple):
     """Observations [A, HELD, E, ...] and rewards [A, HELD, E] of each action held from one state; None on the host."""
     seconds: float
     """Of all steps, a second time."""
+    legal: Any = None
+    """bool [T, E, A]: the actions from which the ones taken were drawn; None without action masks."""
 
 
 @in_usual_modes
@@ -45,28 +49,31 @@ def play_device(env: Env, key: Array, lanes: bool = False) -> Played:
       lanes: whether to play two lanes side by side, of which the first is returned.
     """
 
-    def step(state: Any, key: Array) -> tuple[Any, tuple[Array, Row, Array]]:
+    def step(state: Any, key: Array) -> tuple[Any, tuple[Array, Row, Array, Any]]:
         action_key, step_key = jax.random.split(key)
-        action = jax.random.randint(action_key, (NUM_ENVS,), 0, env.spec.num_actions)
+        legal = env.mask(state)
+        action = random_actions(action_key, NUM_ENVS, env.spec.num_actions, legal)
         acted_on = env.observe(state)
         state, after, row = env.step(step_key, state, action)
-        return state, (acted_on, row, after)
+        return state, (acted_on, row, after, legal)
 
     def whole(key: Array) -> tuple[Any, ...]:
         reset_key, play_key = jax.random.split(key)
         state, first = env.reset(reset_key, NUM_ENVS)
         state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
-        _, (acted_on, row, after) = jax.lax.scan(step, state, jax.random.split(play_key, STEPS))
+        _, (acted_on, row, after, legal) = jax.lax.scan(step, state, jax.random.split(play_key, STEPS))
         actions = jnp.broadcast_to(jnp.arange(env.spec.num_actions)[:, None], (env.spec.num_actions, NUM_ENVS))
 
         def hold(action: Array) -> tuple[Array, Array]:
             def again(state: Any, key: Array) -> tuple[Any, tuple[Array, Array]]:
-                state, _, row = env.step(key, state, action)
+                # Where it is illegal, the first that is not.
+                each = jnp.arange(env.spec.num_actions) == action[:, None]
+                state, _, row = env.step(key, state, best_action(each.astype(jnp.float32), env.mask(state)))
                 return state, (row.final_obs, row.reward)
 
             return jax.lax.scan(again, state, jax.random.split(play_key, HELD))[1]
 
-        return first, acted_on, row, after, jax.vmap(hold)(actions)
+        return first, acted_on, row, after, jax.vmap(hold)(actions), legal
 
     run = jax.jit(jax.vmap(whole) if lanes else whole)
     given = jnp.stack([key, jax.random.fold_in(key, 1)]) if lanes else key
@@ -74,8 +81,8 @@ def play_device(env: Env, key: Array, lanes: bool = False) -> Played:
     begin = time.perf_counter()
     jax.block_until_ready(run(given))
     seconds = time.perf_counter() - begin
-    first, acted_on, row, after, each = jax.tree.map(lambda leaf: leaf[0], found) if lanes else found
-    return Played(first, acted_on, row, after, each, seconds)
+    first, acted_on, row, after, each, legal = jax.tree.map(lambda leaf: leaf[0], found) if lanes else found
+    return Played(first, acted_on, row, after, each, seconds, legal)
 
 
 def play_host(env: HostEnv, seed: int) -> Played:
@@ -86,14 +93,24 @@ def play_host(env: HostEnv, seed: int) -> Played:
     steps, actions = [pool.receive(0)], []
     begin = time.perf_counter()
     for _ in range(STEPS):
-        actions.append(rng.integers(env.spec.num_actions, size=NUM_ENVS).astype(np.int32))
+        actions.append(draw_legal(rng, env.spec.num_actions, steps[-1].mask))
         pool.send(0, actions[-1])
         steps.append(pool.receive(0))
     seconds = time.perf_counter() - begin
     pool.close()
     frames = np.stack([step.frame for step in steps])
-    told = {name: np.stack([getattr(step, name) for step in steps[1:]]) for name in steps[0]._fields}
+    told = {name: np.stack([getattr(step, name) for step in steps[1:]]) for name in steps[0]._fields if name != "mask"}
     fields: dict[str, Any] = {name: told[name] for name in ("reward", "terminated", "truncated")}
     fields |= {"obs": frames[:-1], "action": np.stack(actions), "final_obs": frames[1:], "valid": ~told["begins"]}
-    row = Row(**fields)
-    return Played(frames[0], frames[:-1], row, frames[1:], None, seconds)
+    masks = np.stack([step.mask for step in steps]) if env.spec.masked else None
+    legal, final = (None, None) if masks is None else (masks[:-1], masks[1:])
+    row = Row(**fields, mask=legal, final_mask=final)
+    return Played(frames[0], frames[:-1], row, frames[1:], None, seconds, legal)
+
+
+def draw_legal(rng: np.random.Generator, num_actions: int, mask: np.ndarray | None) -> np.ndarray:
+    """Random actions int32 [E], legal ones by a mask bool [E, A] if there is one."""
+    if mask is None:
+        return rng.integers(num_actions, size=NUM_ENVS).astype(np.int32)
+    scores = np.where(mask, rng.random(mask.shape), -1.0)
+    return np.argmax(scores, axis=1).astype(np.int32)

@@ -106,6 +106,46 @@ FAULTS = {
 }  # fmt: skip
 
 
+MASKED = {
+    "a state without a legal action": (
+        lambda p: {"legal": blank(p.legal), "row": p.row.replace(mask=blank(p.row.mask))}, "1 of 512 states leave"),
+    "a cut in a state without one": (
+        lambda p: {"row": p.row.replace(final_mask=p.row.final_mask & ~p.row.truncated[..., None])}, "was cut"),
+    "masks of the next observation": (
+        lambda p: {"row": p.row.replace(mask=p.row.final_mask)}, "are not the masks of"),
+}  # fmt: skip
+
+
+def blank(mask):
+    """A mask of no action in one place."""
+    mask = mask.copy()
+    mask[5, 2] = False
+    return mask
+
+
+@pytest.mark.parametrize("fault", MASKED)
+def test_a_fault_of_a_mask_is_named(masked, fault):
+    """The walk where a step that would end it to the left is illegal."""
+    assert alarms(judge(masked)) == set()
+    found = {finding.name: finding for finding in judge(masked)}
+    assert found["masks"].severity == "ok" and "1 to 2 of 2 actions" in found["masks"].value
+    change, words = MASKED[fault]
+    findings = judge(everywhere(masked, lambda p: p._replace(**change(p))))
+    told = {finding.name: finding for finding in findings}
+    assert alarms(findings) == {"masks"} and told["masks"].remedy
+    assert words in told["masks"].value
+
+
+@pytest.fixture(scope="module")
+def masked(quick_compilation):
+    """What a masked environment gives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(play, "STEPS", 64)
+        env, key = make_walk(mask=lambda place: jnp.stack([place > 1, True])), jax.random.key(0, impl="threefry2x32")
+        once = play_device(env, key)
+        return Subject(env.spec, once, once, once)
+
+
 def alarms(findings):
     return {finding.name for finding in findings if finding.severity == "alarm"}
 

@@ -31,13 +31,16 @@ class Counting(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.count = 0
-        return self.observe(), {}
+        return self.observe(), self.info()
+
+    def info(self):
+        return self.changes.get("info", lambda count: {})(self.count)
 
     def step(self, action):
         assert action in (3, 4)
         self.count += 1
         reward = self.changes.get("reward", float(self.count))
-        found = self.observe(), reward, self.count == 5 and action == 4, self.count >= 7, {}
+        found = self.observe(), reward, self.count == 5 and action == 4, self.count >= 7, self.info()
         return found[: self.changes.get("values", 5)]
 
 
@@ -64,6 +67,61 @@ def test_steps_of_two_environments_by_hand():
     np.testing.assert_array_equal(np.stack([step.terminated for step in steps], axis=1), (counts == 5) & first)
     np.testing.assert_array_equal(np.stack([step.truncated for step in steps], axis=1), (counts == 7) & other)
     assert steps[0].frame.dtype == np.float32 and not steps[3].life_lost.any()
+
+
+def make_taxi_like():
+    """Counting with a mask: action 4 from a count of 2 on, and 3 before 4, as 0 and 1."""
+    return Counting(info=lambda count: {"action_mask": np.array([count < 4, count >= 2], np.int8)})
+
+
+@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_masks_come_with_every_observation(apart):
+    """Also with that of a reset, from one process or from several."""
+    env = adapter.wrap("Counting", make_taxi_like, {**OPTIONS, "asynchronous": apart})
+    assert env.spec.masked
+    pool = env.open_pool(2, 0, 1)
+    steps = play(pool, [[0, 0]] * 2 + [[0, 1]] * 2 + [[1, 1]] * 5)
+    pool.close()
+    counts = np.stack([step.frame[:, 0] for step in steps])
+    masks = np.stack([step.mask for step in steps])
+    assert masks.dtype == bool and (counts[1:] == 0).any(), "there is a reset"
+    np.testing.assert_array_equal(masks, np.stack([counts < 4, counts >= 2], axis=-1))
+    assert wrapped().spec.masked is False and play(wrapped().open_pool(1, 0, 1), [[0]])[0].mask is None
+
+
+class Two(Counting):
+    """An action of two parts, of which the first begins at 5."""
+
+    action_space = spaces.MultiDiscrete([2, 3], start=[5, 0])
+
+    def step(self, action):
+        assert action.shape == (2,)
+        self.taken = action.tolist()
+        return super().step(3)
+
+    def observe(self):
+        return np.array(getattr(self, "taken", [0, 0]), np.float64)
+
+
+def test_actions_of_several_parts():
+    """Number 4 of 2 × 3 is (1, 1), here (6, 1); a mask has the shape of the parts."""
+    info = {"action_mask": np.arange(6).reshape(2, 3) != 2}
+    env = adapter.wrap("Two", lambda: Two(info=lambda count: info), OPTIONS)
+    assert (env.spec.num_actions, env.spec.action_sizes, len(env.action_names)) == (6, (2, 3), 6)
+    steps = play(env.open_pool(2, 0, 1), [[4, 0]])
+    assert steps[1].frame.tolist() == [[6, 1], [5, 0]]
+    np.testing.assert_array_equal(steps[1].mask, [np.arange(6) != 2] * 2)
+
+
+def test_taxi_has_a_mask():
+    newest = max(name for name in gymnasium.registry if name.startswith("Taxi-"))
+    env = build_env(Config(env=f"gymnasium/{newest}"))
+    assert env.spec.masked
+    pool = env.open_pool(2, 0, 1)
+    pool.reset()
+    mask = pool.receive(0).mask
+    assert mask.shape == (2, 6) and mask.dtype == bool and mask.any() and not mask.all()
+    pool.close()
 
 
 def test_groups_are_stepped_apart_and_seeds_are_kept():
@@ -146,6 +204,10 @@ def test_the_family_of_a_run_that_was_read_is_known_without_its_suite(own_parts)
         ({"space": spaces.Box(0, 1, (3,))}, r"its space says \(3,\) float32, and it gives observations \(2,\) float64"),
         ({"space": spaces.Box(0, 9, (2,), np.int32)}, r"its space says \(2,\) int32, and it gives .* float64"),
         ({"obs": lambda count: np.zeros(2 + (count == 3))}, r"it gives observations \(3,\)"),
+        ({"info": lambda count: {"action_mask": np.ones(3, bool)}}, r"bool \(1, 2\), .* not bool \(1, 3\)"),
+        ({"info": lambda count: {"action_mask": np.ones(2)}}, "cannot be used: a mask is bool .* not float64"),
+        ({"info": lambda count: {"action_mask": np.full(2, count != 3)}}, "leaves no legal action"),
+        ({"info": lambda count: {"action_mask": np.ones(2, bool)} if count < 2 else {}}, "leaves no legal action"),
         ({"values": 4}, "its step gives 4 values: give obs, reward, terminated, truncated, info"),
         ({"reward": float("nan")}, "no finite numbers"),
         ({"space": spaces.Box(0, 1, (3, 16, 16)), "obs": lambda count: np.zeros((3, 16, 16))}, "channels first"),

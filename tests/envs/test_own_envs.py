@@ -229,6 +229,11 @@ def changing(key, place, action):
     return jnp.int32(place), *step(key, place, action)[1:]
 
 
+def always(place):
+    """A mask of all actions."""
+    return jnp.ones(2, bool)
+
+
 def broken(*args):
     """Raises."""
     raise KeyError("no such place")
@@ -253,12 +258,96 @@ def broken(*args):
         ({"reset": lambda key: (jnp.int32(9), 0), "num_obs_values": 3, "step": lambda *_: (jnp.int32(9), 0, 0., False)},
          "none of its values 0 to 2"),
         ({"num_actions": 0}, "at least 1"),
+        ({"num_actions": (2, 0)}, "at least 1"),
+        ({"num_actions": (64, 65)}, r"64 × 65, make 4,160 combinations, and at most 4,096 .* leave choices out"),
+        ({"mask": lambda place: jnp.ones(3, bool)}, r"its mask is \(3,\) bool: give \(2,\) bool"),
+        ({"mask": lambda place: jnp.ones(2)}, r"its mask is \(2,\) float32: give \(2,\) bool"),
+        ({"mask": lambda place: [True, True]}, "its mask is not one array"),
+        ({"mask": lambda place: jnp.stack([place > 1] * 2)}, "leaves no legal action"),
+        ({"mask": broken}, "its mask raised KeyError"),
         ({"time_limit": 0}, "at least 1"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_learnt_from_is_a_sentence(changes, words):
     with pytest.raises(SettingError, match=words):
         make(**changes)
+
+
+def test_masks_by_hand():
+    """Down is illegal at 0, and up from 5 on: beside the observation before the step, and beside the last one."""
+    starts = jnp.array([0, 5])
+
+    def begin(key):
+        place = starts[jax.random.randint(key, (), 0, 2)]
+        return place / 8.0, place
+
+    env = make(reset=begin, mask=lambda place: jnp.stack([place > 0, place < 5]), time_limit=2)
+    assert env.spec.masked and env.spec.action_sizes is None
+    step_all, masks = jax.jit(env.step), jax.jit(env.mask)
+    state, obs = env.reset(jax.random.key(3), 8)
+    first = np.asarray(obs) * 8 > 0
+    assert set(first.tolist()) == {False, True}, "both places"
+    np.testing.assert_array_equal(masks(state), np.stack([first, ~first], axis=1))
+    state, _, row = step_all(jax.random.key(1), state, jnp.where(first, 0, 1))
+    np.testing.assert_array_equal(row.mask, np.stack([first, ~first], axis=1))
+    np.testing.assert_array_equal(row.final_mask, [[True, True]] * 8)
+    state, obs, row = step_all(jax.random.key(2), state, jnp.where(first, 1, 0))
+    assert row.truncated.all(), "the time limit"
+    np.testing.assert_array_equal(row.final_mask, np.stack([first, ~first], axis=1))
+    fresh = np.asarray(obs) * 8 > 0
+    np.testing.assert_array_equal(masks(state), np.stack([fresh, ~fresh], axis=1))
+
+
+def test_without_a_mask_there_is_none():
+    env = make()
+    state, _ = env.reset(jax.random.key(0), 2)
+    _, _, row = jax.eval_shape(env.step, jax.random.key(0), state, jnp.zeros(2, jnp.int32))
+    assert not env.spec.masked and env.mask(state) is row.mask is row.final_mask is None
+
+
+def test_actions_of_several_parts_by_hand():
+    """Number 7 of 3 × 4 is (1, 3); the mask of both parts is flattened likewise."""
+
+    def both(key, place, action):
+        assert action.shape == (2,)
+        return (action[0] * 10 + action[1]) / 8.0, place, 0.0, False
+
+    env = make(step=both, num_actions=(3, 4), mask=lambda place: jnp.arange(12).reshape(3, 4) > 4)
+    assert (env.spec.num_actions, env.spec.action_sizes) == (12, (3, 4))
+    state, _ = env.reset(jax.random.key(0), 3)
+    np.testing.assert_array_equal(env.mask(state), [np.arange(12) > 4] * 3)
+    _, obs, _ = jax.jit(env.step)(jax.random.key(0), state, jnp.array([5, 7, 11]))
+    np.testing.assert_array_equal(obs * 8, [11, 13, 23])
+
+
+class Masked(Six):
+    """gymnax's protocol with a mask, and actions of two parts: `step` alone would not tell the last state."""
+
+    num_actions = (2, 2)
+
+    def step_env(self, key, state, action, params):
+        return super().step_env(key, state, action[0], params)
+
+    def reset(self, key, params):
+        raise AssertionError("it is stepped by step_env")
+
+    step = reset
+
+    def action_mask(self, state, params):
+        return jnp.arange(4).reshape(2, 2) <= state + params.max_steps_in_episode - 3
+
+
+def test_an_object_of_gymnaxs_protocol_says_what_is_legal():
+    env = own.as_env(Masked())
+    assert env.spec.masked and env.spec.action_sizes == (2, 2)
+    state, _ = env.reset(jax.random.key(0), 1)
+    np.testing.assert_array_equal(env.mask(state), [[True, False, False, False]])
+    state, _, row = env.step(jax.random.key(0), state, jnp.array([0]))
+    np.testing.assert_array_equal(row.final_mask, [[True, True, False, False]])
+    state, _, row = env.step(jax.random.key(0), state, jnp.array([1]))
+    assert row.truncated.all()
+    np.testing.assert_array_equal(row.final_mask, [[True, True, True, False]])
+    np.testing.assert_array_equal(env.mask(state), [[True, False, False, False]])
 
 
 class Five(Old):
@@ -289,6 +378,9 @@ class Continuous(Old):
         (Five, "its step does not give the 6 values that are due"),
         (Continuous, "continuous actions"),
         (lambda: make()._replace(spec=make().spec._replace(obs_shape=(2,))), r"its spec says \(3, 2\)"),
+        (lambda: make()._replace(spec=make().spec._replace(masked=True)), r"its mask is none, .* says \(3, 2\) bool"),
+        (lambda: make(mask=always)._replace(spec=make().spec), r"its mask is \(3, 2\) bool, and its spec says none"),
+        (type("Lost", (Masked,), {"step_env": None}), "with an action_mask, .* needs reset_env and step_env"),
     ],
 )
 def test_a_factory_that_gives_something_else_is_a_sentence(factory, words):

@@ -22,7 +22,8 @@ from purejaxdqn.train import display
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
 
-CORRIDOR = ["--env", "corridor.py:make_env", "--env-params.length", "8"]
+FILES = [pytest.param("corridor.py", 2, marks=pytest.mark.long), ("walls.py", 3)]
+"""Files of the page, and their numbers of actions; the second's are masked."""
 
 
 @pytest.fixture
@@ -51,20 +52,24 @@ def interrupted(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_file_of_thirty_lines_has_everything_that_cartpole_has(here, interrupted, capsys, monkeypatch):
-    assert train.main([*CORRIDOR, *SMALL, "--out", "whole"]) == 0
+@pytest.mark.parametrize(("file", "num_actions"), FILES)
+def test_a_file_of_thirty_lines_has_everything_that_cartpole_has(
+    file, num_actions, here, interrupted, capsys, monkeypatch
+):
+    corridor = ["--env", f"{file}:make_env", "--env-params.length", "8"]
+    assert train.main([*corridor, *SMALL, "--out", "whole"]) == 0
     config = json.loads((here / "whole" / CONFIG).read_text())
-    assert config["imports"] == ["corridor.py"] and config["config"]["env_params"] == {"length": 8}
+    assert config["imports"] == [file] and config["config"]["env_params"] == {"length": 8}
     assert config["env_spec"]["obs_shape"] == [8] and config["env_spec"]["own_loop"] == "device"
     assert (here / "whole" / "policy.gif").stat().st_size > 100
 
     # Stopped, it says how to go on; resumed, it is the run that nobody stopped.
     interrupted()
-    assert train.main([*CORRIDOR, *SMALL, "--out", "stopped"]) == 143
-    assert "--resume stopped --import corridor.py" in capsys.readouterr().err
+    assert train.main([*corridor, *SMALL, "--out", "stopped"]) == 143
+    assert f"--resume stopped --import {file}" in capsys.readouterr().err
     monkeypatch.undo()
     monkeypatch.chdir(here)
-    more = ["--import", "corridor.py", "--no-compilation-cache"]
+    more = ["--import", file, "--no-compilation-cache"]
     assert train.main(["--resume", "stopped", *more, "--quiet"]) == 0
     assert (here / "stopped" / METRICS).read_bytes() == (here / "whole" / METRICS).read_bytes()
     policies = [load_policy(name, which="last") for name in ("whole", "stopped")]
@@ -79,17 +84,26 @@ def test_a_file_of_thirty_lines_has_everything_that_cartpole_has(here, interrupt
     # A folder imports nothing: what plays asks for it, a policy and a report do without.
     IMPORTED.clear()
     for main, args in ((evaluate.main, ["whole"]), (doctor, ["whole"]), (train.main, ["--resume", "whole"])):
-        assert "--import corridor.py: it was trained with it" in refused(capsys, main, args)
-    assert load_policy("whole")(np.eye(8, dtype=np.float32)).shape == (8,)
+        assert f"--import {file}: it was trained with it" in refused(capsys, main, args)
+    masked, policy, obs = num_actions == 3, load_policy("whole"), np.eye(8, dtype=np.float32)
+    assert policy.q_values(obs).shape == (8, num_actions)
+    for only in range(num_actions):
+        mask = np.arange(num_actions) == only
+        assert policy(obs[0], mask) == only and (policy(obs, np.tile(mask, (8, 1))) == only).all()
+    if masked:
+        with pytest.raises(ValueError, match=r"policy\(obs, mask\)"):
+            policy(obs)
+    else:
+        assert policy(obs).shape == (8,)
     assert report(["whole"]) == 0 and (here / "whole" / "report.html").stat().st_size > 1_000
 
     capsys.readouterr()
     varied = ["--learning-rate", "1e-3", "3e-3", "--gamma", "0.9", "0.99", "--seeds", "1"]
-    assert sweep([*CORRIDOR, *SMALL, *varied, "--no-report", "--out", "swept"]) == 0
+    assert sweep([*corridor, *SMALL, *varied, "--no-report", "--out", "swept"]) == 0
     assert len(json.loads((here / "swept" / SUMMARY).read_text())["ranking"]) == 4
     IMPORTED.clear()
-    assert "--import corridor.py" in refused(capsys, train.main, ["--recipe", "swept/best.toml", "--quiet"])
-    assert "--import corridor.py" in refused(capsys, sweep, ["--resume", "swept", "--quiet"])
+    assert f"--import {file}" in refused(capsys, train.main, ["--recipe", "swept/best.toml", "--quiet"])
+    assert f"--import {file}" in refused(capsys, sweep, ["--resume", "swept", "--quiet"])
 
 
 @pytest.mark.slow
