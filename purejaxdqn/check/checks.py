@@ -125,14 +125,14 @@ def masks(subject: Subject) -> Verdict:
     played, legal = subject.played, subject.played.legal
     if legal is None:
         return "ok", "every action is always legal"
-    row, over = played.row, ended(played)
+    row: Any = played.row
+    goes_on = (row.valid & ~ended(played))[:-1]
     empty = int((row.valid & ~legal.any(axis=-1)).sum())
     if empty:
         return "alarm", f"{empty:,} of {int(row.valid.sum()):,} states leave no legal action"
-    if (row.truncated & row.valid & ~np.asarray(row.final_mask).any(axis=-1)).any():
+    if (row.truncated & row.valid & ~row.final_mask.any(axis=-1)).any():
         return "alarm", "where an episode was cut no action is legal, although its value is what comes after"
-    follow = same(row.final_mask[:-1][(row.valid & ~over)[:-1]], legal[1:][(row.valid & ~over)[:-1]])
-    if not (same(row.mask, legal) and follow):
+    if not (same(row.mask, legal) and same(row.final_mask[:-1][goes_on], legal[1:][goes_on])):
         return "alarm", "row.mask and row.final_mask are not the masks of row.obs and row.final_obs"
     counts = legal[row.valid].sum(axis=-1)
     told = f"{counts.min()} to {counts.max()} of {legal.shape[-1]} actions are legal"

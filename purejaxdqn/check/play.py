@@ -102,10 +102,11 @@ def play_host(env: HostEnv, seed: int) -> Played:
     told = {name: np.stack([getattr(step, name) for step in steps[1:]]) for name in steps[0]._fields if name != "mask"}
     fields: dict[str, Any] = {name: told[name] for name in ("reward", "terminated", "truncated")}
     fields |= {"obs": frames[:-1], "action": np.stack(actions), "final_obs": frames[1:], "valid": ~told["begins"]}
-    masks = np.stack([step.mask for step in steps]) if env.spec.masked else None
-    legal, final = (None, None) if masks is None else (masks[:-1], masks[1:])
-    row = Row(**fields, mask=legal, final_mask=final)
-    return Played(frames[0], frames[:-1], row, frames[1:], None, seconds, legal)
+    if env.spec.masked:
+        masks: Any = np.stack([np.asarray(step.mask) for step in steps])
+        fields |= {"mask": masks[:-1], "final_mask": masks[1:]}
+    row = Row(**fields)
+    return Played(frames[0], frames[:-1], row, frames[1:], None, seconds, row.mask)
 
 
 def draw_legal(rng: np.random.Generator, num_actions: int, mask: np.ndarray | None) -> np.ndarray:

@@ -127,6 +127,20 @@ def test_annotate_adds_a_strip_that_shows_values_and_action() -> None:
         annotate(frame, step=0, episode_return=0.0, q_values=np.zeros(2), action=0, action_names=["a", "b", "c"])
 
 
+def test_an_illegal_action_has_no_bar_and_many_actions_have_none() -> None:
+    frame = np.full((50, 400, 3), 9, dtype=np.uint8)
+
+    def strip(values: list[float]) -> np.ndarray:
+        return annotate(frame, step=0, episode_return=0.0, q_values=np.array(values), action=0)[50:]
+
+    legal, illegal, lowest = strip([1.0, 0.5]), strip([1.0, -np.inf]), strip([1.0, 0.0])
+    np.testing.assert_array_equal(legal[:64], illegal[:64])
+    # The groove is empty as for a value of nothing, and the number's place has a word.
+    np.testing.assert_array_equal(illegal[68:80, 100:320], lowest[68:80, 100:320])
+    assert not np.array_equal(illegal[64:, 322:], lowest[64:, 322:])
+    assert strip([0.0] * 32).shape[0] > 600 and strip([0.0] * 33).shape[0] == 44
+
+
 def moving_square(count: int) -> list[np.ndarray]:
     """Frames that all differ, 40 × 700: Pillow merges equal neighbours into one."""
     frames = [np.full((40, 700, 3), 250, dtype=np.uint8) for _ in range(count)]

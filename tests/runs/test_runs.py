@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from purejaxdqn.config import Config
+from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.loops.lanes import seed_keys
 from purejaxdqn.machine.threefry import run_key_of
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.runs import runner
 from purejaxdqn.runs.best_params import Best
 from purejaxdqn.runs.folder import CHECKPOINTS, Settings
-from purejaxdqn.runs.policy import load_policy
+from purejaxdqn.runs.policy import Policy, load_policy
 from purejaxdqn.runs.runner import Diverged, Interrupted, Run
 from purejaxdqn.runs.training import EVAL_STREAM, FINAL_STREAM, crosses, eval_keys
 from purejaxdqn.train.display import Lines, Silent, closing_table, steps_text
@@ -236,6 +236,34 @@ def test_a_loaded_policy_is_the_trained_network(finished, tiny_config):
         assert policy(obs[2]) == np.argmax(expected[2])
     with pytest.raises(ValueError, match=r"shape \(4,\)"):
         policy(np.zeros(3))
+
+
+def make_policy(**changes):
+    """A policy whose action values are its observation."""
+    spec = EnvSpec("mine", 6, (6,), "float32", None, 10, **changes)
+    return Policy({}, lambda params, obs: obs, spec)
+
+
+def test_a_policy_takes_the_best_legal_action():
+    """Where 5 > 4 > … > 0 and 5 is illegal it is 4; of 2 × 3 choices number 4 is (1, 1)."""
+    obs, mask = np.arange(6.0), np.arange(6) < 5
+    policy, two = make_policy(masked=True), make_policy(masked=True, action_sizes=(2, 3))
+    assert policy(obs, mask) == 4 and policy(obs, mask.astype(np.int8)) == 4
+    assert policy(np.stack([obs, -obs]), np.stack([mask, ~mask])).tolist() == [4, 5]
+    assert make_policy()(obs) == 5 and make_policy()(obs, mask) == 4
+    assert make_policy(action_sizes=(2, 3))(np.stack([obs, -obs])).tolist() == [[1, 2], [0, 0]]
+    assert two(obs, mask.reshape(2, 3)).tolist() == [1, 1]
+    for bad, words in (
+        (None, r"policy\(obs, mask\)"),
+        (mask[:5], r"bool \(6,\).*not bool \(5,\)"),
+        (0.5 * mask, "float64"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            policy(obs, bad)
+    with pytest.raises(ValueError, match="leave at least one"):
+        policy(np.stack([obs, obs]), np.stack([mask, mask & False]))
+    with pytest.raises(ValueError, match=r"bool \(2, 3\)"):
+        two(obs, mask)
 
 
 @pytest.mark.parametrize(
