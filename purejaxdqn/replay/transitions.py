@@ -25,7 +25,7 @@ from purejaxdqn.types import Hypers, Row, Transition
 class Stored:
     """A `Row` as stored in the ring: without its final observation."""
 
-    obs: Array
+    obs: Any
     action: Array
     reward: Array
     terminated: Array
@@ -44,8 +44,8 @@ class TransitionStore:
 
     ring: Ring
     """Of `Stored` rows."""
-    final_obs: Array
-    """[places, writers, ...]."""
+    final_obs: Any
+    """Each array [places, writers, ...]."""
     final_time: Array
     """int32 [places, writers]: the time of the row whose final observation is stored there, -1 for none."""
     time_limit: int = struct.field(pytree_node=False)
@@ -53,7 +53,7 @@ class TransitionStore:
 
     def place(self, times: Array) -> Array:
         """The slot in which the side store keeps the final observation of a row."""
-        return (times // self.time_limit) % self.final_obs.shape[0]
+        return (times // self.time_limit) % self.final_time.shape[0]
 
 
 def init_store(row: Row, capacity: int, num_writers: int, time_limit: int = 1) -> TransitionStore:
@@ -68,10 +68,9 @@ def init_store(row: Row, capacity: int, num_writers: int, time_limit: int = 1) -
     """
     time_limit = max(1, min(time_limit, capacity))
     places = capacity // time_limit + 2
-    obs_shape, obs_dtype = jnp.shape(row.obs), jnp.result_type(row.obs)
     return TransitionStore(
         ring=init_ring(without_final(row), capacity, num_writers),
-        final_obs=jnp.zeros((places, num_writers, *obs_shape), obs_dtype),
+        final_obs=init_ring(row.obs, places, num_writers).rows,
         final_time=jnp.full((places, num_writers), -1, jnp.int32),
         time_limit=time_limit,
     )
@@ -88,18 +87,24 @@ def add_steps(store: TransitionStore, rows: Row) -> TransitionStore:
     num_steps = rows.action.shape[0]
     start = store.ring.written.count
 
-    def keep_final(carry: tuple[Array, Array], step: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], None]:
+    def keep_final(carry: tuple[Any, Array], step: tuple[Array, Any, Array]) -> tuple[tuple[Any, Array], None]:
         final_obs, final_time = carry
         time, obs, truncated = step
         place = store.place(time)
-        keep = truncated.reshape(truncated.shape + (1,) * (obs.ndim - 1))
-        held_obs = jax.lax.dynamic_index_in_dim(final_obs, place, keepdims=False)
-        held_time = jax.lax.dynamic_index_in_dim(final_time, place, keepdims=False)
-        final_obs = jax.lax.dynamic_update_index_in_dim(final_obs, jnp.where(keep, obs, held_obs), place, 0)
-        final_time = jax.lax.dynamic_update_index_in_dim(final_time, jnp.where(truncated, time, held_time), place, 0)
-        return (final_obs, final_time), None
 
-    steps = (start + jnp.arange(num_steps), rows.final_obs.astype(store.final_obs.dtype), rows.truncated)
+        def held(kept: Array) -> Array:
+            return jax.lax.dynamic_index_in_dim(kept, place, keepdims=False)
+
+        def write(kept: Array, keep: Array, new: Array, old: Array) -> Array:
+            return jax.lax.dynamic_update_index_in_dim(kept, jnp.where(keep, new, old), place, 0)
+
+        keep = jax.tree.map(lambda new: truncated.reshape(truncated.shape + (1,) * (new.ndim - 1)), obs)
+        held_obs, held_time = jax.tree.map(held, (final_obs, final_time))
+        final_obs = jax.tree.map(write, final_obs, keep, obs, held_obs)
+        return (final_obs, write(final_time, truncated, time, held_time)), None
+
+    final_obs = jax.tree.map(lambda new, held: new.astype(held.dtype), rows.final_obs, store.final_obs)
+    steps = (start + jnp.arange(num_steps), final_obs, rows.truncated)
     (final_obs, final_time), _ = jax.lax.scan(keep_final, (store.final_obs, store.final_time), steps)
     ring = add_rows(store.ring, without_final(rows))
     return dataclasses.replace(store, ring=ring, final_obs=final_obs, final_time=final_time)
@@ -146,9 +151,13 @@ def read_transitions(
     cut = jnp.take_along_axis(truncated, last[:, None], axis=1)[:, 0]
     place = store.place(last_time)
     held = store.final_time[place, writers] == last_time
-    next_obs = rows.obs[(last_time + 1) % ring.capacity, writers]
-    keep = cut.reshape(cut.shape + (1,) * (next_obs.ndim - 1))
-    obs_t = jnp.where(keep, store.final_obs[place, writers], next_obs)
+
+    def after(stored: Array, final: Array) -> Array:
+        found = stored[(last_time + 1) % ring.capacity, writers]
+        keep = cut.reshape(cut.shape + (1,) * (found.ndim - 1))
+        return jnp.where(keep, final[place, writers], found)
+
+    obs_t = jax.tree.map(after, rows.obs, store.final_obs)
     weight = jnp.logical_and(valid, jnp.logical_or(~cut, held)).astype(jnp.float32)
     return Transition(obs_tm1=obs_tm1, a_tm1=a_tm1, r_t=r_t, discount_t=discount_t, obs_t=obs_t), weight
 

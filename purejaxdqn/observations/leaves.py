@@ -1,0 +1,151 @@
+"""The leaves of an observation: one array is the tree of one leaf, dicts and tuples of arrays are trees of several.
+
+Trees are plain here: whatever has names is a dict, whatever is in an order a tuple. So a run folder can hold what they
+are made of, and a policy is fed where the classes of their authors are not installed.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purejaxdqn.config import EnvSpec, require
+from purejaxdqn.machine.shapes import assert_array
+
+Path = tuple[str | int, ...]
+"""Names and places on the way to a leaf; () where the observation is one array."""
+KINDS = ("bool", "uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "bfloat16", "float32")
+"""Types that an observation's arrays may have: JAX computes in 32 bits."""
+DARK = 32
+"""Of pictures of colours up to 255 some are brighter than this; numbers of kinds are not."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One array of an observation; to JAX it is a leaf of a tree, too."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: str
+    num_values: int | None
+    """See `EnvSpec.num_obs_values`."""
+    scale: float | None
+    """See `EnvSpec.obs_scale`."""
+    frame_stack: int
+    """See `EnvSpec.frame_stack`."""
+
+    @property
+    def name(self) -> str:
+        """As an error says it: `hand/0`; empty for an observation that is one array."""
+        return "/".join(str(part) for part in self.path)
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is [height, width, channels]."""
+        return len(self.shape) == 3
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Shape of one frame, [..., channels]."""
+        if self.frame_stack == 1:
+            return self.shape
+        return (*self.shape[:-1], self.shape[-1] // self.frame_stack)
+
+    @property
+    def divisor(self) -> float:
+        """What its numbers are divided by before they enter a network."""
+        return self.scale or (255.0 if self.dtype == "uint8" else 1.0)
+
+    @property
+    def features(self) -> int:
+        """Numbers of it that enter a network."""
+        return math.prod(self.shape) * (self.num_values or 1)
+
+
+def flatten(tree: Any) -> tuple[list[Path], list[Any]]:
+    """Paths and leaves of any pytree, in JAX's order."""
+    found = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [tuple(part_of(key) for key in path) for path, _ in found], [leaf for _, leaf in found]
+
+
+def part_of(key: Any) -> str | int:
+    """One part of a path: a field's or an entry's name, or a place."""
+    return next(
+        kind(getattr(key, field)) for field, kind in (("name", str), ("idx", int), ("key", str)) if hasattr(key, field)
+    )
+
+
+def build(paths: Sequence[Path], leaves: Sequence[Any]) -> Any:
+    """The plain tree of leaves at some paths, all different."""
+    if list(paths) == [()]:
+        return leaves[0]
+    below: dict[str | int, tuple[list[Path], list[Any]]] = {}
+    for path, leaf in zip(paths, leaves, strict=True):
+        rest = below.setdefault(path[0], ([], []))
+        rest[0].append(path[1:])
+        rest[1].append(leaf)
+    made = {part: build(*rest) for part, rest in below.items()}
+    return tuple(made.values()) if all(isinstance(part, int) for part in made) else made
+
+
+def plain(obs: Any) -> Any:
+    """Any pytree as dicts and tuples; an array as it is."""
+    return build(*flatten(obs))
+
+
+def said_of(field: str, said: Any, paths: Sequence[Path], name: str) -> list[Any]:
+    """What a tree, of which parts may be left out, says of each path; None where it says nothing.
+
+    Raises:
+      SettingError: where it says something of what is no leaf.
+    """
+    found = dict(zip(*flatten(said), strict=True))
+    has = ", ".join("/".join(map(str, path)) for path in paths) if paths != [()] else "no parts"
+    for path in found:
+        remedy = f"{field} speaks of {'/'.join(map(str, path)) or 'one array'}, and its observation has {has}"
+        require(path in paths, "env", name, remedy)
+    return [found.get(path) for path in paths]
+
+
+def list_leaves(spec: EnvSpec) -> list[Leaf]:
+    """The leaves of an observation, in JAX's order."""
+    paths, dtypes = flatten(spec.obs_dtype)
+    shapes = jax.tree.structure(spec.obs_dtype).flatten_up_to(spec.obs_shape)
+    values = said_of("num_obs_values", spec.num_obs_values, paths, spec.env_id)
+    scales = said_of("obs_scale", spec.obs_scale, paths, spec.env_id)
+    stacks = said_of("frame_stack", None if spec.frame_stack == 1 else spec.frame_stack, paths, spec.env_id)
+    facts = zip(paths, shapes, dtypes, values, scales, stacks, strict=True)
+    return [Leaf(path, tuple(shape), dtype, n, scale, stack or 1) for path, shape, dtype, n, scale, stack in facts]
+
+
+def leaves_of(spec: EnvSpec) -> Any:
+    """The observation as a plain tree of `Leaf`s."""
+    leaves = list_leaves(spec)
+    return build([leaf.path for leaf in leaves], leaves)
+
+
+def longest_stack(spec: EnvSpec) -> int:
+    """Frames that a leaf holds at most."""
+    return max(leaf.frame_stack for leaf in list_leaves(spec))
+
+
+def zeros(spec: EnvSpec, *batch: int) -> Any:
+    """An observation of zeros, [*batch, ...]."""
+    return jax.tree.map(lambda leaf: jnp.zeros((*batch, *leaf.shape), leaf.dtype), leaves_of(spec))
+
+
+def assert_obs(spec: EnvSpec, obs: Any) -> None:
+    """Asserts that `obs` is a batch [B, ...] of observations."""
+    for leaf, x in zip(list_leaves(spec), jax.tree.leaves(obs), strict=True):
+        assert_array(f"obs {leaf.name}".rstrip(), x, (None, *leaf.shape))
+
+
+def as_one(obs: Any) -> np.ndarray:
+    """What is drawn of an observation: its first picture, or first grid, or else all of its numbers in a row."""
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(obs)]
+    shown = [array for rank in (3, 2) for array in arrays if array.ndim == rank]
+    return [*shown, *arrays][0] if shown or len(arrays) == 1 else np.concatenate([a.ravel() for a in arrays])
