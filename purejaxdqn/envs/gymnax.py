@@ -3,10 +3,12 @@
 import dataclasses
 import difflib
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from purejaxdqn.bounds import INT32
@@ -16,6 +18,7 @@ from purejaxdqn.envs.parameters import Changes, as_type_of, check_parameter, is_
 from purejaxdqn.envs.protocol import check_played, check_protocol, has_methods, tried
 from purejaxdqn.envs.single import reset_by_itself
 from purejaxdqn.machine.lazy_imports import defer_import
+from purejaxdqn.observations.leaves import arrays_of, plain
 from purejaxdqn.types import Row
 
 # gymnax imports them for pictures of its own, which nothing here draws: three quarters of the time that it takes.
@@ -109,12 +112,28 @@ def from_step_env(name: str, env: Any, params: Any) -> Env:
         truncated = jnp.logical_and(done, count >= limit)
         return obs, state, reward, jnp.logical_and(done, jnp.logical_not(truncated)), truncated
 
-    num_actions, num_obs_values = find_spaces(name, env, params)
-    return reset_by_itself(name, lambda key: env.reset_env(key, params), advance, num_actions, num_obs_values, None)
+    num_actions, said = find_spaces(name, env, params)
+    return reset_by_itself(name, lambda key: env.reset_env(key, params), advance, num_actions, said, None)
 
 
-def find_spaces(name: str, env: Any, params: Any) -> tuple[int, int | None]:
-    """Number of actions, and of the values of a discrete observation.
+def in_space(space: Any, read: Callable[[Any], Any]) -> Any:
+    """What is read of a space of observations; a tree of that, where it has parts."""
+    parts = getattr(space, "spaces", None)
+    if isinstance(parts, Mapping):
+        return {name: in_space(part, read) for name, part in parts.items()}
+    return read(space) if parts is None else tuple(in_space(part, read) for part in parts)
+
+
+def largest(space: Any) -> float | None:
+    """What uint8 numbers are divided by, where their space says it; 255 says nothing of a picture that might hold less."""
+    if np.dtype(getattr(space, "dtype", np.float32)) != np.uint8 or not hasattr(space, "high"):
+        return None
+    high = float(np.max(space.high))
+    return None if high == 255.0 and len(space.shape) == 3 else high
+
+
+def find_spaces(name: str, env: Any, params: Any) -> tuple[int, dict[str, Any]]:
+    """Number of actions, and `num_obs_values` and `obs_scale` of the observations.
 
     Raises:
       SettingError: for continuous actions.
@@ -129,8 +148,9 @@ def find_spaces(name: str, env: Any, params: Any) -> tuple[int, int | None]:
         "it has continuous actions, and value learning needs discrete ones: use an environment such as CartPole-v1",
     )
     made = getattr(env, "observation_space", None)
-    values = getattr(made(params), "n", None) if made else None
-    return int(count), None if values is None else int(values)
+    space = made(params) if made else None
+    values = in_space(space, lambda part: int(part.n) if hasattr(part, "n") else None)
+    return int(count), {"num_obs_values": values, "obs_scale": in_space(space, largest)}
 
 
 DUE = "obs, state, reward, terminated, truncated, and info with the true last observation in final_observation"
@@ -168,7 +188,7 @@ def wrap(name: str, env: Any, params: Any) -> Env:
     """
     # gymnax's own environments are known to cut episodes at their limit alone.
     own = type(env).__module__.startswith("gymnax.")
-    num_actions, num_obs_values = find_spaces(name, env, params)
+    num_actions, said = find_spaces(name, env, params)
     if not (has_methods(env, "reset", "step") and gives_what_is_due(name, env, params)):
         wants = "or give reset_env and step_env, which reset nothing"
         wants = "install gymnax>=1.0 anew, which another package has overwritten" if own else wants
@@ -177,26 +197,27 @@ def wrap(name: str, env: Any, params: Any) -> Env:
         return from_step_env(name, env, params)
 
     def one_reset(key: Array) -> Any:
-        return env.reset(key, params)
+        obs, state = env.reset(key, params)
+        return arrays_of(name, obs), state
 
     def one_step(key: Array, state: Any, action: Array) -> Any:
-        return env.step(key, state, action, params)[:5]
+        obs, *rest = env.step(key, state, action, params)[:5]
+        return arrays_of(name, obs), *rest
 
-    obs_shape = check_protocol(name, one_reset, one_step)
+    fields = check_protocol(name, one_reset, one_step, **said)
     limit = float(getattr(params, "max_steps_in_episode", math.inf))
     time_limit = int(min(limit, INT32))
     spec = EnvSpec(
         env_id=name,
         num_actions=num_actions,
-        obs_shape=tuple(obs_shape.shape),
-        obs_dtype=str(obs_shape.dtype),
-        num_obs_values=num_obs_values,
+        **fields,
         time_limit=time_limit,
         fewest_steps=time_limit if own else 1,
     )
 
     def reset(key: Array, num_envs: int) -> tuple[Any, Array]:
         obs, state = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params)
+        obs = plain(obs)
         return (state, obs), obs
 
     def step(key: Array, env_state: tuple[Any, Array], action: Array) -> tuple[Any, Array, Row]:
@@ -205,13 +226,14 @@ def wrap(name: str, env: Any, params: Any) -> Env:
         obs, state, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
             keys, state, action, params
         )
+        obs = plain(obs)
         row = Row(
             obs=obs_tm1,
             action=action,
             reward=reward.astype(jnp.float32),
             terminated=terminated,
             truncated=jnp.logical_and(truncated, jnp.logical_not(terminated)),
-            final_obs=info["final_observation"],
+            final_obs=plain(info["final_observation"]),
             valid=jnp.ones_like(terminated),
         )
         return (state, obs), obs, row

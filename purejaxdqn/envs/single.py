@@ -12,6 +12,7 @@ from purejaxdqn.config import EnvSpec, require
 from purejaxdqn.envs.interface import Env
 from purejaxdqn.envs.protocol import check_played, check_protocol, check_state, tried
 from purejaxdqn.machine.number_modes import in_usual_modes
+from purejaxdqn.observations.leaves import arrays_of, plain
 from purejaxdqn.types import Row
 
 Advance = Callable[[Array, Any, Array, Array], tuple[Any, ...]]
@@ -25,7 +26,8 @@ def batch_env(
     *,
     num_actions: int,
     time_limit: int | None = None,
-    num_obs_values: int | None = None,
+    num_obs_values: Any = None,
+    obs_scale: Any = None,
     name: str = "environment",
 ) -> Env:
     """An environment from two pure functions of ONE environment, without a batch and without any reset of its own.
@@ -33,12 +35,14 @@ def batch_env(
     It is vmapped here, and reset here in the step that ends an episode, whose true last observation is kept.
 
     Args:
-      reset: (key) -> obs, state. The observation is one array, the state any pytree of arrays.
+      reset: (key) -> obs, state. The observation is one array, or any tree of arrays, such as a dict; so is the state.
       step: (key, state, action int32 []) -> obs, state, reward, terminated, and where there is no `time_limit` also
         truncated: the episode was cut, and the task is not over.
       num_actions: actions are the whole numbers from 0 to num_actions - 1.
       time_limit: environment steps after which an episode is cut here; None where the step says so itself.
       num_obs_values: number of values of a discrete observation, which the network is fed as one-hot; None for arrays.
+        Of a tree it is a tree, too, which may leave out parts: `{"direction": 4}`.
+      obs_scale: what an observation's numbers are divided by, likewise; None for 255 of uint8 pictures, and 1 of others.
       name: for errors and titles, where no other name is given to it.
 
     Raises:
@@ -57,7 +61,8 @@ def batch_env(
         cut = count >= time_limit if time_limit is not None else found[4]
         return found[0], found[1], found[2], found[3], cut
 
-    return reset_by_itself(name, reset, advance, num_actions, num_obs_values, time_limit)
+    said = {"num_obs_values": num_obs_values, "obs_scale": obs_scale}
+    return reset_by_itself(name, reset, advance, num_actions, said, time_limit)
 
 
 def reset_by_itself(
@@ -65,28 +70,29 @@ def reset_by_itself(
     reset: Callable[[Array], tuple[Any, Any]],
     advance: Advance,
     num_actions: int,
-    num_obs_values: int | None,
+    said: dict[str, Any],
     time_limit: int | None,
 ) -> Env:
     """What `batch_env` makes, from a step that is told how many steps its episode has had.
 
-    Keys are split as gymnax splits them, so that its environments give the same numbers either way.
+    Of the observations `num_obs_values` and `obs_scale` are said as in `EnvSpec`; they become plain trees here. Keys are split as gymnax splits them, so that its environments give the same numbers either way.
     """
 
     def step_one(key: Array, held: Any, action: Array) -> tuple[Any, ...]:
         state, count = held
         step_key, reset_key = jax.random.split(key)
         last, state, reward, terminated, truncated = advance(step_key, state, action, count + 1)
+        last = plain(last)
         terminated = jnp.asarray(terminated, bool)
         truncated = jnp.logical_and(jnp.asarray(truncated, bool), jnp.logical_not(terminated))
         over = jnp.logical_or(terminated, truncated)
-        obs, fresh = reset(reset_key)
+        obs, fresh = begin(reset_key)
         obs, state = jax.tree.map(lambda new, old: jnp.where(over, new, old), (obs, fresh), (last, state))
         held = (state, jnp.where(over, 0, count + 1))
         return held, obs, jnp.asarray(reward, jnp.float32), terminated, truncated, last
 
     def reset_all(key: Array, num_envs: int) -> tuple[Any, Array]:
-        obs, state = jax.vmap(reset)(jax.random.split(key, num_envs))
+        obs, state = jax.vmap(begin)(jax.random.split(key, num_envs))
         return ((state, jnp.zeros(num_envs, jnp.int32)), obs), obs
 
     def step_all(key: Array, env_state: Any, action: Array) -> tuple[Any, Array, Row]:
@@ -105,24 +111,26 @@ def reset_by_itself(
         return (held, obs), obs, row
 
     def once(key: Array, state: Any, action: Array) -> tuple[Any, ...]:
-        found = advance(key, state, action, jnp.int32(1))
-        return jax.tree.map(jnp.asarray, tuple(found))
+        obs, *rest = advance(key, state, action, jnp.int32(1))
+        return arrays_of(name, obs), *jax.tree.map(jnp.asarray, rest)
 
     def begin(key: Array) -> tuple[Any, Any]:
         found = reset(key)
         pair = isinstance(found, tuple | list) and len(found) == 2
         require(pair, "env", name, "its reset gives no pair: give obs, state")
-        return jax.tree.map(jnp.asarray, tuple(found))
+        return plain(found[0]), found[1]
 
-    tried(name, "its reset", lambda: jax.eval_shape(begin, jax.random.key(0)))
-    obs = tried(name, "its step", lambda: check_protocol(name, begin, once))
-    check_state(name, begin, once)
+    def first(key: Array) -> tuple[Any, Any]:
+        obs, state = begin(key)
+        return arrays_of(name, obs), jax.tree.map(jnp.asarray, state)
+
+    tried(name, "its reset", lambda: jax.eval_shape(first, jax.random.key(0)))
+    fields = tried(name, "its step", lambda: check_protocol(name, first, once, **said))
+    check_state(name, first, once)
     spec = EnvSpec(
         env_id=name,
         num_actions=int(num_actions),
-        obs_shape=tuple(obs.shape),
-        obs_dtype=str(obs.dtype),
-        num_obs_values=num_obs_values,
+        **fields,
         time_limit=INT32 if time_limit is None else int(time_limit),
         fewest_steps=1 if time_limit is None else int(time_limit),
     )

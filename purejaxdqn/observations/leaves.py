@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purejaxdqn.bounds import POSITIVE, real, whole
 from purejaxdqn.config import EnvSpec, require
 from purejaxdqn.machine.shapes import assert_array
 
@@ -42,6 +43,11 @@ class Leaf:
     def name(self) -> str:
         """As an error says it: `hand/0`; empty for an observation that is one array."""
         return "/".join(str(part) for part in self.path)
+
+    @property
+    def title(self) -> str:
+        """The subject of an error's sentence."""
+        return f"its observations ({self.name})" if self.path else "its observations"
 
     @property
     def is_picture(self) -> bool:
@@ -120,6 +126,94 @@ def list_leaves(spec: EnvSpec) -> list[Leaf]:
     stacks = said_of("frame_stack", None if spec.frame_stack == 1 else spec.frame_stack, paths, spec.env_id)
     facts = zip(paths, shapes, dtypes, values, scales, stacks, strict=True)
     return [Leaf(path, tuple(shape), dtype, n, scale, stack or 1) for path, shape, dtype, n, scale, stack in facts]
+
+
+def arrays_of(env_id: str, obs: Any) -> Any:
+    """Any pytree of numbers as a plain tree of arrays.
+
+    Raises:
+      SettingError: for a leaf that is none, or of a type that no network can take.
+    """
+    paths, leaves = flatten(obs)
+    require(len(paths) > 0, "env", env_id, "its observation holds no array")
+    for path, leaf in zip(paths, leaves, strict=True):
+        kind = str(leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype)
+        known = kind in KINDS or kind in ("int64", "uint64", "float64")
+        title = f"its observations ({'/'.join(map(str, path))})" if path else "its observations"
+        require(known, "env", env_id, f"{title} are of the type {kind}: give numbers, or leave them out")
+    return build(paths, [jnp.asarray(leaf) for leaf in leaves])
+
+
+def check_leaf(env_id: str, leaf: Leaf) -> None:
+    """Raises `SettingError` where it does not say what its numbers are, or a picture has its channels first."""
+    shape, title = leaf.shape, leaf.title
+    require(leaf.dtype in KINDS, "env", env_id, f"{title} are of the type {leaf.dtype}: give one of {', '.join(KINDS)}")
+    first = leaf.is_picture and ((shape[0] <= 4 and shape[1] == shape[2] >= 8) or shape[2] > max(shape[:2]))
+    remedy = f"{title}, pictures {shape}, seem to have their channels first: give them last, or flatten what is no picture"
+    require(not first, "env", env_id, remedy)
+    if leaf.num_values is not None:
+        whole("num_obs_values", leaf.num_values)
+        remedy = f"{title} are of {leaf.num_values} values, and of the type {leaf.dtype}: give whole numbers"
+        require("int" in leaf.dtype, "env", env_id, remedy)
+    elif leaf.scale is not None:
+        real("obs_scale", leaf.scale, POSITIVE)
+    else:
+        remedy = f"{title} are uint8: say num_obs_values (for one-hot) or obs_scale (what they are divided by)"
+        require(leaf.dtype != "uint8" or leaf.is_picture, "env", env_id, remedy)
+
+
+def describe(env_id: str, obs: Any, num_obs_values: Any, obs_scale: Any) -> dict[str, Any]:
+    """The fields of `EnvSpec` that say what an observation is.
+
+    Args:
+      env_id: for errors.
+      obs: plain tree of arrays, or of shapes with dtypes, of one observation.
+      num_obs_values: a tree like it, or a part of one.
+      obs_scale: likewise.
+
+    Raises:
+      SettingError: for what a network cannot take, or could take for something else.
+    """
+    paths, leaves = flatten(obs)
+    fields = {
+        "obs_shape": build(paths, [tuple(leaf.shape) for leaf in leaves]),
+        "obs_dtype": build(paths, [str(leaf.dtype) for leaf in leaves]),
+        "num_obs_values": build(paths, said_of("num_obs_values", num_obs_values, paths, env_id)),
+        "obs_scale": build(paths, said_of("obs_scale", obs_scale, paths, env_id)),
+    }
+    for leaf in list_leaves(EnvSpec(env_id=env_id, num_actions=1, time_limit=1, **fields)):
+        check_leaf(env_id, leaf)
+    return fields
+
+
+def check_same(env_id: str, leaves: Sequence[Leaf], obs: Any, batch: tuple[int, ...] = ()) -> None:
+    """Raises `SettingError` where arrays (or shapes) [*batch, ...] are not those that the leaves say."""
+    paths, found = flatten(obs)
+    names = [", ".join("/".join(map(str, path)) or "one array" for path in of) for of in ([x.path for x in leaves], paths)]
+    require(names[0] == names[1], "env", env_id, f"its observation is of {names[0]}, and later of {names[1]}")
+    for leaf, x in zip(leaves, found, strict=True):
+        was, now = f"{(*batch, *leaf.shape)} {leaf.dtype}", f"{tuple(x.shape)} {x.dtype}"
+        require(was == now, "env", env_id, f"{leaf.title} are {was}, and {now} later")
+
+
+def check_values(spec: EnvSpec, obs: Any) -> None:
+    """Raises `SettingError` where observations that were played are none of their values, or no colours of pictures.
+
+    Args:
+      spec: of the environment.
+      obs: [..., *shape], or a tree of such.
+    """
+    for leaf, x in zip(list_leaves(spec), jax.tree.leaves(obs), strict=True):
+        array = np.asarray(x)
+        if leaf.num_values is not None:
+            inside = bool(np.logical_and(array >= 0, array < leaf.num_values).all())
+            remedy = f"it gives {leaf.title.removeprefix('its ')} that are none of its values 0 to {leaf.num_values - 1}"
+            require(inside, "env", spec.env_id, remedy)
+        elif leaf.dtype == "uint8" and leaf.scale is None:
+            most = int(array.max())
+            says = f"{leaf.title} are uint8 and reach {most} at most in some steps, of a picture's 255"
+            remedy = f"{says}: say num_obs_values (for one-hot) or obs_scale (what they are divided by)"
+            require(most > DARK, "env", spec.env_id, remedy)
 
 
 def leaves_of(spec: EnvSpec) -> Any:
