@@ -287,8 +287,8 @@ def check_shards(config: Config) -> None:
 class EnvSpec(NamedTuple):
     """What the rest of a run has to know of its environment; it is written into the run folder.
 
-    Of an observation that is one array, `obs_shape` and so on are its own. Of a tree of arrays they are trees, too: dicts
-    and tuples as `obs_dtype`, of which the others but `obs_shape` may leave out parts. See `observations.leaves`.
+    Of an observation that is one array, `obs_shape` and so on are its own. Of a tree of arrays they are trees, too:
+    dicts and tuples, of which all but `obs_shape` and `obs_dtype` may leave out parts. See `observations.leaves`.
     """
 
     env_id: str

@@ -14,6 +14,8 @@ from purejaxdqn.types import Row
 
 NUM_ENVS, STEPS = 8, 512
 """Environments side by side, and vector steps: what a random policy ends of episodes of hundreds of steps."""
+STEPPED = ("reward", "terminated", "truncated", "begins")
+"""What is read of a step on the host, beside its frame."""
 HELD = 8
 """Steps for which each action is tried: games such as Freeway ignore some of them."""
 
@@ -21,15 +23,15 @@ HELD = 8
 class Played(NamedTuple):
     """Vector steps T of E environments with random actions, in NumPy."""
 
-    first: np.ndarray
-    """[E, ...]: observations of the resets."""
-    acted_on: np.ndarray
+    first: Any
+    """[E, ...]: observations of the resets, arrays or trees of such, like the others."""
+    acted_on: Any
     """[T, E, ...]: observations that were acted on."""
     row: Row
     """[T, E]: what the environment said of each step."""
-    after: np.ndarray
+    after: Any
     """[T, E, ...]: observations to act on next; those of a reset where an episode ended."""
-    each_action: tuple[np.ndarray, np.ndarray] | None
+    each_action: tuple[Any, np.ndarray] | None
     """Observations [A, HELD, E, ...] and rewards [A, HELD, E] of each action held from one state; None on the host."""
     seconds: float
     """Of all steps, a second time."""
@@ -45,7 +47,7 @@ def play_device(env: Env, key: Array, lanes: bool = False) -> Played:
       lanes: whether to play two lanes side by side, of which the first is returned.
     """
 
-    def step(state: Any, key: Array) -> tuple[Any, tuple[Array, Row, Array]]:
+    def step(state: Any, key: Array) -> tuple[Any, tuple[Any, Row, Any]]:
         action_key, step_key = jax.random.split(key)
         action = jax.random.randint(action_key, (NUM_ENVS,), 0, env.spec.num_actions)
         acted_on = env.observe(state)
@@ -59,8 +61,8 @@ def play_device(env: Env, key: Array, lanes: bool = False) -> Played:
         _, (acted_on, row, after) = jax.lax.scan(step, state, jax.random.split(play_key, STEPS))
         actions = jnp.broadcast_to(jnp.arange(env.spec.num_actions)[:, None], (env.spec.num_actions, NUM_ENVS))
 
-        def hold(action: Array) -> tuple[Array, Array]:
-            def again(state: Any, key: Array) -> tuple[Any, tuple[Array, Array]]:
+        def hold(action: Array) -> tuple[Any, Array]:
+            def again(state: Any, key: Array) -> tuple[Any, tuple[Any, Array]]:
                 state, _, row = env.step(key, state, action)
                 return state, (row.final_obs, row.reward)
 
@@ -91,9 +93,10 @@ def play_host(env: HostEnv, seed: int) -> Played:
         steps.append(pool.receive(0))
     seconds = time.perf_counter() - begin
     pool.close()
-    frames = np.stack([step.frame for step in steps])
-    told = {name: np.stack([getattr(step, name) for step in steps[1:]]) for name in steps[0]._fields}
-    fields: dict[str, Any] = {name: told[name] for name in ("reward", "terminated", "truncated")}
-    fields |= {"obs": frames[:-1], "action": np.stack(actions), "final_obs": frames[1:], "valid": ~told["begins"]}
+    frames = jax.tree.map(lambda *leaf: np.stack(leaf), *(step.frame for step in steps))
+    before, after = jax.tree.map(lambda leaf: leaf[:-1], frames), jax.tree.map(lambda leaf: leaf[1:], frames)
+    told = {name: np.stack([getattr(step, name) for step in steps[1:]]) for name in STEPPED}
+    fields: dict[str, Any] = {name: told[name] for name in STEPPED[:3]}
+    fields |= {"obs": before, "action": np.stack(actions), "final_obs": after, "valid": ~told["begins"]}
     row = Row(**fields)
-    return Played(frames[0], frames[:-1], row, frames[1:], None, seconds)
+    return Played(steps[0].frame, before, row, after, None, seconds)

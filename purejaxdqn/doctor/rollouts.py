@@ -45,7 +45,7 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
 
     # Traced once for its three uses.
     @jax.jit
-    def best_q(params: Any, obs: Array) -> tuple[Array, Array]:
+    def best_q(params: Any, obs: Any) -> tuple[Array, Array]:
         q = parts.head.q_values(parts.network.apply(params, obs, None, "greedy"))
         return jnp.argmax(q, axis=-1).astype(jnp.int32), jnp.max(q, axis=-1)
 
@@ -65,16 +65,19 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
         def running(so_far: Played) -> Array:
             return jnp.logical_not(jnp.logical_or(so_far.terminated, so_far.truncated))
 
-        def going(carry: tuple[Any, Array, Played, Array]) -> Array:
+        def going(carry: tuple[Any, Any, Played, Array]) -> Array:
             _, _, so_far, step = carry
             return jnp.logical_and(jnp.any(running(so_far)), step < limit)
 
-        def follow(carry: tuple[Any, Array, Played, Array]) -> tuple[Any, Array, Played, Array]:
+        def follow(carry: tuple[Any, Any, Played, Array]) -> tuple[Any, Any, Played, Array]:
             env, last_obs, so_far, step = carry
             action, _ = best_q(params, parts.env.observe(env))
             env, _, row = parts.env.step(jax.random.fold_in(step_key, step), env, action)
             counts = jnp.logical_and(running(so_far), row.valid)
-            keep = counts.reshape(-1, *[1] * (row.final_obs.ndim - 1))
+
+            def newer(new: Array, old: Array) -> Array:
+                return jnp.where(counts.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
             after = Played(
                 so_far.start_q,
                 so_far.discounted_return + jnp.where(counts, h.gamma**step * parts.view(row).reward, 0.0),
@@ -83,7 +86,7 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
                 jnp.logical_or(so_far.truncated, jnp.logical_and(counts, row.truncated)),
                 so_far.actions + jnp.sum((action[:, None] == jnp.arange(spec.num_actions)) & counts[:, None], axis=0),
             )
-            return env, jnp.where(keep, row.final_obs, last_obs), after, step + 1
+            return env, jax.tree.map(newer, row.final_obs, last_obs), after, step + 1
 
         _, last_obs, found, _ = jax.lax.while_loop(going, follow, (env, obs, played, jnp.int32(0)))
         tail = jnp.where(found.terminated, 0.0, h.gamma**found.length * best_q(params, last_obs)[1])

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from purejaxdqn.bounds import INT32
@@ -17,6 +16,7 @@ from purejaxdqn.envs.interface import Env
 from purejaxdqn.envs.parameters import Changes, as_type_of, check_parameter, is_number, numeric_defaults
 from purejaxdqn.envs.protocol import check_played, check_protocol, has_methods, tried
 from purejaxdqn.envs.single import reset_by_itself
+from purejaxdqn.envs.spaces import largest
 from purejaxdqn.machine.lazy_imports import defer_import
 from purejaxdqn.observations.leaves import arrays_of, plain
 from purejaxdqn.types import Row
@@ -122,14 +122,6 @@ def in_space(space: Any, read: Callable[[Any], Any]) -> Any:
     if isinstance(parts, Mapping):
         return {name: in_space(part, read) for name, part in parts.items()}
     return read(space) if parts is None else tuple(in_space(part, read) for part in parts)
-
-
-def largest(space: Any) -> float | None:
-    """What uint8 numbers are divided by, where their space says it; 255 says nothing of a picture that might hold less."""
-    if np.dtype(getattr(space, "dtype", np.float32)) != np.uint8 or not hasattr(space, "high"):
-        return None
-    high = float(np.max(space.high))
-    return None if high == 255.0 and len(space.shape) == 3 else high
 
 
 def find_spaces(name: str, env: Any, params: Any) -> tuple[int, dict[str, Any]]:

@@ -58,7 +58,8 @@ def check_protocol(
     keys = any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state))
     require(not keys, "env", name, "its state holds a typed PRNG key: keep its words, jax.random.key_data(key)")
     after, _, reward, terminated, truncated = jax.eval_shape(step, key, state, jnp.int32(0))
-    check_same(name, list_leaves(EnvSpec(env_id=name, num_actions=1, time_limit=1, **fields)), after)
+    spec = EnvSpec(env_id=name, num_actions=1, time_limit=1, **fields)
+    check_same(spec, after, "its observations{of} are {said}, and {found} later")
     for what, found in (("reward", reward), ("terminated", terminated), ("truncated", truncated)):
         require(found.shape == (), "env", name, f"its {what} has the shape {found.shape}: give a scalar")
     return fields
@@ -85,19 +86,17 @@ def check_env_record(env: Env) -> None:
     key, action = jax.random.key(0), jnp.zeros(count, jnp.int32)
     state, obs = jax.eval_shape(lambda key: env.reset(key, count), key)
     _, after, row = jax.eval_shape(env.step, key, state, action)
-    observations = (("reset", obs), ("step", after), ("row.obs", row.obs), ("row.final_obs", row.final_obs))
-    leaves = list_leaves(spec)
-    for leaf in leaves:
+    for leaf in list_leaves(spec):
         check_leaf(spec.env_id, leaf)
-    for what, found in observations:
-        same = jax.tree.structure(found) == jax.tree.structure(leaves_of(spec))
-        has = f"and its spec says {spec.obs_dtype}: dicts and tuples of arrays alike"
-        require(same, "env", spec.env_id, f"{what} gives observations {jax.tree.structure(found)}, {has}")
-        for leaf, x in zip(leaves, jax.tree.leaves(found), strict=True):
-            wanted = ((count, *leaf.shape), jnp.dtype(leaf.dtype))
-            gives = f"{what} gives {leaf.title.removeprefix('its ')} {x.shape} {x.dtype}"
-            says = f"and its spec says {wanted[0]} {wanted[1]}"
-            require((x.shape, x.dtype) == wanted, "env", spec.env_id, f"{gives}, {says}")
+    for what, found in (("reset", obs), ("step", after), ("row.obs", row.obs), ("row.final_obs", row.final_obs)):
+        check_same(spec, found, f"{what} gives observations{{of}} {{found}}, and its spec says {{said}}", (count,))
+        of_plain = str(jax.tree.structure(found)) == str(jax.tree.structure(leaves_of(spec)))
+        require(
+            of_plain,
+            "env",
+            spec.env_id,
+            f"{what} gives other trees than dicts and tuples: use observations.leaves.plain",
+        )
     for what in ("action", "reward", "terminated", "truncated", "valid"):
         found = getattr(row, what)
         remedy = f"row.{what} has the shape {found.shape}: give one for each environment, {(count,)}"

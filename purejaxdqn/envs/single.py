@@ -42,7 +42,7 @@ def batch_env(
       time_limit: environment steps after which an episode is cut here; None where the step says so itself.
       num_obs_values: number of values of a discrete observation, which the network is fed as one-hot; None for arrays.
         Of a tree it is a tree, too, which may leave out parts: `{"direction": 4}`.
-      obs_scale: what an observation's numbers are divided by, likewise; None for 255 of uint8 pictures, and 1 of others.
+      obs_scale: what an observation's numbers are divided by, likewise; None for 255 of uint8 pictures, and 1 else.
       name: for errors and titles, where no other name is given to it.
 
     Raises:
@@ -75,7 +75,8 @@ def reset_by_itself(
 ) -> Env:
     """What `batch_env` makes, from a step that is told how many steps its episode has had.
 
-    Of the observations `num_obs_values` and `obs_scale` are said as in `EnvSpec`; they become plain trees here. Keys are split as gymnax splits them, so that its environments give the same numbers either way.
+    `said` has `num_obs_values` and `obs_scale` as in `EnvSpec`, and observations become plain trees here. Keys are
+    split as gymnax splits them, so that its environments give the same numbers either way.
     """
 
     def step_one(key: Array, held: Any, action: Array) -> tuple[Any, ...]:

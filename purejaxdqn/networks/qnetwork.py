@@ -153,8 +153,8 @@ class Network(NamedTuple):
     init: Callable[[Array], Any]
     """(key) -> parameters, with the statistics (see `types.STATISTICS`), if any, in the same pytree."""
     apply: Callable[[Any, Any, Array | None, Role], Dist]
-    """(parameters, obs [B, ...] or a tree of such, key, role) -> Dist with x [B, A, N], support and weight [B, N]; B examples do not mix,
-    except by batch norm in the role `online`. The key may be None if nothing is drawn."""
+    """(parameters, obs [B, ...] or a tree of such, key, role) -> Dist with x [B, A, N], support and weight [B, N]; B
+    examples do not mix, except by batch norm in the role `online`. The key may be None if nothing is drawn."""
     refresh: Callable[[Any, Any], Any] | None = None
     """(parameters, obs [B, ...]) -> parameters whose statistics have been moved on: batch norm's towards the batch's,
     spectral norm's vectors by one step of power iteration; None where a network keeps none."""
@@ -169,7 +169,8 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
       config: names torso, widths, activation, initialiser and norm, and whether there are two streams and noise.
       spec: shapes of the observation and number of actions.
       outputs: what the head reads.
-      torso: config -> module mapping features [B, ...], or a tree of such, to [B, ...]; None looks up `config.network` in `TORSOS`.
+      torso: config -> module mapping features [B, ...], or a tree of such, to [B, ...]; None looks up `config.network`
+        in `TORSOS`.
 
     Raises:
       SettingError: if there is no torso of that name, or it cannot take the observation's shape, or its output is

@@ -5,7 +5,7 @@ are made of, and a policy is fed where the classes of their authors are not inst
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,13 +41,13 @@ class Leaf:
 
     @property
     def name(self) -> str:
-        """As an error says it: `hand/0`; empty for an observation that is one array."""
-        return "/".join(str(part) for part in self.path)
+        """See `name_of`."""
+        return name_of(self.path)
 
     @property
     def title(self) -> str:
         """The subject of an error's sentence."""
-        return f"its observations ({self.name})" if self.path else "its observations"
+        return f"its observations{bracketed(self.path)}"
 
     @property
     def is_picture(self) -> bool:
@@ -78,6 +78,16 @@ def flatten(tree: Any) -> tuple[list[Path], list[Any]]:
     return [tuple(part_of(key) for key in path) for path, _ in found], [leaf for _, leaf in found]
 
 
+def name_of(path: Path) -> str:
+    """A path as an error says it: `hand/0`; empty for an observation that is one array."""
+    return "/".join(str(part) for part in path)
+
+
+def bracketed(path: Path) -> str:
+    """The same after another word."""
+    return f" ({name_of(path)})" if path else ""
+
+
 def part_of(key: Any) -> str | int:
     """One part of a path: a field's or an entry's name, or a place."""
     return next(
@@ -103,6 +113,26 @@ def plain(obs: Any) -> Any:
     return build(*flatten(obs))
 
 
+def find(obs: Any, path: Path) -> Any:
+    """One array of a tree of dicts, named tuples or objects, which may hold more.
+
+    Raises:
+      ValueError: where it is not there.
+    """
+    for part in path:
+        try:
+            held = isinstance(obs, Mapping) or not hasattr(obs, str(part))
+            obs = obs[part] if held else getattr(obs, str(part))
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"an observation has {name_of(path)}, and this one has none") from error
+    return obs
+
+
+def listed(paths: Sequence[Path]) -> str:
+    """What an observation is made of, as text."""
+    return ", ".join(name_of(path) or "one array" for path in paths)
+
+
 def said_of(field: str, said: Any, paths: Sequence[Path], name: str) -> list[Any]:
     """What a tree, of which parts may be left out, says of each path; None where it says nothing.
 
@@ -110,9 +140,8 @@ def said_of(field: str, said: Any, paths: Sequence[Path], name: str) -> list[Any
       SettingError: where it says something of what is no leaf.
     """
     found = dict(zip(*flatten(said), strict=True))
-    has = ", ".join("/".join(map(str, path)) for path in paths) if paths != [()] else "no parts"
     for path in found:
-        remedy = f"{field} speaks of {'/'.join(map(str, path)) or 'one array'}, and its observation has {has}"
+        remedy = f"{field} speaks of {listed([path])}, and its observation is {listed(paths)}"
         require(path in paths, "env", name, remedy)
     return [found.get(path) for path in paths]
 
@@ -120,7 +149,7 @@ def said_of(field: str, said: Any, paths: Sequence[Path], name: str) -> list[Any
 def list_leaves(spec: EnvSpec) -> list[Leaf]:
     """The leaves of an observation, in JAX's order."""
     paths, dtypes = flatten(spec.obs_dtype)
-    shapes = jax.tree.structure(spec.obs_dtype).flatten_up_to(spec.obs_shape)
+    shapes = [find(spec.obs_shape, path) for path in paths]
     values = said_of("num_obs_values", spec.num_obs_values, paths, spec.env_id)
     scales = said_of("obs_scale", spec.obs_scale, paths, spec.env_id)
     stacks = said_of("frame_stack", None if spec.frame_stack == 1 else spec.frame_stack, paths, spec.env_id)
@@ -139,8 +168,8 @@ def arrays_of(env_id: str, obs: Any) -> Any:
     for path, leaf in zip(paths, leaves, strict=True):
         kind = str(leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype)
         known = kind in KINDS or kind in ("int64", "uint64", "float64")
-        title = f"its observations ({'/'.join(map(str, path))})" if path else "its observations"
-        require(known, "env", env_id, f"{title} are of the type {kind}: give numbers, or leave them out")
+        says = f"its observations{bracketed(path)} are of the type {kind}"
+        require(known, "env", env_id, f"{says}: give numbers, or leave them out")
     return build(paths, [jnp.asarray(leaf) for leaf in leaves])
 
 
@@ -149,8 +178,8 @@ def check_leaf(env_id: str, leaf: Leaf) -> None:
     shape, title = leaf.shape, leaf.title
     require(leaf.dtype in KINDS, "env", env_id, f"{title} are of the type {leaf.dtype}: give one of {', '.join(KINDS)}")
     first = leaf.is_picture and ((shape[0] <= 4 and shape[1] == shape[2] >= 8) or shape[2] > max(shape[:2]))
-    remedy = f"{title}, pictures {shape}, seem to have their channels first: give them last, or flatten what is no picture"
-    require(not first, "env", env_id, remedy)
+    seem = f"{title}, pictures {shape}, seem to have their channels first"
+    require(not first, "env", env_id, f"{seem}: give them last, or flatten what is no picture")
     if leaf.num_values is not None:
         whole("num_obs_values", leaf.num_values)
         remedy = f"{title} are of {leaf.num_values} values, and of the type {leaf.dtype}: give whole numbers"
@@ -158,8 +187,7 @@ def check_leaf(env_id: str, leaf: Leaf) -> None:
     elif leaf.scale is not None:
         real("obs_scale", leaf.scale, POSITIVE)
     else:
-        remedy = f"{title} are uint8: say num_obs_values (for one-hot) or obs_scale (what they are divided by)"
-        require(leaf.dtype != "uint8" or leaf.is_picture, "env", env_id, remedy)
+        require(leaf.dtype != "uint8" or leaf.is_picture, "env", env_id, f"{title} are uint8: {SAY}")
 
 
 def describe(env_id: str, obs: Any, num_obs_values: Any, obs_scale: Any) -> dict[str, Any]:
@@ -186,34 +214,45 @@ def describe(env_id: str, obs: Any, num_obs_values: Any, obs_scale: Any) -> dict
     return fields
 
 
-def check_same(env_id: str, leaves: Sequence[Leaf], obs: Any, batch: tuple[int, ...] = ()) -> None:
-    """Raises `SettingError` where arrays (or shapes) [*batch, ...] are not those that the leaves say."""
-    paths, found = flatten(obs)
-    names = [", ".join("/".join(map(str, path)) or "one array" for path in of) for of in ([x.path for x in leaves], paths)]
-    require(names[0] == names[1], "env", env_id, f"its observation is of {names[0]}, and later of {names[1]}")
-    for leaf, x in zip(leaves, found, strict=True):
-        was, now = f"{(*batch, *leaf.shape)} {leaf.dtype}", f"{tuple(x.shape)} {x.dtype}"
-        require(was == now, "env", env_id, f"{leaf.title} are {was}, and {now} later")
+def check_same(spec: EnvSpec, obs: Any, sentence: str, batch: tuple[int, ...] = ()) -> None:
+    """Raises `SettingError` where arrays (or shapes) [*batch, ...] are not those that are said.
+
+    Args:
+      spec: what is said.
+      obs: what was found.
+      sentence: of the error, with {of}, {said} and {found} in it.
+      batch: shape of the batch.
+    """
+    leaves = list_leaves(spec)
+    paths, arrays = flatten(obs)
+    of, said, found = "", listed([leaf.path for leaf in leaves]), listed(paths)
+    require(said == found, "env", spec.env_id, sentence.format(of=of, said=said, found=found))
+    for leaf, x in zip(leaves, arrays, strict=True):
+        of, said, found = bracketed(leaf.path), f"{(*batch, *leaf.shape)} {leaf.dtype}", f"{tuple(x.shape)} {x.dtype}"
+        require(said == found, "env", spec.env_id, sentence.format(of=of, said=said, found=found))
 
 
-def check_values(spec: EnvSpec, obs: Any) -> None:
+SAY = "say num_obs_values (for one-hot) or obs_scale (what they are divided by)"
+
+
+def check_values(spec: EnvSpec, obs: Any, say: str = SAY) -> None:
     """Raises `SettingError` where observations that were played are none of their values, or no colours of pictures.
 
     Args:
       spec: of the environment.
       obs: [..., *shape], or a tree of such.
+      say: what is to be done of uint8 numbers that seem to be no colours.
     """
     for leaf, x in zip(list_leaves(spec), jax.tree.leaves(obs), strict=True):
         array = np.asarray(x)
         if leaf.num_values is not None:
             inside = bool(np.logical_and(array >= 0, array < leaf.num_values).all())
-            remedy = f"it gives {leaf.title.removeprefix('its ')} that are none of its values 0 to {leaf.num_values - 1}"
-            require(inside, "env", spec.env_id, remedy)
+            values = f"none of its values 0 to {leaf.num_values - 1}"
+            require(inside, "env", spec.env_id, f"it gives observations{bracketed(leaf.path)} that are {values}")
         elif leaf.dtype == "uint8" and leaf.scale is None:
             most = int(array.max())
             says = f"{leaf.title} are uint8 and reach {most} at most in some steps, of a picture's 255"
-            remedy = f"{says}: say num_obs_values (for one-hot) or obs_scale (what they are divided by)"
-            require(most > DARK, "env", spec.env_id, remedy)
+            require(most > DARK, "env", spec.env_id, f"{says}: {say}")
 
 
 def leaves_of(spec: EnvSpec) -> Any:

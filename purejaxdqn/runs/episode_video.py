@@ -13,6 +13,7 @@ from purejaxdqn.build import Parts
 from purejaxdqn.envs.interface import HostEnv
 from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.loops.host_functions import greet, pack
+from purejaxdqn.observations.leaves import as_one, zeros
 from purejaxdqn.pictures.render import ACTION_NAMES, annotate, render_frame, save_gif
 from purejaxdqn.pictures.video import save_mp4
 
@@ -45,7 +46,7 @@ def make_decide(parts: Parts, epsilon: float) -> Callable[..., tuple[jax.Array, 
     """(parameters, obs [1, ...], key) -> action values [1, A], action [1]; without noise in the network."""
 
     @jax.jit
-    def decide(params: Any, obs: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def decide(params: Any, obs: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         q_values = parts.head.q_values(parts.network.apply(params, obs, key, "greedy"))
         return q_values, epsilon_greedy(key, q_values, epsilon)
 
@@ -72,7 +73,7 @@ def play_on_device(parts: Parts, params: Any, key: jax.Array, epsilon: float) ->
     while not done:
         env, shown = advance(params, env, key, index)
         state, obs, q_values, action, row = jax.device_get(shown)
-        picture = render_frame(parts.env.spec.env_id, state, obs, env_params)
+        picture = render_frame(parts.env.spec.env_id, state, as_one(obs), env_params)
         yield Moment(picture, q_values, int(action), float(row.reward))
         done, index = bool(row.terminated) or bool(row.truncated), index + 1
 
@@ -85,7 +86,7 @@ def play_on_host(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> I
     try:
         pool.reset()
         step = pool.receive(0)
-        obs = jnp.zeros((1, *env.spec.obs_shape), env.spec.obs_dtype)
+        obs = zeros(env.spec, 1)
         done, index = False, 0
         while not done:
             obs = show(obs, pack(step))
