@@ -285,22 +285,30 @@ def check_shards(config: Config) -> None:
 
 
 class EnvSpec(NamedTuple):
-    """What the rest of a run has to know of its environment; it is written into the run folder."""
+    """What the rest of a run has to know of its environment; it is written into the run folder.
+
+    Of an observation that is one array, `obs_shape` and so on are its own. Of a tree of arrays they are trees, too:
+    dicts and tuples, of which all but `obs_shape` and `obs_dtype` may leave out parts. See `observations.leaves`.
+    """
 
     env_id: str
     num_actions: int
-    obs_shape: tuple[int, ...]
-    obs_dtype: str
-    num_obs_values: int | None
-    """Number of values of a discrete observation, which the network is fed as one-hot; None for arrays."""
+    obs_shape: Any
+    """tuple[int, ...] of each array."""
+    obs_dtype: Any
+    """str of each."""
+    num_obs_values: Any
+    """Number of values of a discrete array, which the network is fed as one-hot; None for others."""
     time_limit: int
     """Most environment steps of an episode; 2³¹ - 1 where nothing limits it."""
-    frame_stack: int = 1
-    """Frames that an observation holds on its last axis, oldest first; 1 where an observation is one frame, or none."""
+    frame_stack: Any = 1
+    """Frames that an array holds on its last axis, oldest first; 1 where all are one frame, or none."""
     fewest_steps: int = 1
     """Fewest environment steps between two truncations of one environment; 1 where nothing is known."""
     own_loop: Literal["device", "host"] | None = None
     """Where an environment of a user's own steps; None for one of a suite."""
+    obs_scale: Any = None
+    """What an array's numbers are divided by before they enter the network; None for 255 of uint8, and 1 of others."""
     masked: bool = False
     """Whether the environment says of every state which actions are legal there."""
     action_sizes: tuple[int, ...] | None = None

@@ -36,8 +36,8 @@ LearnFn = Callable[[Learner, Any, Any, Array, Hypers], tuple[Learner, Any, Learn
 class Examples(NamedTuple):
     """What one gradient step predicts, and what it should have predicted."""
 
-    obs_tm1: Array
-    """[B, ...]."""
+    obs_tm1: Any
+    """[B, ...], or a tree of such."""
     a_tm1: Array
     """int32 [B]."""
     y: Any
@@ -195,7 +195,7 @@ def make_rollout_learn(config: Config, network: Network, head: Head) -> LearnFn:
     def rollout_targets(params: Any, rows: Row, key: Array, h: Hypers) -> Array:
         """λ-returns [T, E] with the parameters that acted."""
         # The true next observation of each step, so that a cut episode goes on being worth something.
-        obs_t = rows.final_obs.reshape(-1, *rows.final_obs.shape[2:])
+        obs_t = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows.final_obs)
         q_t = head.q_values(network.apply(params, obs_t, key, "target"))
         mask_t = None if rows.final_mask is None else rows.final_mask.reshape(q_t.shape)
         value_t = jnp.max(legal_values(q_t, mask_t), axis=-1).reshape(rows.reward.shape)

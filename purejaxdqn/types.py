@@ -140,8 +140,8 @@ def is_counter(node: Any) -> bool:
 class Row:
     """One environment step of E environments: observation, action and reward, and the state of the episode after it."""
 
-    obs: Array
-    """[E, ...] the observation that was acted on, in the environment's own dtype."""
+    obs: Any
+    """[E, ...] the observation that was acted on, in the environment's own dtype; or a tree of such arrays."""
     action: Array
     """int32 [E]."""
     reward: Array
@@ -151,8 +151,8 @@ class Row:
     truncated: Array
     """bool [E]: the episode was cut (a time limit) and not terminated; a target bootstraps from its last
     observation."""
-    final_obs: Array
-    """[E, ...] the true observation after the step, before any reset."""
+    final_obs: Any
+    """[E, ...] (or a tree) the true observation after the step, before any reset."""
     valid: Array
     """bool [E]: False for a row that is not a transition (an environment that ignored the action and reset)."""
     mask: Array | None = None
@@ -165,16 +165,16 @@ class Row:
 class Transition:
     """The data that a target is computed from, after the n-step fold."""
 
-    obs_tm1: Array
-    """[B, ...]."""
+    obs_tm1: Any
+    """[B, ...], or a tree of such arrays."""
     a_tm1: Array
     """int32 [B]."""
     r_t: Array
     """float32 [B]: the discounted sum of up to n rewards."""
     discount_t: Array
     """float32 [B]: γ to the number of steps folded, zero where the episode terminated."""
-    obs_t: Array
-    """[B, ...] the observation to bootstrap from: the true one, never that of a reset."""
+    obs_t: Any
+    """[B, ...] (or a tree) the observation to bootstrap from: the true one, never that of a reset."""
     mask_tm1: Array | None = None
     """bool [B, A]: legal actions; None in an environment without action masks."""
     mask_t: Array | None = None

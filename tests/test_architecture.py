@@ -14,7 +14,7 @@ PACKAGE = Path(purejaxdqn.__file__).parent
 ROOMS = """
 bounds
 config moved machine statistics
-types cli pictures
+types cli pictures observations
 learning networks envs
 replay
 learn

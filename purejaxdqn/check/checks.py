@@ -1,7 +1,7 @@
 """The checks of an environment: each a function of what was played, with what to write instead."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -9,8 +9,10 @@ import numpy as np
 from purejaxdqn.bounds import INT32
 from purejaxdqn.check.play import Played
 from purejaxdqn.config import EnvSpec
+from purejaxdqn.observations.leaves import DARK, Leaf, bracketed, list_leaves
 
 Severity = Literal["alarm", "note", "ok", "not applicable"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 LARGE_INPUT, LARGE_REWARD = 30.0, 100.0
 """Sizes of numbers with which the recipes' step sizes were never tried."""
 FEW_ENDS = 4
@@ -52,6 +54,11 @@ def same(a: Any, b: Any) -> bool:
     )
 
 
+def at(tree: Any, steps: Any) -> Any:
+    """Observations [T, E, ...] of some steps, bool [T, E]."""
+    return jax.tree.map(lambda leaf: leaf[steps], tree)
+
+
 def ended(played: Played) -> np.ndarray:
     """bool [T, E]: the step was the last one of its episode."""
     return np.asarray(played.row.valid & (played.row.terminated | played.row.truncated))
@@ -86,27 +93,39 @@ def lanes(subject: Subject) -> Verdict:
 def finite(subject: Subject) -> Verdict:
     """Whether observations and rewards are finite."""
     row = subject.played.row
-    fields: dict[str, Any] = {"observations": subject.played.after, "last observations": row.final_obs}
-    fields["rewards"] = row.reward
+    fields: dict[str, Any] = {"rewards": row.reward}
+    for what, obs in (("last observations", row.final_obs), ("observations", subject.played.after)):
+        arrays = zip(list_leaves(subject.spec), jax.tree.leaves(obs), strict=True)
+        fields = {f"{what}{bracketed(leaf.path)}": array for leaf, array in arrays} | fields
     bad = [name for name, value in fields.items() if not np.isfinite(value.astype(float)).all()]
     return ("alarm", f"{' and '.join(bad)} are no finite numbers") if bad else ("ok", "all numbers are finite")
 
 
 def inputs(subject: Subject) -> Verdict:
     """Whether observations are of a size and a layout that a network can take."""
-    obs, spec = subject.played.after, subject.spec
-    if np.all(obs == obs.reshape(-1, *obs.shape[2:])[0]):
+    after = jax.tree.leaves(subject.played.after)
+    if all(np.all(obs == obs.reshape(-1, *obs.shape[2:])[0]) for obs in after):
         return "alarm", "the observation never changes"
-    if spec.num_obs_values is not None:
-        inside = bool(np.logical_and(obs >= 0, obs < spec.num_obs_values).all())
-        said = f"values from {obs.min()} to {obs.max()} of {spec.num_obs_values}"
+    found = [input_of(leaf, obs) for leaf, obs in zip(list_leaves(subject.spec), after, strict=True)]
+    worst = min((severity for severity, _ in found), key=SEVERITIES.index)
+    return worst, "; ".join(said for severity, said in found if severity == worst)
+
+
+def input_of(leaf: Leaf, obs: np.ndarray) -> Verdict:
+    """Whether one array of the observations is of a size and a layout that a network can take."""
+    shape, name = leaf.shape, f"{leaf.name}: " if leaf.path else ""
+    if leaf.num_values is not None:
+        inside = bool(np.logical_and(obs >= 0, obs < leaf.num_values).all())
+        said = f"{name}values from {obs.min()} to {obs.max()} of {leaf.num_values}"
         return ("ok" if inside else "alarm", said)
-    shape = spec.obs_shape
-    if len(shape) == 3 and shape[-1] > max(shape[:2]):
-        return "alarm", f"pictures {shape} have more channels than rows: they seem to come channels first"
-    largest = float(np.max(np.abs(obs.astype(float)))) if np.isfinite(obs.astype(float)).all() else np.inf
-    small = obs.dtype == np.uint8 and len(shape) == 3
-    return ("ok" if small or largest <= LARGE_INPUT else "note", f"{obs.dtype} {shape}, up to {largest:.4g} in size")
+    if leaf.is_picture and shape[-1] > max(shape[:2]):
+        return "alarm", f"{name}pictures {shape} have more channels than rows: they seem to come channels first"
+    if obs.dtype == np.uint8 and leaf.scale is None and obs.max() <= DARK:
+        return "note", f"{name}uint8 up to {obs.max()}, which is divided by 255"
+    numbers = obs.astype(float) / leaf.divisor
+    largest = float(np.max(np.abs(numbers))) if np.isfinite(numbers).all() else np.inf
+    said = f"{name}{obs.dtype} {shape}, up to {float(np.max(np.abs(obs.astype(float)))):.4g} in size"
+    return ("ok" if largest <= LARGE_INPUT else "note", said)
 
 
 def chain(subject: Subject) -> Verdict:
@@ -115,7 +134,7 @@ def chain(subject: Subject) -> Verdict:
     if not same(played.row.obs, played.acted_on):
         return "alarm", "row.obs is not the observation that was acted on"
     goes_on = played.row.valid & ~ended(played)
-    if not same(played.row.final_obs[goes_on], played.after[goes_on]):
+    if not same(at(played.row.final_obs, goes_on), at(played.after, goes_on)):
         return "alarm", "within an episode row.final_obs is not the next observation"
     return "ok", "rows follow one another"
 
@@ -144,7 +163,7 @@ def last_observation(subject: Subject) -> Verdict:
     played, over = subject.played, ended(subject.played)
     if subject.in_lanes is None or not over.any():
         return "not applicable", "resets are steps of their own" if subject.in_lanes is None else "no episode ended"
-    equal = same(played.row.final_obs[over], played.after[over])
+    equal = same(at(played.row.final_obs, over), at(played.after, over))
     told = "of the reset" if equal else "the episode's own"
     return ("alarm" if equal else "ok", f"the last observation of an episode is {told}")
 
@@ -176,8 +195,7 @@ def limit(subject: Subject) -> Verdict:
 
 def resets(subject: Subject) -> Verdict:
     """Whether episodes begin in different ways."""
-    first = subject.played.first
-    alike = bool(np.all(first == first[:1]))
+    alike = all(bool(np.all(first == first[:1])) for first in jax.tree.leaves(subject.played.first))
     return ("note", "every episode begins alike") if alike else ("ok", "episodes begin in different ways")
 
 
@@ -194,7 +212,7 @@ def actions(subject: Subject) -> Verdict:
     each = subject.played.each_action
     if each is None or subject.spec.num_actions == 1:
         return "not applicable", "it cannot be put back" if each is None else "there is one action"
-    alike = all(np.all(found == found[:1]) for found in each)
+    alike = all(np.all(found == found[:1]) for found in jax.tree.leaves(each))
     return ("alarm", "every action does the same") if alike else ("ok", "actions differ in what they do")
 
 

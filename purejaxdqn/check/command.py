@@ -18,6 +18,7 @@ from purejaxdqn.envs.own import as_env
 from purejaxdqn.machine.devices import PLATFORMS, use_platform
 from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.machine.verdict_table import Line, print_verdicts
+from purejaxdqn.observations.leaves import bracketed, list_leaves
 
 COMMAND = "purejaxdqn-check"
 DESCRIPTION = "`python -m purejaxdqn.check`: plays an environment and says what is wrong with it."
@@ -99,6 +100,7 @@ def show(console: Console, env: Env | HostEnv, findings: list[Finding]) -> None:
     """Prints the findings: all in a table, then what to do about alarms and notes."""
     spec = env.spec
     where = "host" if isinstance(env, HostEnv) else "device"
-    says = f"{spec.num_actions} actions, observations {spec.obs_dtype} {spec.obs_shape}, on the {where}"
+    arrays = ", ".join(f"{leaf.dtype} {leaf.shape}{bracketed(leaf.path)}" for leaf in list_leaves(spec))
+    says = f"{spec.num_actions} actions, observations {arrays}, on the {where}"
     lines = (Line(found.name, found.severity, found.value, found.sentence()) for found in findings)
     print_verdicts(console, f"{spec.env_id}: {says}", lines)

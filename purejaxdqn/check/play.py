@@ -16,6 +16,8 @@ from purejaxdqn.types import Row
 
 NUM_ENVS, STEPS = 8, 512
 """Environments side by side, and vector steps: what a random policy ends of episodes of hundreds of steps."""
+STEPPED = ("reward", "terminated", "truncated", "begins")
+"""What is read of a step on the host, beside its frame."""
 HELD = 8
 """Steps for which each action is tried: games such as Freeway ignore some of them."""
 
@@ -23,15 +25,15 @@ HELD = 8
 class Played(NamedTuple):
     """Vector steps T of E environments with random actions, in NumPy."""
 
-    first: np.ndarray
-    """[E, ...]: observations of the resets."""
-    acted_on: np.ndarray
+    first: Any
+    """[E, ...]: observations of the resets, arrays or trees of such, like the others."""
+    acted_on: Any
     """[T, E, ...]: observations that were acted on."""
     row: Row
     """[T, E]: what the environment said of each step."""
-    after: np.ndarray
+    after: Any
     """[T, E, ...]: observations to act on next; those of a reset where an episode ended."""
-    each_action: tuple[np.ndarray, np.ndarray] | None
+    each_action: tuple[Any, np.ndarray] | None
     """Observations [A, HELD, E, ...] and rewards [A, HELD, E] of each action held from one state; None on the host."""
     seconds: float
     """Of all steps, a second time."""
@@ -49,7 +51,7 @@ def play_device(env: Env, key: Array, lanes: bool = False) -> Played:
       lanes: whether to play two lanes side by side, of which the first is returned.
     """
 
-    def step(state: Any, key: Array) -> tuple[Any, tuple[Array, Row, Array, Any]]:
+    def step(state: Any, key: Array) -> tuple[Any, tuple[Any, Row, Any, Any]]:
         action_key, step_key = jax.random.split(key)
         legal = env.mask(state)
         action = random_actions(action_key, NUM_ENVS, env.spec.num_actions, legal)
@@ -64,8 +66,8 @@ def play_device(env: Env, key: Array, lanes: bool = False) -> Played:
         _, (acted_on, row, after, legal) = jax.lax.scan(step, state, jax.random.split(play_key, STEPS))
         actions = jnp.broadcast_to(jnp.arange(env.spec.num_actions)[:, None], (env.spec.num_actions, NUM_ENVS))
 
-        def hold(action: Array) -> tuple[Array, Array]:
-            def again(state: Any, key: Array) -> tuple[Any, tuple[Array, Array]]:
+        def hold(action: Array) -> tuple[Any, Array]:
+            def again(state: Any, key: Array) -> tuple[Any, tuple[Any, Array]]:
                 # Where it is illegal, the first that is not.
                 each = jnp.arange(env.spec.num_actions) == action[:, None]
                 state, _, row = env.step(key, state, best_action(each.astype(jnp.float32), env.mask(state)))
@@ -98,15 +100,16 @@ def play_host(env: HostEnv, seed: int) -> Played:
         steps.append(pool.receive(0))
     seconds = time.perf_counter() - begin
     pool.close()
-    frames = np.stack([step.frame for step in steps])
-    told = {name: np.stack([getattr(step, name) for step in steps[1:]]) for name in steps[0]._fields if name != "mask"}
-    fields: dict[str, Any] = {name: told[name] for name in ("reward", "terminated", "truncated")}
-    fields |= {"obs": frames[:-1], "action": np.stack(actions), "final_obs": frames[1:], "valid": ~told["begins"]}
+    frames = jax.tree.map(lambda *leaf: np.stack(leaf), *(step.frame for step in steps))
+    before, after = jax.tree.map(lambda leaf: leaf[:-1], frames), jax.tree.map(lambda leaf: leaf[1:], frames)
+    told = {name: np.stack([getattr(step, name) for step in steps[1:]]) for name in STEPPED}
+    fields: dict[str, Any] = {name: told[name] for name in STEPPED[:3]}
+    fields |= {"obs": before, "action": np.stack(actions), "final_obs": after, "valid": ~told["begins"]}
     if env.spec.masked:
         masks: Any = np.stack([np.asarray(step.mask) for step in steps])
         fields |= {"mask": masks[:-1], "final_mask": masks[1:]}
     row = Row(**fields)
-    return Played(frames[0], frames[:-1], row, frames[1:], None, seconds, row.mask)
+    return Played(steps[0].frame, before, row, after, None, seconds, row.mask)
 
 
 def draw_legal(rng: np.random.Generator, num_actions: int, mask: np.ndarray | None) -> np.ndarray:

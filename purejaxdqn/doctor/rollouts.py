@@ -46,7 +46,7 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
 
     # Traced once for its three uses.
     @jax.jit
-    def best_q(params: Any, obs: Array, mask: Any) -> tuple[Array, Array]:
+    def best_q(params: Any, obs: Any, mask: Any) -> tuple[Array, Array]:
         q = legal_values(parts.head.q_values(parts.network.apply(params, obs, None, "greedy")), mask)
         return jnp.argmax(q, axis=-1).astype(jnp.int32), jnp.max(q, axis=-1)
 

@@ -51,7 +51,7 @@ def newest_rows(ring: Ring) -> Stored:
     rows: Any = ring.rows
     obs = rows.obs if hasattr(rows, "obs") else rows.frame
     writers = min(ring.num_writers, WINDOW_WRITERS)
-    row_bytes = max(1, math.prod(obs.shape[2:]) * obs.dtype.itemsize)
+    row_bytes = max(1, sum(math.prod(leaf.shape[2:]) * leaf.dtype.itemsize for leaf in jax.tree.leaves(obs)))
     steps = min(ring.capacity, max(2, min(WINDOW_ROWS, WINDOW_BYTES // row_bytes) // writers))
     times = ring.written.count - steps + jnp.arange(steps)
 
@@ -59,7 +59,8 @@ def newest_rows(ring: Ring) -> Stored:
         return stored[times % ring.capacity, :writers]
 
     valid = jnp.logical_and(read(rows.valid), (times >= 0)[:, None])
-    return Stored(read(obs), read(rows.action), read(rows.reward), read(rows.terminated), read(rows.truncated), valid)
+    action, reward, terminated, truncated = map(read, (rows.action, rows.reward, rows.terminated, rows.truncated))
+    return Stored(jax.tree.map(read, obs), action, reward, terminated, truncated, valid)
 
 
 LookReplay = Callable[[Any, Array, Hypers], Fed]

@@ -15,6 +15,7 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.doctor.probes import Probed
 from purejaxdqn.doctor.rollouts import Played
 from purejaxdqn.doctor.samples import BATCHES, Fed
+from purejaxdqn.observations.leaves import list_leaves
 from purejaxdqn.recipes.algorithms import family
 from purejaxdqn.types import Hypers
 
@@ -27,7 +28,7 @@ class Vitals:
     """One seed at one moment. Shares are in [0, 1]; values and errors are in units of (shaped, clipped) return."""
 
     obs_dtype: str | None = None
-    """As the environment gives it."""
+    """As the environment gives it; of a tree the types of all its arrays."""
     input_min: float | None = None
     """Least value that enters the network, in the batches drawn."""
     input_max: float | None = None
@@ -97,7 +98,7 @@ class Vitals:
 
 def reward_clip(config: Config, spec: EnvSpec) -> bool:
     """Whether the learner gets clipped rewards."""
-    pictures = spec.obs_dtype == "uint8" and len(spec.obs_shape) == 3
+    pictures = any(leaf.dtype == "uint8" and leaf.is_picture for leaf in list_leaves(spec))
     return pictures and family(config.env) == "atari" and bool(dict(config.env_params).get("reward_clip", True))
 
 
@@ -112,19 +113,31 @@ def percentiles(values: np.ndarray) -> tuple[float, ...] | None:
     return tuple(float(value) for value in np.percentile(values, PERCENTILES)) if values.size else None
 
 
-def entering(obs: np.ndarray, spec: EnvSpec) -> np.ndarray:
-    """Observations as the network's first layer sees them (see `networks.torsos.to_features`)."""
-    if spec.num_obs_values is not None:
-        return np.array([0.0, 1.0], np.float32)
-    return obs.astype(np.float32) / (255.0 if obs.dtype == np.uint8 else 1.0)
+def entering(obs: Any, spec: EnvSpec) -> np.ndarray:
+    """All numbers of observations as the network's first layer sees them (see `networks.torsos.to_features`)."""
+    parts = [
+        np.array([0.0, 1.0], np.float32) if leaf.num_values else np.asarray(x, np.float32).ravel() / leaf.divisor
+        for leaf, x in zip(list_leaves(spec), jax.tree.leaves(obs), strict=True)
+    ]
+    return np.concatenate(parts)
+
+
+def dtypes_of(spec: EnvSpec) -> str:
+    """The types of an observation's arrays."""
+    return ", ".join(dict.fromkeys(leaf.dtype for leaf in list_leaves(spec)))
+
+
+def columns_of(trees: Any, count: int) -> list[np.ndarray]:
+    """Arrays of [count, ...] as [count, N] each, flat."""
+    return [np.ascontiguousarray(leaf).reshape(count, -1) for leaf in jax.tree.leaves(trees)]
 
 
 def input_vitals(fed: Fed, config: Config, spec: EnvSpec) -> dict[str, Any]:
     """Vitals of observations, rewards and actions."""
-    features = entering(np.asarray(fed.batch.obs_tm1), spec)
+    features = entering(fed.batch.obs_tm1, spec)
     finite = np.isfinite(features)
     found: dict[str, Any] = {
-        "obs_dtype": spec.obs_dtype,
+        "obs_dtype": dtypes_of(spec),
         "input_min": float(np.min(features, where=finite, initial=np.inf)),
         "input_max": float(np.max(features, where=finite, initial=-np.inf)),
         "input_finite": bool(finite.all()),
@@ -133,7 +146,7 @@ def input_vitals(fed: Fed, config: Config, spec: EnvSpec) -> dict[str, Any]:
     valid = window.valid.astype(bool)
     if not valid.any():
         return found
-    obs = window.obs.reshape(*valid.shape, -1)
+    obs = np.concatenate(columns_of(window.obs, valid.size), axis=1).reshape(*valid.shape, -1)
     seen = obs[valid]
     ended = window.terminated | window.truncated
     followed = valid[:-1] & ~ended[:-1] & valid[1:]
@@ -159,10 +172,8 @@ def equal_rows(fed: Fed) -> float | None:
     valid = np.asarray(fed.window.valid).astype(bool)
     if not valid.any():
         return None
-    columns = [
-        np.ascontiguousarray(np.asarray(leaf)[valid]).reshape(int(valid.sum()), -1)
-        for leaf in (fed.window.obs, fed.window.action, fed.window.reward)
-    ]
+    kept = jax.tree.map(lambda leaf: np.asarray(leaf)[valid], (fed.window.obs, fed.window.action, fed.window.reward))
+    columns = columns_of(kept, int(valid.sum()))
     rows = np.concatenate([column.view(np.uint8).reshape(len(column), -1) for column in columns], axis=1)
     distinct = len({row.tobytes() for row in rows})
     return 1.0 - distinct / len(rows)
@@ -236,7 +247,7 @@ def vitals_of(
     fed: Fed | None, probed: Probed | None, played: Played | None, config: Config, h: Hypers, spec: EnvSpec
 ) -> Vitals:
     """All vitals that the measurements allow; an argument is None if it was not measured."""
-    found: dict[str, Any] = {"obs_dtype": spec.obs_dtype}
+    found: dict[str, Any] = {"obs_dtype": dtypes_of(spec)}
     if fed is not None:
         found |= input_vitals(fed, config, spec) | replay_vitals(fed, config)
     if fed is not None and probed is not None:

@@ -4,7 +4,7 @@ import difflib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -14,6 +14,8 @@ from purejaxdqn.bounds import ANY, INT32, Interval, real, whole
 from purejaxdqn.config import EnvSpec, SettingError, one_line, require
 from purejaxdqn.envs.interface import ATARI_SUFFIX, ENVPOOL_PREFIX, HostEnv, HostStep, check_groups
 from purejaxdqn.envs.parameters import Changes
+from purejaxdqn.envs.spaces import read_space
+from purejaxdqn.observations.leaves import as_one
 from purejaxdqn.pictures.scenes import render_frame
 
 ATARI_OPTIONS = {
@@ -130,8 +132,9 @@ def check_changes(env_id: str, changes: Changes) -> dict[str, Any]:
     return found
 
 
-def draw_observation(obs: np.ndarray) -> np.ndarray:
+def draw_observation(obs: Any) -> np.ndarray:
     """Draws an observation as uint8 [H, W, 3]: images as they are, matrices as cells, everything else as bars."""
+    obs = as_one(obs)
     if obs.dtype == np.uint8 and obs.ndim == 3 and obs.shape[-1] in (1, 3):
         return np.broadcast_to(obs, (*obs.shape[:2], 3)).copy()
     return render_frame("", None, obs, None)
@@ -144,14 +147,14 @@ class EnvPoolPool:
     before those two, EnvPool returns the previous step's frame again: nothing is learnt from it.
     """
 
-    def __init__(self, pool: Any, num_envs: int, num_groups: int, to_frame: Callable[[np.ndarray], np.ndarray]):
+    def __init__(self, pool: Any, num_envs: int, num_groups: int, to_frame: Callable[[Any], Any]):
         self.num_groups = num_groups
         self._pool, self._to_frame = pool, to_frame
         self._size = num_envs // num_groups
         self._ids = np.arange(num_envs, dtype=np.int32).reshape(num_groups, self._size)
         self._waiting: list[list[Any]] = [[] for _ in range(num_groups)]
         self._lives = np.zeros(num_envs, np.int32)
-        self._first_frame = np.zeros(0)
+        self._first_frame: Any = np.zeros(0)
 
     def reset(self) -> None:
         """Starts an episode in every environment; the result is received like that of a step."""
@@ -173,7 +176,7 @@ class EnvPoolPool:
         order = np.argsort(np.concatenate([ids for ids, _ in parts]))
         step: HostStep = jax.tree.map(lambda *leaf: np.concatenate(leaf)[order], *(step for _, step in parts))
         if group == 0:
-            self._first_frame = step.frame[0]
+            self._first_frame = jax.tree.map(lambda leaf: leaf[0], step.frame)
         return step
 
     def _take(self, result: Any, mine: np.ndarray) -> HostStep:
@@ -188,7 +191,7 @@ class EnvPoolPool:
         # At the step limit EnvPool calls a game that is over truncated, too; of games it says apart that they are over.
         over = pick(info["terminated"]).astype(bool) if "terminated" in info else pick(terminated)
         return HostStep(
-            frame=self._to_frame(pick(obs)),
+            frame=jax.tree.map(pick, self._to_frame(obs)),
             reward=pick(reward).astype(np.float32),
             terminated=over,
             truncated=np.logical_and(pick(truncated), ~over),
@@ -218,8 +221,8 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
       env_params: settings that differ from the defaults (see `env_settings`).
 
     Raises:
-      SettingError: for an unknown id, continuous actions, observations of several parts, several players, an unknown
-        setting, or without EnvPool.
+      SettingError: for an unknown id, continuous actions, observations that are no arrays of numbers, several players,
+        an unknown setting, or without EnvPool.
     """
     envpool = import_envpool(env_id)
     # EnvPool has just brought it.
@@ -235,20 +238,15 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
         actions, observations = spec.gymnasium_action_space, spec.gymnasium_observation_space
     remedy = "it has no discrete actions, which value learning needs: use an environment such as Pong-v5"
     require(isinstance(actions, spaces.Discrete), "env", env_id, remedy)
-    remedy = "its observations are not one array of numbers: use an environment such as Pong-v5"
-    require(isinstance(observations, (spaces.Box, spaces.Discrete)), "env", env_id, remedy)
     require(spec.config.max_num_players == 1, "env", env_id, "it has several players: use one such as Pong-v5")
     stack = int(settings.get("stack_num", 1))
-    shape = tuple(observations.shape)
     if atari:
-        channels, height, width = shape
+        channels, height, width = observations.shape
         shape = (height, width, channels * stack)
-
-    # JAX computes in 32 bits.
-    dtype = {"int64": "int32", "float64": "float32"}.get(str(observations.dtype), str(observations.dtype))
-
-    def to_frame(obs: np.ndarray) -> np.ndarray:
-        return np.moveaxis(obs, 1, -1) if atari else obs.astype(dtype)
+        fields: dict[str, Any] = {"obs_shape": shape, "obs_dtype": str(observations.dtype), "num_obs_values": None}
+        to_frame: Callable[[Any], Any] = partial(np.moveaxis, source=1, destination=-1)
+    else:
+        fields, _, to_frame = read_space(env_id, observations)
 
     def open_pool(num_envs: int, seed: int, num_groups: int = 1) -> EnvPoolPool:
         check_groups(num_envs, num_groups)
@@ -279,10 +277,9 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
         spec=EnvSpec(
             env_id=env_id,
             num_actions=num_actions,
-            obs_shape=shape,
-            obs_dtype=dtype,
-            num_obs_values=int(observations.n) if hasattr(observations, "n") else None,
-            time_limit=int(settings["max_episode_steps"]),
+            **fields,
+            # Where it is 0 each task of BabyAI's has its own.
+            time_limit=int(settings["max_episode_steps"]) or INT32,
             frame_stack=stack,
         ),
         open_pool=open_pool,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from purejaxdqn.bounds import INT32
@@ -17,12 +18,13 @@ from purejaxdqn.envs.actions import EMPTY_MASK, Actions, find_actions
 from purejaxdqn.envs.envpool import draw_observation, env_seeds
 from purejaxdqn.envs.interface import GYMNASIUM_PREFIX, HostEnv, HostStep, check_groups
 from purejaxdqn.envs.parameters import Changes, changed, is_number, numeric_defaults
-from purejaxdqn.envs.protocol import PLAYED, channels_first, tried
+from purejaxdqn.envs.protocol import PLAYED, tried
+from purejaxdqn.envs.spaces import Observations, read_space
+from purejaxdqn.observations.leaves import build, check_values, find
 
 POOL_OPTIONS: dict[str, Any] = {"num_groups": 1, "asynchronous": False}
 """Options of any environment: groups that are stepped in turn, and whether each has a process of its own."""
-NARROW = {"int64": "int32", "uint64": "uint32", "float64": "float32"}
-"""JAX computes in 32 bits."""
+SAY = "let its space say what they are, a Box up to the largest, or MultiDiscrete for one-hot"
 
 
 def import_gymnasium(env_id: str) -> Any:
@@ -95,7 +97,7 @@ class GymnasiumPool:
         self,
         groups: list[Any],
         seeds: list[list[int]],
-        to_frame: Callable[[Any], np.ndarray],
+        to_frame: Callable[[Any], Any],
         actions: Actions,
         masked: bool,
     ):
@@ -113,7 +115,7 @@ class GymnasiumPool:
         self._actions, self._masked = actions, masked
         self._over = [np.zeros(len(seed), bool) for seed in seeds]
         self._waiting: list[Callable[[], HostStep]] = []
-        self._first_frame = np.zeros(0)
+        self._first_frame: Any = np.zeros(0)
 
     def reset(self) -> None:
         """Starts an episode in every environment; the result is received like that of a step."""
@@ -133,7 +135,7 @@ class GymnasiumPool:
         """Waits for the group's results."""
         step = self._waiting[group]()
         if group == 0:
-            self._first_frame = step.frame[0]
+            self._first_frame = jax.tree.map(lambda leaf: leaf[0], step.frame)
         return step
 
     def _begin(self, group: int) -> HostStep:
@@ -176,20 +178,23 @@ class GymnasiumPool:
             env.close()
 
 
-def check_played(name: str, env: Any, actions: Actions) -> bool:
+def check_played(name: str, env: Any, observed: Observations, actions: Actions) -> bool:
     """Plays some steps of one environment; returns whether it has action masks.
 
     Raises:
       SettingError: for observations that are not of its space's shape and type, a step that does not give five values,
-        a reward that is no finite number, or a mask that is none or without any legal action.
+        a reward that is no finite number, a mask that is none or without any legal action, or what `check_values`
+        refuses.
     """
-    space, rng = env.observation_space, np.random.default_rng(0)
+    rng, frames = np.random.default_rng(0), []
 
     def check(obs: Any) -> None:
-        found = np.asarray(obs)
-        fits = found.shape == space.shape and np.can_cast(found.dtype, space.dtype, "same_kind")
-        says = f"its space says {space.shape} {space.dtype}"
-        require(fits, "env", name, f"{says}, and it gives observations {found.shape} {found.dtype}")
+        for path, space in observed.spaces.items():
+            found, of = np.asarray(find(obs, path)), f" of {'/'.join(map(str, path))}" if path else ""
+            fits = found.shape == space.shape and np.can_cast(found.dtype, space.dtype, "same_kind")
+            says = f"its space says {space.shape} {space.dtype}"
+            require(fits, "env", name, f"{says}, and it gives observations{of} {found.shape} {found.dtype}")
+        frames.append(observed.to_frame(obs))
 
     obs, info = env.reset(seed=0)
     masked = "action_mask" in info
@@ -211,7 +216,21 @@ def check_played(name: str, env: Any, actions: Actions) -> bool:
         if found[2] or found[3]:
             obs, info = env.reset()
             check(obs)
+    spec = EnvSpec(env_id=name, num_actions=1, time_limit=1, **observed.fields)
+    check_values(spec, jax.tree.map(lambda *steps: np.stack(steps), *frames), SAY)
     return masked
+
+
+def only_arrays(make: Callable[[], Any], spaces: Mapping[Any, Any]) -> Any:
+    """An environment whose observations are one dict of the arrays that are learnt from, by their names.
+
+    Without its text Gymnasium's vector environments can share their memory, and each of them has one batch.
+    """
+    gymnasium, names = import_gymnasium(""), {path: "/".join(map(str, path)) for path in spaces}
+    space = gymnasium.spaces.Dict({names[path]: part for path, part in spaces.items()})
+    return gymnasium.wrappers.TransformObservation(
+        make(), lambda obs: {name: find(obs, path) for path, name in names.items()}, space
+    )
 
 
 def wrap(
@@ -226,40 +245,32 @@ def wrap(
       picture: makes one that renders, for videos; by default `make`.
 
     Raises:
-      SettingError: for continuous actions, observations of several parts, or where it does not give what it says.
+      SettingError: for continuous actions, observations that are no numbers, or where it does not give what it says.
     """
     gymnasium = import_gymnasium(name)
     spaces, vector = gymnasium.spaces, gymnasium.vector
     one = tried(name, "its factory", make)
-    observations = one.observation_space
     limit = getattr(one.spec, "max_episode_steps", None)
     remedy = "it has no discrete actions, which value learning needs: use an environment such as gymnasium/CartPole-v1"
     require(isinstance(one.action_space, (spaces.Discrete, spaces.MultiDiscrete)), "env", name, remedy)
-    actions = find_actions(name, one.action_space)
-    known = isinstance(observations, (spaces.Box, spaces.Discrete, spaces.MultiBinary))
-    kind = type(observations).__name__
-    remedy = f"its observations are of the space {kind}: wrap it by gymnasium.wrappers.FlattenObservation"
-    require(known, "env", name, remedy)
-    shape = tuple(observations.shape)
-    remedy = f"its pictures {shape} seem to have their channels first: give them last"
-    require(not channels_first(shape), "env", name, remedy)
-    masked = tried(name, "its reset or step", partial(check_played, name, one, actions))
+    observed, actions = read_space(name, one.observation_space), find_actions(name, one.action_space)
+    masked = tried(name, "its reset or step", partial(check_played, name, one, observed, actions))
     one.close()
     groups, apart = int(options["num_groups"]), bool(options["asynchronous"])
     require(groups >= 1, "env_params.num_groups", groups, "use a whole number of at least 1")
-    discrete = isinstance(observations, spaces.Discrete)
-    lowest = int(observations.start) if discrete else 0
-    dtype = NARROW.get(str(observations.dtype), str(observations.dtype))
+    batched = {path: path if path == () else ("/".join(map(str, path)),) for path in observed.spaces}
 
-    def to_frame(obs: Any) -> np.ndarray:
-        return (np.asarray(obs) - lowest if lowest else np.asarray(obs)).astype(dtype)
+    def to_frame(obs: Any) -> Any:
+        return observed.to_frame(build(list(batched), [find(obs, path) for path in batched.values()]))
 
     def open_group(size: int) -> Any:
+        chosen = picture or make if size == 1 else make
+        parted = chosen if () in observed.spaces else partial(only_arrays, chosen, observed.spaces)
         if size == 1 or not apart:
-            return vector.SyncVectorEnv([picture or make if size == 1 else make] * size)
+            return vector.SyncVectorEnv([parted] * size)
         # A fork of a process that runs JAX may never come back.
         start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        return vector.AsyncVectorEnv([make] * size, context=start)
+        return vector.AsyncVectorEnv([parted] * size, context=start)
 
     def open_pool(num_envs: int, seed: int, num_groups: int = 1) -> GymnasiumPool:
         check_groups(num_envs, num_groups)
@@ -271,9 +282,7 @@ def wrap(
         spec=EnvSpec(
             env_id=name,
             num_actions=actions.number,
-            obs_shape=shape,
-            obs_dtype=dtype,
-            num_obs_values=int(observations.n) if discrete else None,
+            **observed.fields,
             time_limit=INT32 if limit is None else int(limit),
             masked=masked,
             action_sizes=actions.sizes,

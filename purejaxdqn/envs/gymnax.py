@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,9 @@ from purejaxdqn.envs.interface import Env
 from purejaxdqn.envs.parameters import Changes, as_type_of, check_parameter, is_number, numeric_defaults
 from purejaxdqn.envs.protocol import check_played, check_protocol, has_methods, tried
 from purejaxdqn.envs.single import no_mask, reset_by_itself
+from purejaxdqn.envs.spaces import largest
 from purejaxdqn.machine.lazy_imports import defer_import
+from purejaxdqn.observations.leaves import arrays_of, plain
 from purejaxdqn.types import Row
 
 # gymnax imports them for pictures of its own, which nothing here draws: three quarters of the time that it takes.
@@ -111,11 +114,9 @@ def from_step_env(name: str, env: Any, params: Any) -> Env:
         truncated = jnp.logical_and(done, count >= limit)
         return obs, state, reward, jnp.logical_and(done, jnp.logical_not(truncated)), truncated
 
-    num_actions, num_obs_values = find_spaces(name, env, params)
+    num_actions, said = find_spaces(name, env, params)
     mask = partial(asked_for_mask, env, params) if has_methods(env, "action_mask") else no_mask
-    return reset_by_itself(
-        name, lambda key: env.reset_env(key, params), advance, num_actions, num_obs_values, None, mask
-    )
+    return reset_by_itself(name, lambda key: env.reset_env(key, params), advance, num_actions, said, None, mask)
 
 
 def asked_for_mask(env: Any, params: Any, state: Any) -> Array:
@@ -124,8 +125,17 @@ def asked_for_mask(env: Any, params: Any, state: Any) -> Array:
     return found
 
 
-def find_spaces(name: str, env: Any, params: Any) -> tuple[int | tuple[int, ...], int | None]:
-    """Number of actions, or of the choices of each part of one, and of the values of a discrete observation.
+def in_space(space: Any, read: Callable[[Any], Any]) -> Any:
+    """What is read of a space of observations; a tree of that, where it has parts."""
+    parts = getattr(space, "spaces", None)
+    if isinstance(parts, Mapping):
+        return {name: in_space(part, read) for name, part in parts.items()}
+    return read(space) if parts is None else tuple(in_space(part, read) for part in parts)
+
+
+def find_spaces(name: str, env: Any, params: Any) -> tuple[int | tuple[int, ...], dict[str, Any]]:
+    """Number of actions, or of the choices of each part of one, and `num_obs_values` and `obs_scale` of the
+    observations.
 
     Raises:
       SettingError: for continuous actions.
@@ -141,9 +151,11 @@ def find_spaces(name: str, env: Any, params: Any) -> tuple[int | tuple[int, ...]
         "it has continuous actions, and value learning needs discrete ones: use an environment such as CartPole-v1",
     )
     made = getattr(env, "observation_space", None)
-    values = getattr(made(params), "n", None) if made else None
+    observed = made(params) if made else None
+    values = in_space(observed, lambda part: int(part.n) if hasattr(part, "n") else None)
     sizes = tuple(map(int, np.ravel(count)))
-    return sizes[0] if np.ndim(count) == 0 else sizes, None if values is None else int(values)
+    said = {"num_obs_values": values, "obs_scale": in_space(observed, largest)}
+    return sizes[0] if np.ndim(count) == 0 else sizes, said
 
 
 DUE = "obs, state, reward, terminated, truncated, and info with the true last observation in final_observation"
@@ -182,7 +194,7 @@ def wrap(name: str, env: Any, params: Any) -> Env:
     """
     # gymnax's own environments are known to cut episodes at their limit alone.
     own = type(env).__module__.startswith("gymnax.")
-    num_actions, num_obs_values = find_spaces(name, env, params)
+    num_actions, said = find_spaces(name, env, params)
     if has_methods(env, "action_mask") or not isinstance(num_actions, int):
         remedy = "with an action_mask, or actions of several parts, it needs reset_env and step_env: give these"
         require(has_methods(env, "reset_env", "step_env"), "env", name, remedy)
@@ -195,26 +207,27 @@ def wrap(name: str, env: Any, params: Any) -> Env:
         return from_step_env(name, env, params)
 
     def one_reset(key: Array) -> Any:
-        return env.reset(key, params)
+        obs, state = env.reset(key, params)
+        return arrays_of(name, obs), state
 
     def one_step(key: Array, state: Any, action: Array) -> Any:
-        return env.step(key, state, action, params)[:5]
+        obs, *rest = env.step(key, state, action, params)[:5]
+        return arrays_of(name, obs), *rest
 
-    obs_shape = check_protocol(name, one_reset, one_step)
+    fields = check_protocol(name, one_reset, one_step, **said)
     limit = float(getattr(params, "max_steps_in_episode", math.inf))
     time_limit = int(min(limit, INT32))
     spec = EnvSpec(
         env_id=name,
         num_actions=num_actions,
-        obs_shape=tuple(obs_shape.shape),
-        obs_dtype=str(obs_shape.dtype),
-        num_obs_values=num_obs_values,
+        **fields,
         time_limit=time_limit,
         fewest_steps=time_limit if own else 1,
     )
 
     def reset(key: Array, num_envs: int) -> tuple[Any, Array]:
         obs, state = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params)
+        obs = plain(obs)
         return (state, obs), obs
 
     def step(key: Array, env_state: tuple[Any, Array], action: Array) -> tuple[Any, Array, Row]:
@@ -223,13 +236,14 @@ def wrap(name: str, env: Any, params: Any) -> Env:
         obs, state, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
             keys, state, action, params
         )
+        obs = plain(obs)
         row = Row(
             obs=obs_tm1,
             action=action,
             reward=reward.astype(jnp.float32),
             terminated=terminated,
             truncated=jnp.logical_and(truncated, jnp.logical_not(terminated)),
-            final_obs=info["final_observation"],
+            final_obs=plain(info["final_observation"]),
             valid=jnp.ones_like(terminated),
         )
         return (state, obs), obs, row

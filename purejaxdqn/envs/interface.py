@@ -21,11 +21,11 @@ class Env(NamedTuple):
     """An environment stepped in batches: pure functions over a state that holds the current observations."""
 
     spec: EnvSpec
-    reset: Callable[[Array, int], tuple[Any, Array]]
-    """(key, num_envs E) -> env state, obs [E, ...]."""
-    step: Callable[[Array, Any, Array], tuple[Any, Array, Row]]
+    reset: Callable[[Array, int], tuple[Any, Any]]
+    """(key, num_envs E) -> env state, obs [E, ...]: one array, or dicts and tuples of such."""
+    step: Callable[[Array, Any, Array], tuple[Any, Any, Row]]
     """(key, env state, actions [E]) -> env state, obs [E, ...] to act on next, row [E]."""
-    observe: Callable[[Any], Array]
+    observe: Callable[[Any], Any]
     """(env state) -> obs [E, ...] to act on."""
     every_row_valid: bool
     """Whether no step is ever swallowed by a reset."""
@@ -40,8 +40,9 @@ class Env(NamedTuple):
 class HostStep(NamedTuple):
     """Result of one step of B environments on the host, in NumPy."""
 
-    frame: np.ndarray
-    """[B, *frame_shape] the newest frame; after the last step of an episode its true last one."""
+    frame: Any
+    """[B, *frame_shape] the newest frame, one array, or dicts and tuples of such; after the last step of an episode its
+    true last one."""
     reward: np.ndarray
     """float32 [B], as the game gave it."""
     terminated: np.ndarray

@@ -8,6 +8,7 @@ from purejaxdqn.config import EnvSpec
 from purejaxdqn.envs import own
 from purejaxdqn.envs.interface import ATARI_SUFFIX, ENVPOOL_PREFIX, GYMNASIUM_PREFIX, Env, HostEnv
 from purejaxdqn.envs.parameters import Changes
+from purejaxdqn.observations.leaves import list_leaves
 
 Loop = Literal["device", "host"]
 SUITES: dict[str, Loop] = {"gymnax": "device", "envpool": "host", "gymnasium": "host"}
@@ -69,10 +70,9 @@ def _suite_spec(env_id: str) -> EnvSpec:
 
 
 def gives_pictures(env_id: str) -> bool:
-    """Whether the observations of an environment are pictures; see `make_env` for the errors.
+    """Whether the observations of an environment are, or hold, pictures; see `make_env` for the errors.
 
     Of a run whose folder was read it is known where its suite is not installed, too.
     """
-    if own.is_own(env_id):
-        return len(own.describe(env_id).obs_shape) == 3
-    return len((own.SAVED.get(env_id) or _suite_spec(env_id)).obs_shape) == 3
+    spec = own.describe(env_id) if own.is_own(env_id) else own.SAVED.get(env_id) or _suite_spec(env_id)
+    return any(leaf.is_picture for leaf in list_leaves(spec))

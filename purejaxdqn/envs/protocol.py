@@ -12,6 +12,7 @@ from purejaxdqn.envs.actions import EMPTY_MASK
 from purejaxdqn.envs.interface import Env
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.random_bits import random_actions
+from purejaxdqn.observations.leaves import check_leaf, check_same, check_values, describe, leaves_of, list_leaves
 
 T = TypeVar("T")
 PLAYED = 64
@@ -38,35 +39,32 @@ def has_methods(env: Any, *names: str) -> bool:
     return all(callable(getattr(env, name, None)) for name in names)
 
 
-def channels_first(shape: tuple[int, ...]) -> bool:
-    """Whether the shape of an observation looks like that of a picture with its channels first."""
-    return len(shape) == 3 and shape[0] <= 4 and shape[1] == shape[2] >= 8
-
-
-def check_protocol(name: str, reset: Callable[..., Any], step: Callable[..., Any]) -> jax.ShapeDtypeStruct:
-    """The shape of one environment's observations.
+def check_protocol(
+    name: str, reset: Callable[..., Any], step: Callable[..., Any], num_obs_values: Any, obs_scale: Any
+) -> dict[str, Any]:
+    """The fields of `EnvSpec` that say what one environment's observations are.
 
     Args:
       name: of the environment, for errors.
-      reset: (key) -> obs, state.
+      reset: (key) -> obs, state, with plain trees of arrays as observations.
       step: (key, state, action) -> obs, state, reward, terminated, truncated.
+      num_obs_values: what is said of the observations, as in `EnvSpec`.
+      obs_scale: likewise.
 
     Raises:
       SettingError: where what it gives is not what a run can learn from.
     """
     key = jax.random.key(0)
     obs, state = jax.eval_shape(reset, key)
-    require(isinstance(obs, jax.ShapeDtypeStruct), "env", name, "its observations are not one array: join their parts")
+    fields = describe(name, obs, num_obs_values, obs_scale)
     keys = any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state))
     require(not keys, "env", name, "its state holds a typed PRNG key: keep its words, jax.random.key_data(key)")
     after, _, reward, terminated, truncated = jax.eval_shape(step, key, state, jnp.int32(0))
-    same = (after.shape, after.dtype) == (obs.shape, obs.dtype)
-    require(same, "env", name, f"its observations are {obs.shape} {obs.dtype}, and {after.shape} {after.dtype} later")
+    spec = EnvSpec(env_id=name, num_actions=1, time_limit=1, **fields)
+    check_same(spec, after, "its observations{of} are {said}, and {found} later")
     for what, found in (("reward", reward), ("terminated", terminated), ("truncated", truncated)):
         require(found.shape == (), "env", name, f"its {what} has the shape {found.shape}: give a scalar")
-    remedy = f"its pictures {obs.shape} seem to have their channels first: give them last"
-    require(not channels_first(obs.shape), "env", name, remedy)
-    return obs
+    return fields
 
 
 def check_state(name: str, reset: Callable[..., Any], step: Callable[..., Any]) -> None:
@@ -111,11 +109,17 @@ def check_env_record(env: Env) -> None:
     key, action = jax.random.key(0), jnp.zeros(count, jnp.int32)
     state, obs = jax.eval_shape(lambda key: env.reset(key, count), key)
     _, after, row = jax.eval_shape(env.step, key, state, action)
-    wanted = ((count, *spec.obs_shape), jnp.dtype(spec.obs_dtype))
-    observations = (("reset", obs), ("step", after), ("row.obs", row.obs), ("row.final_obs", row.final_obs))
-    for what, found in observations:
-        remedy = f"{what} gives observations {found.shape} {found.dtype}, and its spec says {wanted[0]} {wanted[1]}"
-        require((found.shape, found.dtype) == wanted, "env", spec.env_id, remedy)
+    for leaf in list_leaves(spec):
+        check_leaf(spec.env_id, leaf)
+    for what, found in (("reset", obs), ("step", after), ("row.obs", row.obs), ("row.final_obs", row.final_obs)):
+        check_same(spec, found, f"{what} gives observations{{of}} {{found}}, and its spec says {{said}}", (count,))
+        of_plain = str(jax.tree.structure(found)) == str(jax.tree.structure(leaves_of(spec)))
+        require(
+            of_plain,
+            "env",
+            spec.env_id,
+            f"{what} gives other trees than dicts and tuples: use observations.leaves.plain",
+        )
     for what in ("action", "reward", "terminated", "truncated", "valid"):
         found = getattr(row, what)
         remedy = f"row.{what} has the shape {found.shape}: give one for each environment, {(count,)}"
@@ -131,12 +135,12 @@ def check_played(env: Env) -> None:
     """Plays some steps.
 
     Raises:
-      SettingError: for a reward that is no finite number, a mask without any legal action, or a discrete observation
-        that is none of its values.
+      SettingError: for a reward that is no finite number, a mask without any legal action, or what `check_values`
+        refuses.
     """
     spec: EnvSpec = env.spec
 
-    def play(state: Any, key: Array) -> tuple[Any, tuple[Array, Array, Any]]:
+    def play(state: Any, key: Array) -> tuple[Any, tuple[Any, Array, Any]]:
         action_key, step_key = jax.random.split(key)
         action = random_actions(action_key, 1, spec.num_actions, env.mask(state))
         state, obs, row = env.step(step_key, state, action)
@@ -144,15 +148,13 @@ def check_played(env: Env) -> None:
 
     @jax.jit
     @in_usual_modes
-    def playing() -> tuple[Array, Array, Any]:
+    def playing() -> tuple[Any, Array, Any]:
         state, first = env.reset(jax.random.key(0), 1)
         state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
         _, (obs, reward, mask) = jax.lax.scan(play, state, jax.random.split(jax.random.key(1), PLAYED))
-        return jnp.concatenate([first[None], obs]), reward, mask
+        return jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, obs), reward, mask
 
     obs, reward, mask = playing()
-    values, name = spec.num_obs_values, spec.env_id
-    require(bool(jnp.isfinite(reward).all()), "env", name, "it gives rewards that are no finite numbers")
-    require(mask is None or bool(mask.any(axis=-1).all()), "env", name, EMPTY_MASK)
-    inside = values is None or bool(jnp.logical_and(obs >= 0, obs < values).all())
-    require(inside, "env", name, f"it gives observations that are none of its values 0 to {(values or 1) - 1}")
+    require(bool(jnp.isfinite(reward).all()), "env", spec.env_id, "it gives rewards that are no finite numbers")
+    require(mask is None or bool(mask.any(axis=-1).all()), "env", spec.env_id, EMPTY_MASK)
+    check_values(spec, obs)

@@ -13,6 +13,7 @@ from purejaxdqn.envs.actions import flat_actions
 from purejaxdqn.envs.interface import Env
 from purejaxdqn.envs.protocol import check_mask, check_played, check_protocol, check_state, tried
 from purejaxdqn.machine.number_modes import in_usual_modes
+from purejaxdqn.observations.leaves import arrays_of, plain
 from purejaxdqn.types import Row
 
 Advance = Callable[[Array, Any, Array, Array], tuple[Any, ...]]
@@ -31,7 +32,8 @@ def batch_env(
     *,
     num_actions: int | Sequence[int],
     time_limit: int | None = None,
-    num_obs_values: int | None = None,
+    num_obs_values: Any = None,
+    obs_scale: Any = None,
     mask: Callable[[Any], Any] = no_mask,
     name: str = "environment",
 ) -> Env:
@@ -40,13 +42,15 @@ def batch_env(
     It is vmapped here, and reset here in the step that ends an episode, whose true last observation is kept.
 
     Args:
-      reset: (key) -> obs, state. The observation is one array, the state any pytree of arrays.
+      reset: (key) -> obs, state. The observation is one array, or any tree of arrays, such as a dict; so is the state.
       step: (key, state, action int32 []) -> obs, state, reward, terminated, and where there is no `time_limit` also
         truncated: the episode was cut, and the task is not over.
       num_actions: actions are the whole numbers from 0 to num_actions - 1. Several numbers make an action of several
         parts, each with so many choices: `step` is then given int32 [parts], and a run chooses one of all combinations.
       time_limit: environment steps after which an episode is cut here; None where the step says so itself.
       num_obs_values: number of values of a discrete observation, which the network is fed as one-hot; None for arrays.
+        Of a tree it is a tree, too, which may leave out parts: `{"direction": 4}`.
+      obs_scale: what an observation's numbers are divided by, likewise; None for 255 of uint8 pictures, and 1 else.
       mask: (state) -> bool [num_actions], True for the actions that are legal there, at least one unless it is a last
         state; of an action of several parts one axis for each part. By default all are legal everywhere.
       name: for errors and titles, where no other name is given to it.
@@ -66,7 +70,8 @@ def batch_env(
         cut = count >= time_limit if time_limit is not None else found[4]
         return found[0], found[1], found[2], found[3], cut
 
-    return reset_by_itself(name, reset, advance, num_actions, num_obs_values, time_limit, mask)
+    said = {"num_obs_values": num_obs_values, "obs_scale": obs_scale}
+    return reset_by_itself(name, reset, advance, num_actions, said, time_limit, mask)
 
 
 def reset_by_itself(
@@ -74,13 +79,14 @@ def reset_by_itself(
     reset: Callable[[Array], tuple[Any, Any]],
     advance: Advance,
     num_actions: int | Sequence[int],
-    num_obs_values: int | None,
+    said: dict[str, Any],
     time_limit: int | None,
     mask: Callable[[Any], Any] = no_mask,
 ) -> Env:
     """What `batch_env` makes, from a step that is told how many steps its episode has had.
 
-    Keys are split as gymnax splits them, so that its environments give the same numbers either way.
+    `said` has `num_obs_values` and `obs_scale` as in `EnvSpec`, and observations become plain trees here. Keys are
+    split as gymnax splits them, so that its environments give the same numbers either way.
     """
     action_sizes, number = flat_actions(name, num_actions)
 
@@ -94,16 +100,17 @@ def reset_by_itself(
         state, count = held
         step_key, reset_key = jax.random.split(key)
         last, state, reward, terminated, truncated = advance(step_key, state, parts_of(action), count + 1)
+        last = plain(last)
         terminated = jnp.asarray(terminated, bool)
         truncated = jnp.logical_and(jnp.asarray(truncated, bool), jnp.logical_not(terminated))
         over, last_mask = jnp.logical_or(terminated, truncated), flat_mask(state)
-        obs, fresh = reset(reset_key)
+        obs, fresh = begin(reset_key)
         obs, state = jax.tree.map(lambda new, old: jnp.where(over, new, old), (obs, fresh), (last, state))
         held = (state, jnp.where(over, 0, count + 1))
         return held, obs, jnp.asarray(reward, jnp.float32), terminated, truncated, last, last_mask
 
     def reset_all(key: Array, num_envs: int) -> tuple[Any, Array]:
-        obs, state = jax.vmap(reset)(jax.random.split(key, num_envs))
+        obs, state = jax.vmap(begin)(jax.random.split(key, num_envs))
         return ((state, jnp.zeros(num_envs, jnp.int32)), obs), obs
 
     def step_all(key: Array, env_state: Any, action: Array) -> tuple[Any, Array, Row]:
@@ -128,25 +135,27 @@ def reset_by_itself(
         return jax.vmap(flat_mask)(env_state[0][0])
 
     def once(key: Array, state: Any, action: Array) -> tuple[Any, ...]:
-        found = advance(key, state, parts_of(action), jnp.int32(1))
-        return jax.tree.map(jnp.asarray, tuple(found))
+        obs, *rest = advance(key, state, parts_of(action), jnp.int32(1))
+        return arrays_of(name, obs), *jax.tree.map(jnp.asarray, rest)
 
     def begin(key: Array) -> tuple[Any, Any]:
         found = reset(key)
         pair = isinstance(found, tuple | list) and len(found) == 2
         require(pair, "env", name, "its reset gives no pair: give obs, state")
-        return jax.tree.map(jnp.asarray, tuple(found))
+        return plain(found[0]), found[1]
 
-    tried(name, "its reset", lambda: jax.eval_shape(begin, jax.random.key(0)))
-    obs = tried(name, "its step", lambda: check_protocol(name, begin, once))
-    check_state(name, begin, once)
-    masked = tried(name, "its mask", lambda: check_mask(name, begin, mask, action_sizes or (number,)))
+    def first(key: Array) -> tuple[Any, Any]:
+        obs, state = begin(key)
+        return arrays_of(name, obs), jax.tree.map(jnp.asarray, state)
+
+    tried(name, "its reset", lambda: jax.eval_shape(first, jax.random.key(0)))
+    fields = tried(name, "its step", lambda: check_protocol(name, first, once, **said))
+    check_state(name, first, once)
+    masked = tried(name, "its mask", lambda: check_mask(name, first, mask, action_sizes or (number,)))
     spec = EnvSpec(
         env_id=name,
         num_actions=number,
-        obs_shape=tuple(obs.shape),
-        obs_dtype=str(obs.dtype),
-        num_obs_values=num_obs_values,
+        **fields,
         time_limit=INT32 if time_limit is None else int(time_limit),
         fewest_steps=1 if time_limit is None else int(time_limit),
         masked=masked,

@@ -26,6 +26,7 @@ from purejaxdqn.loops.host_memory import DevicePhase, HostPhase
 from purejaxdqn.loops.host_sharding import spread_functions
 from purejaxdqn.loops.sharding import Spread
 from purejaxdqn.machine.threefry import KEY_IMPL
+from purejaxdqn.observations.leaves import zeros
 from purejaxdqn.types import Hypers, Metrics, Row, counter
 
 REFILL = 2**30
@@ -240,7 +241,7 @@ class HostLoop:
         pool = self.parts.env.open_pool(size, seed, 1)
         quota = np.full(size, episodes // size) + (np.arange(size) < episodes % size)
         tally, returns, lengths = Tally(size), [], []
-        obs = jnp.zeros((size, *spec.obs_shape), spec.obs_dtype)
+        obs = zeros(spec, size)
         key = jax.random.key(seed, impl=KEY_IMPL)
         pool.reset()
         for index in itertools.count():

@@ -18,6 +18,7 @@ from purejaxdqn.learning.explore import env_steps_at, epsilon_at, epsilon_greedy
 from purejaxdqn.loops.acting import make_choose
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
+from purejaxdqn.observations.leaves import Leaf, leaves_of, list_leaves, zeros
 from purejaxdqn.types import Counter, Hypers, Learner, Row, counter
 
 LEARNING = 2**31 - 1
@@ -28,8 +29,8 @@ LEARNING = 2**31 - 1
 class Actor:
     """The device's state of a group of environments."""
 
-    obs: Array
-    """[B, *obs_shape] what the network is fed next, or was fed last."""
+    obs: Any
+    """[B, ...] (or a tree) what the network is fed next, or was fed last."""
     action: Array
     """int32 [B], chosen on it."""
     explorer: Any = ()
@@ -66,7 +67,7 @@ class HostFunctions(NamedTuple):
     """(carried, packed step) -> carried, as it is where episodes begin; `receive` does this too."""
     epsilon: Callable[[Hypers, int], Array]
     """(hypers, environment steps) -> ε."""
-    greet: Callable[[Array, np.ndarray], Array]
+    greet: Callable[[Any, np.ndarray], Any]
     """(obs, packed step) -> newer obs: all that playing without learning needs of a step."""
     mask: Callable[[np.ndarray], np.ndarray | None]
     """(packed step) -> bool [B, A], the legal actions; None in an environment without action masks."""
@@ -97,26 +98,24 @@ def pack(step: HostStep) -> np.ndarray:
     size = len(step.reward)
     flags = np.stack([step.terminated, step.truncated, step.begins], axis=1).view(np.uint8)
     reward = np.ascontiguousarray(step.reward, np.float32).view(np.uint8).reshape(size, 4)
-    frame = np.ascontiguousarray(step.frame).view(np.uint8).reshape(size, -1)
     mask = [] if step.mask is None else [step.mask.view(np.uint8)]
-    return np.concatenate([frame, reward, flags, *mask], axis=1)
+    arrays = [np.ascontiguousarray(leaf).reshape(size, -1).view(np.uint8) for leaf in jax.tree.leaves(step.frame)]
+    return np.concatenate([*arrays, reward, flags, *mask], axis=1)
 
 
-def unpack(spec: EnvSpec, packed: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """The reverse of `pack`: frame [B, *frame_shape], reward, terminated, truncated and begins, each [B].
+def unpack(spec: EnvSpec, packed: Array) -> tuple[Any, Array, Array, Array, Array]:
+    """The reverse of `pack`: frame [B, *frame_shape] or a tree, reward, terminated, truncated and begins, each [B].
 
     The action mask is apart: see `packed_mask`.
     """
     if spec.masked:
         packed = packed[:, : -spec.num_actions]
-    size = packed.shape[0]
-    frame, reward, flags = jnp.split(packed, (packed.shape[1] - 7, packed.shape[1] - 3), axis=1)
-    dtype = jnp.dtype(spec.obs_dtype)
-    if dtype.itemsize > 1:
-        frame = jax.lax.bitcast_convert_type(frame.reshape(size, -1, dtype.itemsize), dtype)
+    ends = np.cumsum([*(frame_bytes(leaf) for leaf in list_leaves(spec)), 4])
+    *arrays, reward, flags = jnp.split(packed, ends.tolist(), axis=1)
     terminated, truncated, begins = (flags != 0).T
+    leaves = leaves_of(spec)
     return (
-        frame.astype(dtype).reshape(size, *spec.frame_shape),
+        jax.tree.map(as_frame, leaves, jax.tree.unflatten(jax.tree.structure(leaves), arrays)),
         jax.lax.bitcast_convert_type(reward, jnp.float32),
         terminated,
         truncated,
@@ -129,18 +128,30 @@ def packed_mask(spec: EnvSpec, packed: Any) -> Any:
     return packed[:, -spec.num_actions :] != 0 if spec.masked else None
 
 
-def push_frame(spec: EnvSpec, obs: Array, frame: Array, begins: Array) -> Array:
-    """Observations [B, *obs_shape] with a newer frame. The first frame of an episode fills the whole stack."""
-    if spec.frame_stack == 1:
-        return frame
-    channels = spec.frame_shape[-1]
-    pushed = jnp.concatenate([obs[..., channels:], frame], axis=-1)
-    tiled = jnp.concatenate([frame] * spec.frame_stack, axis=-1)
-    return jnp.where(begins.reshape(-1, *[1] * (obs.ndim - 1)), tiled, pushed)
+def as_frame(leaf: Leaf, packed: Array) -> Array:
+    """Frames [B, *frame_shape] of one array from their bytes."""
+    size, dtype = packed.shape[0], jnp.dtype(leaf.dtype)
+    if dtype.itemsize > 1:
+        packed = jax.lax.bitcast_convert_type(packed.reshape(size, -1, dtype.itemsize), dtype)
+    return packed.astype(dtype).reshape(size, *leaf.frame_shape)
 
 
-def greet(spec: EnvSpec, obs: Array, packed: Array) -> Array:
-    """Observations [B, *obs_shape] after a packed step: all that playing without learning needs of it."""
+def push_frame(spec: EnvSpec, obs: Any, frame: Any, begins: Array) -> Any:
+    """Observations [B, ...] with a newer frame. The first frame of an episode fills the whole stack."""
+
+    def push(leaf: Leaf, obs: Array, frame: Array) -> Array:
+        if leaf.frame_stack == 1:
+            return frame
+        channels = leaf.frame_shape[-1]
+        pushed = jnp.concatenate([obs[..., channels:], frame], axis=-1)
+        tiled = jnp.concatenate([frame] * leaf.frame_stack, axis=-1)
+        return jnp.where(begins.reshape(-1, *[1] * (obs.ndim - 1)), tiled, pushed)
+
+    return jax.tree.map(push, leaves_of(spec), obs, frame)
+
+
+def greet(spec: EnvSpec, obs: Any, packed: Array) -> Any:
+    """Observations [B, ...] after a packed step: all that playing without learning needs of it."""
     frame, _, _, _, begins = unpack(spec, packed)
     return push_frame(spec, obs, frame, begins)
 
@@ -159,7 +170,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
         h = hypers.as_arrays()
         param_key, run_key = jax.random.split(run_key_of(key))
         idle = Actor(
-            obs=jnp.zeros((group_size, *spec.obs_shape), spec.obs_dtype),
+            obs=zeros(spec, group_size),
             action=jnp.zeros(group_size, jnp.int32),
             explorer=parts.explorer.init(group_size),
             mask=jnp.zeros((group_size, spec.num_actions), bool) if spec.masked else None,
@@ -195,7 +206,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
 
     def act(
         params: Any,
-        obs: Array,
+        obs: Any,
         mask: Array | None,
         carried: Any,
         key_data: Array,
@@ -239,7 +250,7 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
     """The device's part of the loop for a configuration; with `data_parallel`, see `loops.host_sharding`."""
     functions = make_shard_functions(config, parts)
 
-    def play(params: Any, obs: Array, mask: Array | None, key: Array, epsilon: Array) -> Array:
+    def play(params: Any, obs: Any, mask: Array | None, key: Array, epsilon: Array) -> Array:
         network_key, action_key = jax.random.split(key)
         q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "greedy"))
         return epsilon_greedy(action_key, q_values, epsilon, mask)
@@ -262,4 +273,9 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
 def packed_bytes(spec: EnvSpec) -> int:
     """Bytes of one environment's packed step."""
     mask = spec.num_actions if spec.masked else 0
-    return int(np.prod(spec.frame_shape)) * np.dtype(spec.obs_dtype).itemsize + 7 + mask
+    return sum(frame_bytes(leaf) for leaf in list_leaves(spec)) + 7 + mask
+
+
+def frame_bytes(leaf: Leaf) -> int:
+    """Bytes of one environment's frame of one array."""
+    return int(np.prod(leaf.frame_shape)) * jnp.dtype(leaf.dtype).itemsize

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from purejaxdqn.build import Parts
-from purejaxdqn.config import Config, require
+from purejaxdqn.config import Config, EnvSpec, require
 from purejaxdqn.envs.interface import check_groups
 from purejaxdqn.learn import start_from
 from purejaxdqn.loops.evaluation import Evaluation
@@ -16,6 +16,7 @@ from purejaxdqn.loops.lanes import Lanes, map_lane_leaves
 from purejaxdqn.loops.plan import MEMORY_SHARE, tree_bytes
 from purejaxdqn.loops.sharding import Spread, bytes_of_device, make_spread, on_first_device, shardings
 from purejaxdqn.machine.devices import available_bytes, host_bytes
+from purejaxdqn.observations.leaves import list_leaves
 from purejaxdqn.types import Hypers
 
 
@@ -53,12 +54,17 @@ def check_memory(config: Config, size: int) -> None:
     require(size <= room, "buffer_size", config.buffer_size, remedy)
 
 
-def picture_of(obs: np.ndarray, stack: int) -> np.ndarray | None:
-    """A stacked observation [H, W, channels × stack] as one picture, oldest frame first; None for anything else."""
-    if obs.ndim != 3 or obs.dtype != np.uint8 or obs.shape[-1] // stack not in (1, 3):
-        return None
-    frames = np.split(obs, stack, axis=-1)
-    return np.concatenate([np.broadcast_to(frame, (*frame.shape[:2], 3)) for frame in frames], axis=1)
+def picture_of(spec: EnvSpec, obs: Any) -> np.ndarray | None:
+    """The first observation of a batch as one picture, where it has colours [H, W, channels × stack]; else None.
+
+    The frames of a stack are side by side, the oldest first.
+    """
+    for leaf, x in zip(list_leaves(spec), jax.tree.leaves(obs), strict=True):
+        colours = leaf.num_values is None and leaf.divisor == 255.0 and leaf.dtype == "uint8"
+        if leaf.is_picture and colours and leaf.frame_shape[-1] in (1, 3):
+            frames = np.split(np.asarray(x[0]).reshape(-1, *leaf.shape)[0], leaf.frame_stack, axis=-1)
+            return np.concatenate([np.broadcast_to(frame, (*frame.shape[:2], 3)) for frame in frames], axis=1)
+    return None
 
 
 def make_host_lanes(
@@ -125,9 +131,7 @@ def make_host_lanes(
         return loop.evaluate(nearby, seed, episodes, epsilon, eval_max_steps)
 
     def watch(state: HostState) -> np.ndarray | None:
-        spec = parts.env.spec
-        obs = np.asarray(state.actors[0].obs[0]).reshape(-1, *spec.obs_shape)
-        return picture_of(obs[0], spec.frame_stack)
+        return picture_of(parts.env.spec, state.actors[0].obs)
 
     return Lanes(
         plan=HostPlan(config.num_envs, groups, place_of_replay(config, spread), size),

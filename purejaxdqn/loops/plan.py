@@ -9,6 +9,7 @@ import jax
 from purejaxdqn.config import Config, SettingError, require
 from purejaxdqn.loops.device import Agent
 from purejaxdqn.machine.devices import available_bytes
+from purejaxdqn.observations.leaves import list_leaves
 from purejaxdqn.types import Hypers
 
 MEMORY_SHARE = 0.8
@@ -124,7 +125,7 @@ def check_work(agent: Agent, plan: Plan, eval_episodes: int, needed: Callable[[s
     config, spec = agent.config, agent.spec
     used = plan.num_devices if plan.platform == "cpu" else 1
     room = int(MEMORY_SHARE * available_bytes()) // used
-    width = math.prod(spec.obs_shape) * (spec.num_obs_values or 1) + max(config.hidden, default=0)
+    width = sum(leaf.features for leaf in list_leaves(spec)) + max(config.hidden, default=0)
     for work in works(config, eval_episodes):
         least = 4 * work.examples * width * plan.block
         if least * SMALL_SHARE <= room:

@@ -48,19 +48,19 @@ def make_ensemble(network: Network, num_members: int, prior_scale: float, torso:
         key, prior_key = jax.random.split(key)
         return {**draw(key), PRIOR: draw(prior_key)}
 
-    def of_all(params: Any, obs: Array, key: Array | None, role: Role) -> Dist:
+    def of_all(params: Any, obs: Any, key: Array | None, role: Role) -> Dist:
         # What members share is computed once: vmap batches nothing that does not differ.
         apply = jax.vmap(lambda one: network.apply(one, obs, key, role), in_axes=(axes_of(params),), out_axes=1)
         return apply(params)
 
-    def apply(params: Any, obs: Array, key: Array | None, role: Role) -> Dist:
+    def apply(params: Any, obs: Any, key: Array | None, role: Role) -> Dist:
         dist = of_all(trained(params), obs, key, role)
         if prior_scale == 0.0:
             return dist
         prior = of_all(jax.lax.stop_gradient(params[PRIOR]), obs, key, role)
         return dist.replace(x=dist.x + prior_scale * prior.x)  # type: ignore[attr-defined]
 
-    def refresh(params: Any, obs: Array) -> Any:
+    def refresh(params: Any, obs: Any) -> Any:
         assert network.refresh is not None, "only a network with running statistics has any to refresh"
         axes = axes_of(params)
         return jax.vmap(network.refresh, in_axes=(axes, None), out_axes=axes)(params, obs)

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
 
-from purejaxdqn.config import Config, EnvSpec, require
+from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.networks.fractions import FractionEmbedding, draw_fractions, make_proposal_layer, partition
-from purejaxdqn.networks.layers import Hidden, adaptive_max_pool, make_dense
-from purejaxdqn.networks.torsos import MakeTorso, find_torso, to_features
+from purejaxdqn.networks.layers import Hidden, make_dense
+from purejaxdqn.networks.torsos import MakeTorso, find_torso, join, pool_picture, to_features
+from purejaxdqn.observations.leaves import assert_obs, list_leaves, zeros
 from purejaxdqn.types import STATISTICS, Dist, Outputs, Proposal, Role
 
 Evaluate = Callable[[Array], Array]
@@ -54,6 +55,14 @@ def duel(value: Array, advantage: Array) -> Array:
     return value[None] + advantage - jnp.mean(advantage, axis=0, keepdims=True)
 
 
+def features_of(spec: EnvSpec, obs: Any) -> Any:
+    """Observations [B, ...], an array or a tree, as float32 of the same structure; see `to_features`."""
+    assert_obs(spec, obs)
+    pairs = zip(list_leaves(spec), jax.tree.leaves(obs), strict=True)
+    found = [to_features(x, leaf.num_values, leaf.divisor) for leaf, x in pairs]
+    return jax.tree.unflatten(jax.tree.structure(obs), found)
+
+
 class QNetwork(nn.Module):
     """Torso, shared hidden layers, streams, and the reader that the head asks for."""
 
@@ -63,14 +72,13 @@ class QNetwork(nn.Module):
     make_torso: MakeTorso | None
 
     @nn.compact
-    def __call__(self, obs: Array, key: Array | None, role: Role) -> Dist:
+    def __call__(self, obs: Any, key: Array | None, role: Role) -> Dist:
         config, num_actions, num_atoms = self.config, self.spec.num_actions, self.outputs.num_atoms
-        assert_array("obs", obs, (None, *self.spec.obs_shape))
-        x = to_features(obs, self.spec.num_obs_values)
+        x = features_of(self.spec, obs)
         if self.make_torso is not None:
             x = self.make_torso(config)(x)
-            x = pool_picture(config, x) if config.pool else x
-        psi = x.reshape(x.shape[0], -1).T
+            x = pool_picture(config, x) if config.pool and x.ndim == 4 else x
+        psi = join(x).T
         shared, own = split_hidden(config.hidden, self.make_torso is not None)
         for i, width in enumerate(shared):
             psi = Hidden(config, width, name=f"Hidden_{i}")(psi)
@@ -85,14 +93,6 @@ class QNetwork(nn.Module):
             return x if value is None else duel(run_stream(value, features, key, role), x)
 
         return READERS[self.outputs.fractions](self, psi, evaluate, key, role)
-
-
-def pool_picture(config: Config, x: Array) -> Array:
-    """A torso's output [B, H, W, C] as [B, P, P, C]; raises `SettingError` where P is more than H or W."""
-    rows, columns = x.shape[1:3]
-    remedy = f"the torso's output is {rows} by {columns}: use at most {min(rows, columns)}"
-    require(config.pool <= min(rows, columns), "pool", config.pool, remedy)
-    return adaptive_max_pool(x, config.pool)
 
 
 def read_fixed(network: QNetwork, psi: Array, evaluate: Evaluate, key: Array | None, role: Role) -> Dist:
@@ -152,10 +152,10 @@ class Network(NamedTuple):
 
     init: Callable[[Array], Any]
     """(key) -> parameters, with the statistics (see `types.STATISTICS`), if any, in the same pytree."""
-    apply: Callable[[Any, Array, Array | None, Role], Dist]
-    """(parameters, obs [B, ...], key, role) -> Dist with x [B, A, N], support and weight [B, N]; B examples do not mix,
-    except by batch norm in the role `online`. The key may be None if nothing is drawn."""
-    refresh: Callable[[Any, Array], Any] | None = None
+    apply: Callable[[Any, Any, Array | None, Role], Dist]
+    """(parameters, obs [B, ...] or a tree of such, key, role) -> Dist with x [B, A, N], support and weight [B, N]; B
+    examples do not mix, except by batch norm in the role `online`. The key may be None if nothing is drawn."""
+    refresh: Callable[[Any, Any], Any] | None = None
     """(parameters, obs [B, ...]) -> parameters whose statistics have been moved on: batch norm's towards the batch's,
     spectral norm's vectors by one step of power iteration; None where a network keeps none."""
     first: Callable[[Any], tuple["Network", Any]] | None = None
@@ -169,7 +169,8 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
       config: names torso, widths, activation, initialiser and norm, and whether there are two streams and noise.
       spec: shapes of the observation and number of actions.
       outputs: what the head reads.
-      torso: config -> module mapping features [B, ...] to [B, ...]; None looks up `config.network` in `TORSOS`.
+      torso: config -> module mapping features [B, ...], or a tree of such, to [B, ...]; None looks up `config.network`
+        in `TORSOS`.
 
     Raises:
       SettingError: if there is no torso of that name, or it cannot take the observation's shape, or its output is
@@ -181,18 +182,18 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
     in_one_piece = QNetwork(config.in_one_piece, spec, outputs, torso)
 
     def init(key: Array) -> Any:
-        return in_one_piece.init(key, jnp.zeros((1, *spec.obs_shape), spec.obs_dtype), key, "online")
+        return in_one_piece.init(key, zeros(spec, 1), key, "online")
 
-    def apply(params: Any, obs: Array, key: Array | None, role: Role) -> Dist:
+    def apply(params: Any, obs: Any, key: Array | None, role: Role) -> Dist:
         return module.apply(params, obs, key, role)  # type: ignore[return-value]
 
-    def apply_with_statistics(params: Any, obs: Array, key: Array | None, role: Role) -> Dist:
+    def apply_with_statistics(params: Any, obs: Any, key: Array | None, role: Role) -> Dist:
         if role != "online":
             return apply(params, obs, key, role)
         # Statistics that may be written are not read; what is written is dropped here and left to `refresh`.
         return module.apply(params, obs, key, role, mutable=[STATISTICS])[0]
 
-    def refresh(params: Any, obs: Array) -> Any:
+    def refresh(params: Any, obs: Any) -> Any:
         # In the role `greedy`, which draws nothing and makes one pass through every layer.
         _, statistics = module.apply(params, obs, None, "greedy", mutable=[STATISTICS])
         return {**params, **jax.lax.stop_gradient(statistics)}

@@ -5,27 +5,45 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config, EnvSpec, require
-from purejaxdqn.networks.layers import ACTIVATIONS, Conv, make_norm
+from purejaxdqn.networks.layers import ACTIVATIONS, Conv, Hidden, adaptive_max_pool, make_norm
+from purejaxdqn.observations.leaves import Leaf, list_leaves
 
 MakeTorso = Callable[[Config], nn.Module]
-"""config -> a module that maps features [B, ...] to features [B, ...]."""
+"""config -> a module that maps features [B, ...], or a tree of such, to features [B, ...]."""
 
 
-def to_features(obs: Array, num_obs_values: int | None) -> Array:
-    """Observations in the environment's dtype as float32: one-hot if discrete, pixels scaled to [0, 1].
+def to_features(obs: Array, num_obs_values: int | None, divisor: float | None = None) -> Array:
+    """One array of observations, in the environment's dtype, as float32: one-hot if discrete, pixels scaled to [0, 1].
 
     Args:
-      obs: [B, ...].
+      obs: [B, ...]; a discrete picture [B, H, W, C] of N values becomes one of C · N channels.
       num_obs_values: see `EnvSpec`.
+      divisor: of the numbers; None for 255 of uint8, and 1 of others.
     """
     if num_obs_values is not None:
-        return nn.one_hot(obs, num_obs_values)
-    scale = 1.0 / 255.0 if obs.dtype == jnp.uint8 else 1.0
+        hot = nn.one_hot(obs, num_obs_values)
+        return hot.reshape(*obs.shape[:3], -1) if obs.ndim == 4 else hot
+    scale = 1.0 / (divisor or (255.0 if obs.dtype == jnp.uint8 else 1.0))
     return obs.astype(jnp.float32) * scale
+
+
+def join(features: Any) -> Array:
+    """All features of a tree of arrays [B, ...] in a row, [B, F]."""
+    rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(features)]
+    return rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=1)
+
+
+def pool_picture(config: Config, x: Array) -> Array:
+    """A torso's output [B, H, W, C] as [B, P, P, C]; raises `SettingError` where P is more than H or W."""
+    rows, columns = x.shape[1:3]
+    remedy = f"the torso's output is {rows} by {columns}: use at most {min(rows, columns)}"
+    require(config.pool <= min(rows, columns), "pool", config.pool, remedy)
+    return adaptive_max_pool(x, config.pool)
 
 
 class MinAtarTorso(nn.Module):
@@ -101,6 +119,29 @@ class ImpalaTorso(nn.Module):
         return ACTIVATIONS[self.config.activation](make_norm(self.config, -1)(x))
 
 
+class TreeTorso(nn.Module):
+    """Of a tree of arrays [B, ...]: a torso for each picture, a dense layer for each other array, joined to [B, F].
+
+    Without its layer a vector of a few numbers would be lost among the thousands that a picture's torso gives.
+    """
+
+    config: Config
+    makes: tuple[MakeTorso | None, ...]
+    """Of the arrays, in JAX's order; None where there is a dense layer, as wide as the first of `Config.hidden`."""
+
+    @nn.compact
+    def __call__(self, features: Any) -> Array:
+        config, found = self.config, []
+        for make, x in zip(self.makes, jax.tree.leaves(features), strict=True):
+            if make is None:
+                row = join(x)
+                found.append(Hidden(config, config.hidden[0])(row.T).T if config.hidden else row)
+            else:
+                x = make(config)(x)
+                found.append(pool_picture(config, x) if config.pool else x)
+        return join(found)
+
+
 class Torso(NamedTuple):
     """The layers between an observation's features and the dense layers."""
 
@@ -112,6 +153,8 @@ class Torso(NamedTuple):
     """What it can take, for the error message: "and <takes>: use mlp"."""
     reads: tuple[str, ...] = ()
     """Fields of `Config` that only some torsos read, this one among them."""
+    of_pictures: bool = False
+    """Whether it takes one picture. Then each picture of a tree gets one of its own; another torso takes the tree."""
 
 
 OF_PICTURES = ("torso_width", "pool")
@@ -121,7 +164,7 @@ OF_PICTURES = ("torso_width", "pool")
 def picture_torso(name: str, make: MakeTorso, least: int, reads: tuple[str, ...] = ()) -> Torso:
     """A torso for images of at least `least` by `least`, where each convolution still has one output position."""
     takes = f"{name} takes [height, width, channels] of at least {least} by {least}"
-    return Torso(make, lambda shape: len(shape) == 3 and min(shape[:2]) >= least, takes, OF_PICTURES + reads)
+    return Torso(make, lambda shape: len(shape) == 3 and min(shape[:2]) >= least, takes, OF_PICTURES + reads, True)
 
 
 TORSOS: dict[str, Torso] = {
@@ -169,23 +212,32 @@ def torso_name(config: Config, spec: EnvSpec) -> str | None:
     return None if make is None else f"{type(make(config)).__name__}_0"
 
 
+def torso_of(config: Config, env_id: str, leaf: Leaf) -> Torso:
+    """The torso that `Config.network` names, for one array; see `find_torso`."""
+    torsos = {"auto": TORSOS[automatic_torso(leaf.shape)], **TORSOS}
+    require(config.network in torsos, "network", config.network, f"use one of {', '.join(torsos)}")
+    torso, gives = torsos[config.network], f"{env_id} gives {leaf.name or 'observations'} of shape {leaf.shape}"
+    require(torso.fits(leaf.shape), "network", config.network, f"{gives}, and {torso.takes}: use mlp")
+    for name in sorted(set(torso_reads()[config.network]) - set(torso.reads)):
+        value, unset = getattr(config, name), getattr(Config, name)
+        why = f"{gives}, for which auto takes an MLP"
+        require(value == unset, name, value, f"{why}, and that does not read it: leave it out")
+    return torso
+
+
 def find_torso(config: Config, spec: EnvSpec) -> Torso:
     """The torso that `Config.network` names; for `auto` see `automatic_torso`.
+
+    Of a tree one for pictures becomes a `TreeTorso`; an MLP takes all numbers in a row, and a user's own the tree.
 
     Raises:
       SettingError: if there is no such torso, or it cannot take the observation's shape.
     """
-    torsos = {"auto": TORSOS[automatic_torso(spec.obs_shape)], **TORSOS}
-    require(config.network in torsos, "network", config.network, f"use one of {', '.join(torsos)}")
-    torso = torsos[config.network]
-    require(
-        torso.fits(spec.obs_shape),
-        "network",
-        config.network,
-        f"{spec.env_id} gives observations of shape {spec.obs_shape}, and {torso.takes}: use mlp",
-    )
-    for name in sorted(set(torso_reads()[config.network]) - set(torso.reads)):
-        value, unset = getattr(config, name), getattr(Config, name)
-        why = f"{spec.env_id} gives observations of shape {spec.obs_shape}, for which auto takes an MLP"
-        require(value == unset, name, value, f"{why}, and that does not read it: leave it out")
-    return torso
+    leaves = list_leaves(spec)
+    pictures = [leaf for leaf in leaves if leaf.is_picture]
+    found = {leaf: torso_of(config, spec.env_id, leaf) for leaf in pictures or leaves}
+    torso = next(iter(found.values()))
+    if not torso.of_pictures or leaves[0].path == ():
+        return torso
+    makes = tuple(found[leaf].make if leaf in found else None for leaf in leaves)
+    return torso._replace(make=lambda config: TreeTorso(config, makes))

@@ -8,6 +8,7 @@ from jax import Array
 
 from purejaxdqn.config import EnvSpec, require
 from purejaxdqn.machine.shapes import assert_array
+from purejaxdqn.observations.leaves import Leaf, leaves_of, list_leaves
 from purejaxdqn.replay.interface import Replay
 from purejaxdqn.types import Hypers, Transition
 
@@ -40,20 +41,29 @@ def shift_pictures(pictures: Array, offsets: Array, pixels: int) -> Array:
 def with_random_shifts(replay: Replay, pixels: int, spec: EnvSpec) -> Replay:
     """A replay whose batches are shifted by up to `pixels`; a stack of frames moves as one, obs_tm1 and obs_t apart.
 
+    Of a tree all pictures [height, width, channels] move together, and nothing else.
+
     Raises:
       SettingError: where observations are no pictures.
     """
-    is_picture = len(spec.obs_shape) == 3
+    leaves = leaves_of(spec)
+    is_picture = any(leaf.is_picture for leaf in list_leaves(spec))
     remedy = f"{spec.env_id} gives observations of shape {spec.obs_shape}, which are no pictures: use 0"
     require(is_picture, "random_shift", pixels, remedy)
+
+    def shift(obs: Any, offset: Array) -> Any:
+        def shifted(leaf: Leaf, x: Array) -> Array:
+            return shift_pictures(x, offset, pixels) if leaf.is_picture else x
+
+        return jax.tree.map(shifted, leaves, obs)
 
     def sample(memory: Any, key: Array, h: Hypers) -> tuple[Transition, Any, Array]:
         batch, index, weight = replay.sample(memory, key, h)
         shape = (2, *weight.shape, 2)
         offsets = jax.random.randint(jax.random.fold_in(key, SHIFTS), shape, 0, 2 * pixels + 1)
         shifted = batch.replace(  # type: ignore[attr-defined]
-            obs_tm1=shift_pictures(batch.obs_tm1, offsets[0], pixels),
-            obs_t=shift_pictures(batch.obs_t, offsets[1], pixels),
+            obs_tm1=shift(batch.obs_tm1, offsets[0]),
+            obs_t=shift(batch.obs_t, offsets[1]),
         )
         return shifted, index, weight
 

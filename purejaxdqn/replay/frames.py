@@ -7,6 +7,8 @@ one frame, and so does the observation that follows it: a million frames of 84 Ã
 56.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -15,6 +17,7 @@ from jax import Array
 from purejaxdqn.config import EnvSpec
 from purejaxdqn.learning.returns import cut_after, n_step_fold
 from purejaxdqn.machine.shapes import assert_array
+from purejaxdqn.observations.leaves import Leaf, leaves_of, longest_stack
 from purejaxdqn.replay.interface import Store, assert_rows
 from purejaxdqn.replay.ring import Ring, add_rows, init_ring
 from purejaxdqn.types import Hypers, Row, Transition
@@ -24,8 +27,8 @@ from purejaxdqn.types import Hypers, Row, Transition
 class FrameRow:
     """A `Row` as stored in the ring: the newest frame of its observation, and no final observation."""
 
-    frame: Array
-    """[F], flat."""
+    frame: Any
+    """[F], flat; of a tree, of each array."""
     action: Array
     reward: Array
     terminated: Array
@@ -42,13 +45,13 @@ class FrameStore:
     """Of `FrameRow`s."""
 
 
-def newest_frame(spec: EnvSpec, obs: Array) -> Array:
-    """The last frame [..., *frame_shape] of observations [..., *obs_shape]."""
-    return obs if spec.frame_stack == 1 else obs[..., -spec.frame_shape[-1] :]
+def newest_frame(leaf: Leaf, obs: Array) -> Array:
+    """The last frame [..., *frame_shape] of an array of observations [..., *shape]."""
+    return obs if leaf.frame_stack == 1 else obs[..., -leaf.frame_shape[-1] :]
 
 
-def read_stacks(spec: EnvSpec, ring: Ring, times: Array, writers: Array) -> Array:
-    """Observations [B, *obs_shape] of given rows.
+def read_stacks(spec: EnvSpec, ring: Ring, times: Array, writers: Array) -> Any:
+    """Observations [B, ...] of given rows.
 
     Args:
       spec: what an observation is made of.
@@ -58,7 +61,14 @@ def read_stacks(spec: EnvSpec, ring: Ring, times: Array, writers: Array) -> Arra
     """
     assert_array("times", times, (None,), int)
     assert_array("writers", writers, times.shape, int)
-    offsets = jnp.arange(spec.frame_stack)[None] - (spec.frame_stack - 1)
+    return jax.tree.map(
+        lambda leaf, frames: read_stack(leaf, ring, frames, times, writers), leaves_of(spec), ring.rows.frame
+    )
+
+
+def read_stack(leaf: Leaf, ring: Ring, frames: Array, times: Array, writers: Array) -> Array:
+    """One array [B, *shape] of observations, from its frames [capacity, writers, F]; see `read_stacks`."""
+    offsets = jnp.arange(leaf.frame_stack)[None] - (leaf.frame_stack - 1)
     window = times[:, None] + offsets
     # A row begins an episode where the one before it is no transition. Positions before the first row ever lie at the
     # end of a ring that is not full, where nothing is valid yet: so the first row begins one, too.
@@ -67,12 +77,12 @@ def read_stacks(spec: EnvSpec, ring: Ring, times: Array, writers: Array) -> Arra
     begins = jnp.where(jnp.logical_and(after_gap, offsets > offsets[:, :1]), window, window[:, :1])
     # At the start of an episode its first frame stands in for those before it.
     when = jnp.maximum(window, jnp.max(begins, axis=1, keepdims=True))
-    flat = ring.rows.frame[when % ring.capacity, writers[:, None]]
-    frames = flat.reshape(*flat.shape[:2], *spec.frame_shape)
-    if spec.frame_stack == 1:
-        return frames[:, 0]
-    stacked = jnp.moveaxis(frames, 1, -2)
-    return stacked.reshape(times.shape[0], *spec.obs_shape)
+    flat = frames[when % ring.capacity, writers[:, None]]
+    window_frames = flat.reshape(*flat.shape[:2], *leaf.frame_shape)
+    if leaf.frame_stack == 1:
+        return window_frames[:, 0]
+    stacked = jnp.moveaxis(window_frames, 1, -2)
+    return stacked.reshape(times.shape[0], *leaf.shape)
 
 
 def read_transitions(
@@ -143,10 +153,13 @@ def frame_store(capacity: int, num_envs: int, n_step: int, spec: EnvSpec, anneal
       annealed: whether a fold has the `n_step_final` steps of the hypers that it is read with.
     """
 
-    def to_stored(row: Row) -> FrameRow:
-        frame = newest_frame(spec, row.obs)
+    def flat_frame(leaf: Leaf, obs: Array) -> Array:
+        frame = newest_frame(leaf, obs)
         # Flat, so that no platform pads each of a picture's rows.
-        frame = frame.reshape(*frame.shape[:2], -1)
+        return frame.reshape(*frame.shape[:2], -1)
+
+    def to_stored(row: Row) -> FrameRow:
+        frame = jax.tree.map(flat_frame, leaves_of(spec), row.obs)
         return FrameRow(frame, row.action, row.reward, row.terminated, row.truncated, row.valid, row.mask)
 
     def init(row: Row) -> FrameStore:
@@ -168,7 +181,7 @@ def frame_store(capacity: int, num_envs: int, n_step: int, spec: EnvSpec, anneal
         capacity=capacity,
         num_envs=num_envs,
         n_step=n_step,
-        history=spec.frame_stack - 1,
+        history=longest_stack(spec) - 1,
         every_row_valid=False,
         init=init,
         add=add,

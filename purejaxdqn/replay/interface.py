@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 from jax import Array
 
 from purejaxdqn.machine.shapes import assert_array
@@ -58,7 +59,8 @@ def assert_rows(rows: Row) -> None:
     for name in ("terminated", "truncated", "valid"):
         assert_array(f"rows.{name}", getattr(rows, name), rows.action.shape, bool)
     for name in ("obs", "final_obs"):
-        assert_array(f"rows.{name}", getattr(rows, name), (*rows.action.shape, ...))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(rows, name)):
+            assert_array(f"rows.{name}{jax.tree_util.keystr(path)}", leaf, (*rows.action.shape, ...))
     for name in ("mask", "final_mask"):
         if getattr(rows, name) is not None:
             assert_array(f"rows.{name}", getattr(rows, name), (*rows.action.shape, None), bool)

@@ -4,6 +4,7 @@ from typing import Any
 
 from purejaxdqn.config import Config, require
 from purejaxdqn.envs.interface import Env, HostEnv
+from purejaxdqn.observations.leaves import longest_stack
 from purejaxdqn.replay.frames import frame_store
 from purejaxdqn.replay.interface import Store
 from purejaxdqn.replay.transitions import transition_store
@@ -18,7 +19,7 @@ def make_store(config: Config, env: Env | HostEnv) -> Store:
         "annealed": config.anneal_horizon,
     }
     if isinstance(env, HostEnv):
-        check_history(config, env.spec.frame_stack - 1)
+        check_history(config, longest_stack(env.spec) - 1)
         return frame_store(**shape, spec=env.spec)
     # A termination that is not masked counts as a truncation, and may come after any step.
     time_limit = env.spec.fewest_steps if config.mask_terminals else 1

@@ -27,7 +27,7 @@ from purejaxdqn.types import Hypers, Row, Transition
 class Stored:
     """A `Row` as stored in the ring: without its final observation."""
 
-    obs: Array
+    obs: Any
     action: Array
     reward: Array
     terminated: Array
@@ -47,8 +47,8 @@ class TransitionStore:
 
     ring: Ring
     """Of `Stored` rows."""
-    final_obs: Array
-    """[places, writers, ...]."""
+    final_obs: Any
+    """Each array [places, writers, ...]."""
     final_time: Array
     """int32 [places, writers]: the time of the row whose final observation is stored there, -1 for none."""
     time_limit: int = struct.field(pytree_node=False)
@@ -58,7 +58,7 @@ class TransitionStore:
 
     def place(self, times: Array) -> Array:
         """The slot in which the side store keeps the final observation of a row."""
-        return (times // self.time_limit) % self.final_obs.shape[0]
+        return (times // self.time_limit) % self.final_time.shape[0]
 
 
 def init_store(row: Row, capacity: int, num_writers: int, time_limit: int = 1) -> TransitionStore:
@@ -73,16 +73,13 @@ def init_store(row: Row, capacity: int, num_writers: int, time_limit: int = 1) -
     """
     time_limit = max(1, min(time_limit, capacity))
     places = capacity // time_limit + 2
-
-    def empty(leaf: Any) -> Array:
-        return jnp.zeros((places, num_writers, *jnp.shape(leaf)), jnp.result_type(leaf))
-
+    final_obs, final_mask = init_ring((row.obs, row.mask), places, num_writers).rows
     return TransitionStore(
         ring=init_ring(without_final(row), capacity, num_writers),
-        final_obs=empty(row.obs),
+        final_obs=final_obs,
         final_time=jnp.full((places, num_writers), -1, jnp.int32),
         time_limit=time_limit,
-        final_mask=jax.tree.map(empty, row.mask),
+        final_mask=final_mask,
     )
 
 
@@ -101,18 +98,22 @@ def add_steps(store: TransitionStore, rows: Row) -> TransitionStore:
         final, final_time = carry
         time, last, truncated = step
         place = store.place(time)
-        keep = jax.tree.map(lambda leaf: truncated.reshape(truncated.shape + (1,) * (leaf.ndim - 1)), last)
-        held = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False), final)
-        held_time = jax.lax.dynamic_index_in_dim(final_time, place, keepdims=False)
-        kept = jax.tree.map(jnp.where, keep, last, held)
-        final = jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_index_in_dim(leaf, new, place, 0), final, kept)
-        final_time = jax.lax.dynamic_update_index_in_dim(final_time, jnp.where(truncated, time, held_time), place, 0)
-        return (final, final_time), None
 
-    last = (rows.final_obs.astype(store.final_obs.dtype), rows.final_mask)
+        def held(kept: Array) -> Array:
+            return jax.lax.dynamic_index_in_dim(kept, place, keepdims=False)
+
+        def write(kept: Array, keep: Array, new: Array, old: Array) -> Array:
+            return jax.lax.dynamic_update_index_in_dim(kept, jnp.where(keep, new, old), place, 0)
+
+        keep = jax.tree.map(lambda new: truncated.reshape(truncated.shape + (1,) * (new.ndim - 1)), last)
+        held_last, held_time = jax.tree.map(held, (final, final_time))
+        final = jax.tree.map(write, final, keep, last, held_last)
+        return (final, write(final_time, truncated, time, held_time)), None
+
+    final = (store.final_obs, store.final_mask)
+    last = jax.tree.map(lambda new, held: new.astype(held.dtype), (rows.final_obs, rows.final_mask), final)
     steps = (start + jnp.arange(num_steps), last, rows.truncated)
-    carry = ((store.final_obs, store.final_mask), store.final_time)
-    ((final_obs, final_mask), final_time), _ = jax.lax.scan(keep_final, carry, steps)
+    ((final_obs, final_mask), final_time), _ = jax.lax.scan(keep_final, (final, store.final_time), steps)
     ring = add_rows(store.ring, without_final(rows))
     return dataclasses.replace(store, ring=ring, final_obs=final_obs, final_time=final_time, final_mask=final_mask)
 
@@ -160,13 +161,13 @@ def read_transitions(
     place = store.place(last_time)
     held = store.final_time[place, writers] == last_time
 
-    def following(stored: Array, final: Array) -> Array:
-        next_one = stored[(last_time + 1) % ring.capacity, writers]
-        keep = cut.reshape(cut.shape + (1,) * (next_one.ndim - 1))
-        return jnp.where(keep, final[place, writers], next_one)
+    def after(stored: Array, final: Array) -> Array:
+        found = stored[(last_time + 1) % ring.capacity, writers]
+        keep = cut.reshape(cut.shape + (1,) * (found.ndim - 1))
+        return jnp.where(keep, final[place, writers], found)
 
-    seen = ((rows.obs, store.final_obs), (rows.mask, store.final_mask))
-    obs_t, mask_t = (jax.tree.map(following, *pair) for pair in seen)
+    final = (store.final_obs, store.final_mask)
+    obs_t, mask_t = jax.tree.map(after, (rows.obs, rows.mask), final)
     weight = jnp.logical_and(valid, jnp.logical_or(~cut, held)).astype(jnp.float32)
     return Transition(obs_tm1, a_tm1, r_t, discount_t, obs_t, mask_tm1, mask_t), weight
 

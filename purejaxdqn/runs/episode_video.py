@@ -15,6 +15,7 @@ from purejaxdqn.envs.interface import HostEnv
 from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.learning.masks import legal_values
 from purejaxdqn.loops.host_functions import greet, pack
+from purejaxdqn.observations.leaves import as_one, zeros
 from purejaxdqn.pictures.render import ACTION_NAMES, annotate, render_frame, save_gif
 from purejaxdqn.pictures.video import save_mp4
 
@@ -48,7 +49,7 @@ def make_decide(parts: Parts, epsilon: float) -> Callable[..., tuple[jax.Array, 
     network."""
 
     @jax.jit
-    def decide(params: Any, obs: jax.Array, mask: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def decide(params: Any, obs: Any, mask: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         q_values = parts.head.q_values(parts.network.apply(params, obs, key, "greedy"))
         return legal_values(q_values, mask), epsilon_greedy(key, q_values, epsilon, mask)
 
@@ -75,7 +76,7 @@ def play_on_device(parts: Parts, params: Any, key: jax.Array, epsilon: float) ->
     while not done:
         env, shown = advance(params, env, key, index)
         state, obs, q_values, action, row = jax.device_get(shown)
-        picture = render_frame(parts.env.spec.env_id, state, obs, env_params)
+        picture = render_frame(parts.env.spec.env_id, state, as_one(obs), env_params)
         yield Moment(picture, q_values, int(action), float(row.reward))
         done, index = bool(row.terminated) or bool(row.truncated), index + 1
 
@@ -88,7 +89,7 @@ def play_on_host(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> I
     try:
         pool.reset()
         step = pool.receive(0)
-        obs = jnp.zeros((1, *env.spec.obs_shape), env.spec.obs_dtype)
+        obs = zeros(env.spec, 1)
         done, index = False, 0
         while not done:
             check_masks(env.spec, step)

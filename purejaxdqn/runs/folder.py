@@ -15,12 +15,13 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from purejaxdqn.bounds import LIMITS, as_type, real, whole
+from purejaxdqn.bounds import LIMITS, POSITIVE, as_type, real, whole
 from purejaxdqn.config import Config, EnvSpec, SettingError, one_line, require
 from purejaxdqn.envs.names import loop_of
 from purejaxdqn.envs.own import remember
 from purejaxdqn.machine.files import check_seal, sealed, write_atomically
 from purejaxdqn.machine.imports import imported
+from purejaxdqn.observations.leaves import Leaf, build, list_leaves
 from purejaxdqn.types import Hypers
 
 FORMAT = 1
@@ -158,10 +159,31 @@ def hyper_from_json(name: str, value: Any) -> float | int:
 def spec_from_json(data: Mapping[str, Any]) -> EnvSpec:
     """An environment's description from `EnvSpec._asdict`. Raises TypeError or ValueError for foreign data."""
     hints = typing.get_type_hints(EnvSpec)
-    spec = EnvSpec(**{name: as_type(hints[name], name, value) for name, value in data.items()})
-    np.dtype(spec.obs_dtype)
+    spec = EnvSpec(**{name: as_type(hints[name], name, as_tuples(value)) for name, value in data.items()})
+    leaves = list_leaves(spec)
+    require(len(leaves) > 0, "obs_dtype", spec.obs_dtype, "an observation has at least one array")
+    for leaf in leaves:
+        check_leaf_numbers(leaf)
+    shapes = [tuple(whole("obs_shape", size) for size in leaf.shape) for leaf in leaves]
     sizes = spec.action_sizes and tuple(whole("num_actions", size) for size in spec.action_sizes)
-    return spec._replace(obs_shape=tuple(whole("obs_shape", size) for size in spec.obs_shape), action_sizes=sizes)
+    return spec._replace(obs_shape=build([leaf.path for leaf in leaves], shapes), action_sizes=sizes)
+
+
+def as_tuples(value: Any) -> Any:
+    """A value of JSON with tuples for its lists."""
+    if isinstance(value, dict):
+        return {key: as_tuples(part) for key, part in value.items()}
+    return tuple(as_tuples(part) for part in value) if isinstance(value, list) else value
+
+
+def check_leaf_numbers(leaf: Leaf) -> None:
+    """Raises TypeError or ValueError where foreign data is no description of an array."""
+    np.dtype(leaf.dtype)
+    whole("frame_stack", leaf.frame_stack)
+    if leaf.num_values is not None:
+        whole("num_obs_values", leaf.num_values)
+    if leaf.scale is not None:
+        real("obs_scale", leaf.scale, POSITIVE)
 
 
 def write_config(folder: Path, settings: Settings, spec: EnvSpec, command: str, created: str) -> None:

@@ -12,6 +12,7 @@ from purejaxdqn.build import build_model
 from purejaxdqn.config import EnvSpec, SettingError, require
 from purejaxdqn.envs.actions import as_mask
 from purejaxdqn.machine.number_modes import in_usual_modes
+from purejaxdqn.observations.leaves import build, find, list_leaves
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
 from purejaxdqn.runs.folder import CHECKPOINTS, read_config
 
@@ -33,21 +34,29 @@ class Policy:
         """Action values.
 
         Args:
-          obs: one observation, of `spec.obs_shape`, or a batch of them with one leading axis.
+          obs: one observation, of `spec.obs_shape`, or a batch of them with one leading axis. Of a tree each array is
+            found by its names, so that there may be more in it, such as the text that no network was given.
 
         Returns:
           float32 [A], or [B, A] for a batch.
 
         Raises:
-          ValueError: for any other shape.
+          ValueError: for any other shape, or where an array is missing.
         """
-        obs = np.asarray(obs)
-        rank, shape = len(self.spec.obs_shape), self.spec.obs_shape
-        if obs.ndim not in (rank, rank + 1) or obs.shape[obs.ndim - rank :] != shape:
-            raise ValueError(f"an observation has the shape {shape} and a batch {('B', *shape)}, not {obs.shape}")
-        batch = obs if obs.ndim > rank else obs[None]
-        values = np.asarray(self._apply_q(self._params, jnp.asarray(batch, self.spec.obs_dtype)))
-        return values if obs.ndim > rank else values[0]
+        leaves = list_leaves(self.spec)
+        arrays = [np.asarray(find(obs, leaf.path)) for leaf in leaves]
+        batch = arrays[0].shape[: max(0, arrays[0].ndim - len(leaves[0].shape))][:1]
+        for leaf, array in zip(leaves, arrays, strict=True):
+            shape, name = leaf.shape, f" ({leaf.name})" if leaf.path else ""
+            if array.shape != (*batch, *shape):
+                raise ValueError(
+                    f"an observation{name} has the shape {shape} and a batch {('B', *shape)}, not {array.shape}"
+                )
+        made = [
+            jnp.asarray(array if batch else array[None], leaf.dtype) for leaf, array in zip(leaves, arrays, strict=True)
+        ]
+        values = np.asarray(self._apply_q(self._params, build([leaf.path for leaf in leaves], made)))
+        return values if batch else values[0]
 
     def __call__(self, obs: Any, mask: Any = None) -> np.ndarray:
         """The legal action of largest value.
@@ -102,7 +111,7 @@ def load_policy(run_dir: str | Path, seed_index: int = 0, which: Which = "best")
 
     @jax.jit
     @in_usual_modes
-    def apply_q(params: Any, obs: jax.Array) -> jax.Array:
+    def apply_q(params: Any, obs: Any) -> jax.Array:
         return head.q_values(network.apply(params, obs, jax.random.key(0), "greedy"))
 
     return Policy(params, apply_q, spec)
