@@ -193,6 +193,6 @@ def test_a_run_on_the_host_takes_legal_actions_alone(memory):
 
 
 def test_a_mask_that_empties_while_a_run_goes_on_is_a_sentence():
-    loop, h = make_loop(empty_after=70, learning_starts=300)
-    with pytest.raises(SettingError, match=r"host-70.*no legal action.*leave at least one"):
+    loop, h = make_loop(empty_after=66, learning_starts=390)
+    with pytest.raises(SettingError, match=r"host-66.*no legal action.*leave at least one"):
         loop.begin(loop.init(KEY, h), h, fill=True)
