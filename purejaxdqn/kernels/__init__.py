@@ -1,0 +1,1 @@
+"""Kernels written for a GPU, by Pallas: what XLA would launch as dozens of small ones."""
