@@ -93,8 +93,8 @@ class Config:
     replay_memory: ReplayMemoryName = "device"
     """Whose memory holds the replay of a run on EnvPool: the `host`'s where the device has too little."""
     update_kernel: UpdateKernelName = "auto"
-    """Whether an update of a small MLP is one kernel of its own: `auto` on a GPU, for the networks, heads and optimisers
-    that it knows; `on` elsewhere too, by a slow interpreter, for tests; `off` for XLA's kernels."""
+    """Whether an update of a small MLP is one kernel: `auto` on a GPU, for the networks, heads and optimisers that it
+    knows; `on` elsewhere too, by a slow interpreter, for tests; `off` for XLA's kernels."""
     network: str = "auto"
     """Torso: mlp, minatar-cnn, nature-cnn, half-cnn (Nature's for frames of 42 by 42), impala-cnn; `auto` takes
     nature-cnn for pictures of at least 36 by 36, minatar-cnn for smaller ones, else mlp."""

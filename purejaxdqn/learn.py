@@ -9,9 +9,10 @@ import optax
 from jax import Array
 
 from purejaxdqn.config import Config
+from purejaxdqn.kernels.choice import KernelUpdate
 from purejaxdqn.learning.backups import Backup
 from purejaxdqn.learning.heads import Head, value_of
-from purejaxdqn.learning.optim import global_norm, learning_rate_at, make_optimizer, moving_average, periodic_update
+from purejaxdqn.learning.optim import global_norm, make_optimizer, moving_average, periodic_update
 from purejaxdqn.learning.returns import lambda_returns
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import Network
@@ -153,38 +154,32 @@ UpdateFn = Callable[[Learner, Transition, Array, tuple[Array, Array], Hypers], U
 """(learner, batch, importance weights [B], keys of targets and predictions, hypers) -> all of one update."""
 
 
-def with_kernel(config: Config, backup: Backup, plain: UpdateFn) -> UpdateFn:
-    """An update as one kernel, in programs for an NVIDIA GPU and where it knows the configuration; else as it is."""
-    if config.update_kernel == "off" or (config.update_kernel == "auto" and jax.default_backend() != "gpu"):
-        return plain
-    # Pallas takes a while to import, and a process without a GPU has no use for it.
-    from purejaxdqn.kernels.mlp_update import fits, make_update
+def by_kernel(made: KernelUpdate) -> UpdateFn:
+    """An update that a kernel makes; it draws nothing, and needs no keys."""
 
-    def by_kernel(interpret: bool) -> UpdateFn:
-        made = make_update(config, backup, interpret)
-
-        def update(
-            learner: Learner, batch: Transition, weight: Array, keys: tuple[Array, Array], h: Hypers
-        ) -> Updated:
-            del keys
-            rate = jnp.asarray(learning_rate_at(config, h, learner.updates.count))
-            after, priority, sums = made(learner, batch, weight, rate, h)
-            return after, priority, LearnMetrics(*sums)
-
-        return update
-
-    elsewhere = by_kernel(True) if config.update_kernel == "on" else plain
-
-    def update(learner: Learner, batch: Transition, *rest: Any) -> Updated:
-        if not fits(config, learner.params, batch):
-            return plain(learner, batch, *rest)
-        return jax.lax.platform_dependent(learner, batch, *rest, cuda=by_kernel(False), default=elsewhere)
+    def update(learner: Learner, batch: Transition, weight: Array, keys: tuple[Array, Array], h: Hypers) -> Updated:
+        del keys
+        learner, priority, metrics = made(learner, batch, weight, h)
+        return learner, priority, LearnMetrics(*(metrics[i] for i in range(len(LearnMetrics._fields))))
 
     return update
 
 
-def make_replay_learn(config: Config, network: Network, head: Head, backup: Backup, replay: Replay) -> LearnFn:
-    """The learning phase of DQN and its family: write the rollout's rows, then make updates from the replay."""
+def make_replay_learn(
+    config: Config,
+    network: Network,
+    head: Head,
+    backup: Backup,
+    replay: Replay,
+    kernel: tuple[KernelUpdate, KernelUpdate | None] | None = None,
+) -> LearnFn:
+    """The learning phase of DQN and its family: write the rollout's rows, then make updates from the replay.
+
+    Args:
+      config: static settings.
+      network, head, backup, replay: the seams.
+      kernel: an update as one kernel, of a CUDA program and of others, if there is one: see `kernels.choice`.
+    """
     descend, shards = make_descend(config, network, head), make_shards(config.data_parallel)
 
     def plain(learner: Learner, batch: Transition, weight: Array, keys: tuple[Array, Array], h: Hypers) -> Updated:
@@ -196,7 +191,12 @@ def make_replay_learn(config: Config, network: Network, head: Head, backup: Back
         )
         return learner.replace(target_params=target_params), priority, metrics  # type: ignore[attr-defined]
 
-    update_once = with_kernel(config, backup, plain)
+    def update_once(*args: Any) -> Updated:
+        if kernel is None:
+            return plain(*args)
+        on_cuda, elsewhere = kernel
+        default = plain if elsewhere is None else by_kernel(elsewhere)
+        return jax.lax.platform_dependent(*args, cuda=by_kernel(on_cuda), default=default)
 
     def update(memory: Any, learner: Learner, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
         sample_key, *keys = update_keys(key, learner.updates.count)

@@ -9,8 +9,7 @@ never written.
 """
 
 import itertools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,19 +21,15 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from purejaxdqn.config import Config
+from purejaxdqn.kernels.choice import KernelUpdate, padded, rows_at_once
 from purejaxdqn.learning.backups import Backup
 from purejaxdqn.learning.heads import scalar_loss
+from purejaxdqn.learning.optim import learning_rate_at
 from purejaxdqn.networks.layers import ACTIVATIONS
 from purejaxdqn.types import Counter, Hypers, Learner, Transition
 
-LEAST = 16
-"""Rows and columns that a tensor core's product has at least."""
-LARGEST = 128 * 128
-"""Elements of the largest array that a program may hold: batch times width, or a kernel."""
 UNLIKELY = -1e30
 """Value of an action that is none, so that no policy takes it; finite, as a share of zero of it has to be zero."""
-ROWS = 32
-"""Examples that are learnt from at once, at most."""
 BLOCK = 1024
 """Parameters that Adam moves at once."""
 WARPS = 8
@@ -55,53 +50,6 @@ class Layer(NamedTuple):
     """Place among the leaves, by name: kernel, bias, and a norm's scale and offset where there is one."""
 
 
-class Outcome(NamedTuple):
-    """What one update gives."""
-
-    learner: Learner
-    priority: Array
-    """float32 [B], |TD error|."""
-    sums: tuple[Array, Array, Array, Array]
-    """Loss, mean Q(s, a), mean |TD error| and norm of the gradient, each float32 []."""
-
-
-def padded(size: int) -> int:
-    """The next power of two, at least `LEAST`."""
-    return max(LEAST, 1 << (size - 1).bit_length())
-
-
-def rows_at_once(size: int) -> int:
-    """The largest power of two up to `ROWS` that divides a batch."""
-    return math.gcd(size, ROWS)
-
-
-def fits(config: Config, params: Any, batch: Transition) -> bool:
-    """Whether the kernel can make the updates of a configuration: which networks, heads and optimisers it knows.
-
-    Args:
-      config: the run's.
-      params: the network's parameters, or their shapes.
-      batch: a batch that the update learns from, or its shapes.
-    """
-    known = (
-        config.head == "scalar"
-        and not (config.dueling or config.noisy or config.spectral_norm or config.average_params)
-        and config.ensemble == 1
-        and config.norm in ("none", "layer")
-        and config.optimizer == "adam"
-        and config.data_parallel == 1
-        and batch.obs_tm1.ndim == 2
-        and jnp.issubdtype(batch.obs_tm1.dtype, jnp.floating)
-        and set(params) == {"params"}
-    )
-    if not known:
-        return False
-    layers, rows = layers_of(params), rows_at_once(batch.a_tm1.shape[0])
-    widths = [padded(layer.inputs) for layer in layers] + [padded(layers[-1].outputs)]
-    products = [rows * width for width in widths] + [a * b for a, b in itertools.pairwise(widths)]
-    return layers[0].inputs == batch.obs_tm1.shape[1] and rows >= LEAST and max(products) <= LARGEST
-
-
 def layers_of(params: Any) -> list[Layer]:
     """The dense layers of an MLP's parameters in the order of the forward pass."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
@@ -109,12 +57,12 @@ def layers_of(params: Any) -> list[Layer]:
     hidden = sorted((name for name in params["params"] if name.startswith("Hidden_")), key=lambda name: int(name[7:]))
     found = []
     for name in [*hidden, "Output"]:
-        dense = (name, "Dense_0") if name in hidden else (name,)
-        kernel = leaves[places["params", *dense, "kernel"]][1]
-        named = {"kernel": ("params", *dense, "kernel"), "bias": ("params", *dense, "bias")}
-        named |= {part: ("params", name, "LayerNorm_0", part) for part in ("scale",)}
-        named |= {"offset": ("params", name, "LayerNorm_0", "bias")}
-        found.append(Layer(*kernel.shape, {part: places[path] for part, path in named.items() if path in places}))
+        dense = ("params", name, "Dense_0") if name in hidden else ("params", name)
+        norm = ("params", name, "LayerNorm_0")
+        paths = {"kernel": (*dense, "kernel"), "bias": (*dense, "bias")}
+        paths |= {"scale": (*norm, "scale"), "offset": (*norm, "bias")}
+        inputs, outputs = leaves[places[paths["kernel"]]][1].shape
+        found.append(Layer(inputs, outputs, {part: places[path] for part, path in paths.items() if path in places}))
     return found
 
 
@@ -166,7 +114,8 @@ class Layout(NamedTuple):
 
 
 def layer_norm(layer: Layer, own: dict[str, Array], x: Array) -> Array:
-    """Flax's layer norm of [B, padded features], where padded ones are zero, and so count in neither sum."""
+    """Flax's layer norm of [B, padded features], where padded ones count in neither sum and have no gradient."""
+    x = jnp.where(jnp.arange(x.shape[1])[None] < layer.outputs, x, 0.0)
     mean = jnp.sum(x, axis=1, keepdims=True) / layer.outputs
     square = jnp.sum(x * x, axis=1, keepdims=True) / layer.outputs
     spread = jax.lax.rsqrt(jnp.maximum(square - mean * mean, 0.0) + LAYER_NORM_EPSILON)
@@ -200,18 +149,24 @@ def update_kernel(layout: Layout, *refs: Any) -> None:
     params, target, data, new_params, new_target, out = (
         refs[start:end] for start, end in itertools.pairwise((0, n, 2 * n, 2 * n + 9, 3 * n + 9, 4 * n + 9, len(refs)))
     )
-    first, second, *batch, numbers = data
+    first, second, obs_tm1, action, reward, discount, obs_t, weight, numbers = data
     new_first, new_second, priority, sums, gradient = out
     # Hypers as they are outside, so that backups and losses are the very functions that other updates call.
     h = Hypers(**{name: numbers[i] for i, name in enumerate(READ)})
-    size = batch[1].shape[0]
+    size, features = action.shape[0], layout.layers[0].inputs
     rows = rows_at_once(size)
 
     def part(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-        examples, grads, totals = [at_rows(ref, i, rows, size) for ref in batch], *carry
-        more, errors, terms = learn_from(layout, size, params, target, examples, h)
-        priority[pl.ds(i * rows, rows)] = errors
-        return jax.tree.map(jnp.add, (grads, totals), (more, terms))
+        of_part = pl.ds(i * rows, rows)
+        examples = Transition(
+            obs_tm1=read(obs_tm1, rows, features, i * rows * features),
+            a_tm1=action[of_part],
+            r_t=reward[of_part],
+            discount_t=discount[of_part],
+            obs_t=read(obs_t, rows, features, i * rows * features),
+        )
+        more, priority[of_part], terms = learn_from(layout, size, params, target, examples, weight[of_part], h)
+        return jax.tree.map(jnp.add, carry, (more, terms))
 
     # A part of the batch at a time: activations of all of it would not fit into the registers.
     zeros = [
@@ -255,28 +210,30 @@ def update_kernel(layout: Layout, *refs: Any) -> None:
         jax.lax.fori_loop(0, pl.cdiv(layout.sizes[leaf], BLOCK), step, jnp.int32(0))
 
 
-def at_rows(ref: Any, part: Array, rows: int, size: int) -> Array:
-    """The rows of one part of a flat batch of so many: [rows], or [rows, padded F]."""
-    features = ref.shape[0] // size
-    return ref[pl.ds(part * rows, rows)] if features == 1 else read(ref, rows, features, part * rows * features)
-
-
 def learn_from(
-    layout: Layout, size: int, params: Sequence[Any], target: Sequence[Any], examples: list[Array], h: Hypers
+    layout: Layout,
+    size: int,
+    params: Sequence[Any],
+    target: Sequence[Any],
+    examples: Transition,
+    weight: Array,
+    h: Hypers,
 ) -> tuple[Any, Array, tuple[Array, Array, Array]]:
-    """Gradients of some of the batch's `size` examples, their |TD error|, and terms of loss, mean Q and mean |error|."""
-    config = layout.config
-    x_tm1, a_tm1, r_t, discount_t, x_t, weight = examples
-    q_t, _ = layout.forward(target, x_t)
-    q_select = layout.chosen_among(layout.forward(params, x_t)[0] if layout.backup.selects_online else q_t)
-    policy, penalty = jax.vmap(layout.backup.policy, in_axes=(0, None))(q_select, h)
+    """Gradients of some of a batch of `size`, their |TD error|, and terms of the loss, mean Q and mean |TD error|."""
+    config, a_tm1, r_t = layout.config, examples.a_tm1, examples.r_t
+    q_t, _ = layout.forward(target, examples.obs_t)
+    q_select = layout.chosen_among(layout.forward(params, examples.obs_t)[0] if layout.backup.selects_online else q_t)
+    chosen_by = jax.vmap(layout.backup.policy, in_axes=(0, None))
+    policy, penalty = chosen_by(q_select, h)
     value_t = jnp.sum(policy * (q_t if penalty is None else q_t - penalty), axis=1)
     taken = jnp.arange(q_t.shape[1])[None] == a_tm1[:, None]
-    if layout.backup.needs_bonus:
-        q_tm1 = layout.chosen_among(layout.forward(target, x_tm1)[0])
-        r_t = r_t + jax.vmap(layout.backup.bonus, in_axes=(0, 0, None))(q_tm1, a_tm1, h)
-    y = r_t + discount_t * value_t
-    q, kept = layout.forward(params, x_tm1)
+    if penalty is not None:
+        # The bonus of `backups.munchausen`, by a mask in place of an index, which Triton does not know.
+        q_tm1 = layout.chosen_among(layout.forward(target, examples.obs_tm1)[0])
+        log_taken = jnp.sum(jnp.where(taken, jnp.asarray(chosen_by(q_tm1, h)[1]), 0.0), axis=1)
+        r_t = r_t + h.munchausen_alpha * jnp.clip(log_taken, h.munchausen_clip, 0.0)
+    y = r_t + examples.discount_t * value_t
+    q, kept = layout.forward(params, examples.obs_tm1)
     q_taken = jnp.sum(jnp.where(taken, q, 0.0), axis=1)
     error, share = y - q_taken, weight / (size if config.reduction == "mean" else 1)
     slope = jnp.clip(error, -h.huber_delta, h.huber_delta) if config.loss == "huber" else error
@@ -291,12 +248,8 @@ def shape_of(layer: Layer, name: str) -> tuple[int, int]:
     return (layer.inputs if name == "kernel" else 0), layer.outputs
 
 
-UpdateFn = Callable[[Learner, Transition, Array, Array, Hypers], Outcome]
-"""(learner, batch, importance weights [B], learning rate [], hypers) -> what the update gives."""
-
-
-def make_update(config: Config, backup: Backup, interpret: bool = False) -> UpdateFn:
-    """One update of the learner by the kernel, target network included, for what `fits` says that it knows.
+def make_update(config: Config, backup: Backup, interpret: bool = False) -> KernelUpdate:
+    """One update of the learner by the kernel, target network included, for what `choice.why_not` lets through.
 
     Args:
       config: activation, norm, loss and its reduction.
@@ -304,12 +257,13 @@ def make_update(config: Config, backup: Backup, interpret: bool = False) -> Upda
       interpret: whether to run it as plain operations, on any platform: slow, for tests.
     """
 
-    def update(learner: Learner, batch: Transition, weight: Array, learning_rate: Array, h: Hypers) -> Outcome:
+    def update(learner: Learner, batch: Transition, weight: Array, h: Hypers) -> tuple[Learner, Array, Array]:
         leaves, tree = jax.tree.flatten(learner.params)
         old = jax.tree.leaves(learner.target_params)
         sizes = tuple(leaf.size for leaf in leaves)
         layout = Layout(config, backup, tuple(layers_of(learner.params)), sizes, interpret)
         moments = [optax.tree.get(learner.opt_state, name) for name in ("mu", "nu")]
+        learning_rate = jnp.asarray(learning_rate_at(config, h, learner.updates.count))
         made = learner.updates.count + 1
         scales = [1.0 / (1.0 - decay ** made.astype(jnp.float32)) for decay in ADAM]
         tau = jnp.where(made % h.target_period == 0, h.tau, 0.0)
@@ -334,7 +288,6 @@ def make_update(config: Config, backup: Backup, interpret: bool = False) -> Upda
             for part in (new[:n], new[n:])
         )
         opt_state = optax.tree.set(learner.opt_state, mu=first, nu=second, count=made)
-        after = Learner(params, target, opt_state, Counter(made), learner.average)
-        return Outcome(after, priority, tuple(sums[i] for i in range(4)))  # type: ignore[arg-type]
+        return Learner(params, target, opt_state, Counter(made), learner.average), priority, sums
 
     return update
