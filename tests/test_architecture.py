@@ -16,7 +16,7 @@ bounds
 config moved machine statistics
 types cli pictures
 learning networks envs
-replay
+replay kernels
 learn
 build
 loops
