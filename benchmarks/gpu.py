@@ -1,7 +1,7 @@
 """What wants an accelerator, in one command: correctness, speed by lanes, sweeps, learning, MinAtar's family, Atari.
 
 python -m benchmarks.gpu [--small]
-python -m benchmarks.gpu --only lanes graphs --lanes 1 16 1024 --minutes 5
+python -m benchmarks.gpu --only lanes plain --lanes 1 16 1024 --minutes 5
 python -m benchmarks.gpu --only family --games Breakout-MinAtar --algos rainbow dqn --minutes 9
 python -m benchmarks.gpu --only pong --minutes 9            # Pong by PQN; again to go on with it
 
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,9 @@ print(json.dumps({"platform": jax.devices()[0].platform, "largest_parameter_diff
 """
 
 
-GRAPH_FLAGS = "--xla_gpu_enable_command_buffer=+WHILE --xla_gpu_graph_min_graph_size=1"
-"""Of XLA: with both, a whole call of `iterate` becomes one CUDA graph."""
+NO_GRAPHS = {"XLA_FLAGS": "--xla_gpu_graph_min_graph_size=5"}
+"""XLA's default, which a user has set: the library leaves graphs alone then (see `machine.devices.GRAPHS`)."""
+NO_KERNEL = ["--update-kernel", "off"]
 
 
 def attempt(
@@ -88,9 +89,11 @@ def measure_agreement() -> Found:
     yield "lanes", attempt("agreement", [sys.executable, "-c", AGREEMENT], 300)
 
 
-def measure_lanes(steps: int, counts: list[int], environment: Mapping[str, str] | None = None) -> Found:
+def measure_lanes(
+    steps: int, counts: list[int], flags: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Found:
     """Steps per second by number of lanes, at PureJaxRL's settings."""
-    program = [sys.executable, "-m", "benchmarks.peers.ours_dqn", "--total-steps", str(steps), "--seeds"]
+    program = [sys.executable, "-m", "benchmarks.peers.ours_dqn", "--total-steps", str(steps), *flags, "--seeds"]
     for count in counts:
         yield str(count), attempt(f"{count} lanes", [*program, str(count)], 300, environment)
 
@@ -173,7 +176,7 @@ def print_table(data: dict[str, Any]) -> None:
     """What was found, in a few lines."""
     agreement = data["agreement"].get("lanes", {})
     print(f"\nlargest difference of a lane from its solo run: {agreement.get('largest_parameter_difference')}")
-    for section in ("lanes", "graphs", "purejaxrl"):
+    for section in (*LANES, "purejaxrl"):
         for count, found in data[section].items():
             print(f"{section}: {count:>6} lanes {found.get('steps_per_second', 0):14,.0f} steps/s")
     for name, found in data["sweeps"].items():
@@ -187,7 +190,9 @@ def print_table(data: dict[str, Any]) -> None:
             print(f"{env:18} median {median:8.1f}  min {scores[0]:8.1f}  {seconds:.0f} s")
 
 
-SECTIONS = ("agreement", "lanes", "graphs", "purejaxrl", "sweeps", "learning")
+LANES = ("lanes", "graphs", "kernel", "plain")
+"""Sections of speed by lanes: with calls as CUDA graphs and updates as kernels, with one of both, with none."""
+SECTIONS = ("agreement", *LANES, "purejaxrl", "sweeps", "learning")
 """Of results/gpu.json."""
 PARTS = (*SECTIONS, "family", "atari", "pong")
 
@@ -214,7 +219,9 @@ def main() -> None:
     sections: dict[str, Callable[[], Found]] = {
         "agreement": measure_agreement,
         "lanes": partial(measure_lanes, steps, lanes),
-        "graphs": partial(measure_lanes, steps, lanes, {"XLA_FLAGS": GRAPH_FLAGS}),
+        "graphs": partial(measure_lanes, steps, lanes, NO_KERNEL),
+        "kernel": partial(measure_lanes, steps, lanes, (), NO_GRAPHS),
+        "plain": partial(measure_lanes, steps, lanes, NO_KERNEL, NO_GRAPHS),
         "purejaxrl": partial(measure_purejaxrl, steps, lanes, peer),
         "sweeps": partial(measure_sweeps, small, agents),
         "learning": partial(measure_learning, small),

@@ -11,6 +11,7 @@ from purejaxdqn.envs import own
 from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.envs.names import env_settings as env_settings
 from purejaxdqn.envs.names import loop_of, make_env
+from purejaxdqn.kernels.choice import find_kernel
 from purejaxdqn.learn import LearnFn, anneal_importance, make_replay_learn, make_rollout_learn
 from purejaxdqn.learning import heads
 from purejaxdqn.learning.backups import Backup, greedy, munchausen, of_members
@@ -113,7 +114,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "learner": {
         "replay": (
             *("replay", "backup", "buffer_size", "batch_size", "learning_starts", "updates_per_rollout", "n_step"),
-            *("tau", "target_period", "prefill", "ensemble", "random_shift", "anneal_horizon"),
+            *("tau", "target_period", "prefill", "ensemble", "random_shift", "anneal_horizon", "update_kernel"),
         ),
         "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
     },
@@ -291,7 +292,7 @@ def build_replay_learner(config: Config, env: Env | HostEnv, network: Network, h
     nearby = replay if config.replay_memory == "device" else drawn_replay()
     if config.random_shift:
         nearby = with_random_shifts(nearby, config.random_shift, env.spec)
-    return replay, make_replay_learn(config, network, head, backup, nearby)
+    return replay, make_replay_learn(config, network, head, backup, nearby, find_kernel(config, env.spec, backup))
 
 
 def build_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:

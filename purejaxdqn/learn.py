@@ -9,6 +9,7 @@ import optax
 from jax import Array
 
 from purejaxdqn.config import Config
+from purejaxdqn.kernels.choice import KernelUpdate
 from purejaxdqn.learning.backups import Backup
 from purejaxdqn.learning.heads import Head, value_of
 from purejaxdqn.learning.masks import legal_values, without_illegal
@@ -153,20 +154,61 @@ def anneal_importance(config: Config, h: Hypers, updates: Array) -> Hypers:
     return h.replace(importance_exponent=beta)  # type: ignore[attr-defined]
 
 
-def make_replay_learn(config: Config, network: Network, head: Head, backup: Backup, replay: Replay) -> LearnFn:
-    """The learning phase of DQN and its family: write the rollout's rows, then make updates from the replay."""
+Updated = tuple[Learner, Array, LearnMetrics]
+"""The learner with its target network, priorities [B] and metrics, after one update."""
+UpdateFn = Callable[[Learner, Transition, Array, tuple[Array, Array], Hypers], Updated]
+"""(learner, batch, importance weights [B], keys of targets and predictions, hypers) -> all of one update."""
+
+
+def by_kernel(made: KernelUpdate) -> UpdateFn:
+    """An update that a kernel makes; it draws nothing, and needs no keys."""
+
+    def update(learner: Learner, batch: Transition, weight: Array, keys: tuple[Array, Array], h: Hypers) -> Updated:
+        del keys
+        learner, priority, metrics = made(learner, batch, weight, h)
+        return learner, priority, LearnMetrics(*(metrics[i] for i in range(len(LearnMetrics._fields))))
+
+    return update
+
+
+def make_replay_learn(
+    config: Config,
+    network: Network,
+    head: Head,
+    backup: Backup,
+    replay: Replay,
+    kernel: tuple[KernelUpdate, KernelUpdate | None] | None = None,
+) -> LearnFn:
+    """The learning phase of DQN and its family: write the rollout's rows, then make updates from the replay.
+
+    Args:
+      config: static settings.
+      network, head, backup, replay: the seams.
+      kernel: an update as one kernel, of a CUDA program and of others, if there is one: see `kernels.choice`.
+    """
     descend, shards = make_descend(config, network, head), make_shards(config.data_parallel)
 
-    def update(memory: Any, learner: Learner, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
-        sample_key, target_key, online_key = update_keys(key, learner.updates.count)
-        batch, where, weight = replay.sample(memory, shards.own_keys(sample_key), replay.now(h, learner.updates.count))
-        y = jax.lax.stop_gradient(batch_targets(network, head, backup, learner, batch, target_key, h))
+    def plain(learner: Learner, batch: Transition, weight: Array, keys: tuple[Array, Array], h: Hypers) -> Updated:
+        y = jax.lax.stop_gradient(batch_targets(network, head, backup, learner, batch, keys[0], h))
         examples = Examples(batch.obs_tm1, batch.a_tm1, y, weight)
-        learner, priority, metrics = descend(learner, examples, online_key, h)
+        learner, priority, metrics = descend(learner, examples, keys[1], h)
         target_params = periodic_update(
             learner.params, learner.target_params, learner.updates.count, h.target_period, h.tau
         )
-        return learner.replace(target_params=target_params), replay.update(memory, where, priority, h), metrics  # type: ignore[attr-defined]
+        return learner.replace(target_params=target_params), priority, metrics  # type: ignore[attr-defined]
+
+    def update_once(*args: Any) -> Updated:
+        if kernel is None:
+            return plain(*args)
+        on_cuda, elsewhere = kernel
+        default = plain if elsewhere is None else by_kernel(elsewhere)
+        return jax.lax.platform_dependent(*args, cuda=by_kernel(on_cuda), default=default)
+
+    def update(memory: Any, learner: Learner, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
+        sample_key, *keys = update_keys(key, learner.updates.count)
+        batch, where, weight = replay.sample(memory, shards.own_keys(sample_key), replay.now(h, learner.updates.count))
+        learner, priority, metrics = update_once(learner, batch, weight, tuple(keys), h)
+        return learner, replay.update(memory, where, priority, h), metrics
 
     def learn(learner: Learner, memory: Any, rows: Row, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
         memory = replay.add(memory, rows)
@@ -179,7 +221,12 @@ def make_replay_learn(config: Config, network: Network, head: Head, backup: Back
         # A number of updates that XLA cannot see, and keys that no two of them share, keep this a loop of its own. One
         # update that it could merge with the writing above would read a ring with the new rows fused in, for which the
         # whole old ring is copied: in every phase, and the more the larger the ring.
-        count = jnp.minimum(config.updates_per_rollout, config.updates_per_rollout + learner.updates.count)
+        number = config.updates_per_rollout
+        count = jax.lax.platform_dependent(
+            learner.updates.count,
+            cpu=lambda made: jnp.minimum(number, number + made),
+            default=lambda made: jnp.full((), number, jnp.int32),
+        )
         return jax.lax.fori_loop(0, count, step, (learner, memory, no_metrics()))
 
     return learn

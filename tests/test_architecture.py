@@ -16,7 +16,7 @@ bounds
 config moved machine statistics
 types cli pictures observations
 learning networks envs
-replay
+replay kernels
 learn
 build
 loops

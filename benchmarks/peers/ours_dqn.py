@@ -104,10 +104,12 @@ def main() -> None:
     flags = parser(__doc__, 0)
     flags.add_argument("--contest", choices=list(CONTESTS), default="purejaxrl", help="whose settings")
     flags.add_argument("--device", choices=PLATFORMS, default="auto")
+    flags.add_argument("--update-kernel", choices=("auto", "off"), default="auto", help="on a GPU (default: auto)")
     args = flags.parse_args()
     contest = CONTESTS[args.contest]
     use_platform(args.device, args.seeds, on_host=args.contest == "cleanrl-atari")
     config, hypers = settings_of(contest, args.total_steps or contest.total_steps)
+    config = config.replace(update_kernel=args.update_kernel)
     train = {"device": train_on_device, "host": train_on_host}[loop_of(config.env)]
     timed = train(config, hypers, [args.seed + lane for lane in range(args.seeds)])
     import jax

@@ -37,16 +37,21 @@ def make_optimizer(config: Config, h: Hypers, updates: Array) -> optax.GradientT
         "rmsprop": lambda: optax.scale_by_stddev(decay=0.95, eps=h.adam_epsilon),
         "sgd": optax.identity,
     }[config.optimizer]
-    learning_rate = {
-        "constant": lambda: h.learning_rate,
-        "linear": lambda: linear_schedule(updates, h.learning_rate, h.learning_rate_final, float(config.num_updates)),
-    }[config.learning_rate_schedule]()
+    learning_rate = learning_rate_at(config, h, updates)
     inner = optax.chain(
         optax.clip_by_global_norm(h.max_grad_norm), scale_by(), optax.scale_by_learning_rate(learning_rate)
     )
     joined = optax.flatten(inner) if in_one_vector(config) else inner
     decay = [decay_weights(learning_rate * h.weight_decay)] if config.optimizer == "adamw" else []
     return optax.chain(joined, *decay, scale_proposal(h.fraction_lr_scale))
+
+
+def learning_rate_at(config: Config, h: Hypers, updates: Array) -> float | Array:
+    """The step size [] after some updates, int []."""
+    return {
+        "constant": lambda: h.learning_rate,
+        "linear": lambda: linear_schedule(updates, h.learning_rate, h.learning_rate_final, float(config.num_updates)),
+    }[config.learning_rate_schedule]()
 
 
 def in_one_vector(config: Config) -> bool:

@@ -1,6 +1,7 @@
 """JAX platform, CPU devices, compilation cache and free memory: what is set before JAX starts a backend."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -35,12 +36,30 @@ def use_platform(device: str, lanes: int | None = None, on_host: bool = False, s
     # XLA's own name for the size of its pool of threads.
     os.environ.setdefault("NPROC", str(cores + on_host))
     wanted = {"xla_cpu_multi_thread_eigen": "false", **({"xla_cpu_prefer_vector_width": "512"} if is_wide() else {})}
+    # Both or none: one of them alone makes fewer graphs than neither does.
+    if device in ("auto", "gpu") and has_graphs_of_loops() and not any(name in flags for name in GRAPHS):
+        wanted |= GRAPHS
     added = [f"--{name}={value}" for name, value in wanted.items() if name not in flags]
     os.environ["XLA_FLAGS"] = " ".join([flags, *added]).strip()
     if device != "auto":
         # The CPU beside it, for a replay in the host's memory.
         names = {"cpu": "cpu", "gpu": "cuda,cpu", "tpu": "tpu,cpu"}
         jax.config.update("jax_platforms", names[device])
+
+
+GRAPHS = {"xla_gpu_enable_command_buffer": "+WHILE", "xla_gpu_graph_min_graph_size": "1"}
+"""Flags of XLA with which a whole call of `iterate`, loops and all, becomes one CUDA graph, launched once."""
+GRAPHS_DRIVER = 545
+"""NVIDIA's first driver for CUDA 12.3, whose graphs may contain loops."""
+
+
+def has_graphs_of_loops(version: Path = Path("/proc/driver/nvidia/version")) -> bool:
+    """Whether there is an NVIDIA driver that knows CUDA graphs with loops in them."""
+    try:
+        found = re.search(r"Kernel Module\D*(\d+)\.", version.read_text())
+    except OSError:
+        return False
+    return found is not None and int(found[1]) >= GRAPHS_DRIVER
 
 
 def is_wide(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

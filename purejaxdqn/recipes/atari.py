@@ -214,7 +214,7 @@ ONE_MACHINE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
         "pong-laptop": {
             "says": "Pong by PQN on two cores: nature-pqn on frames of 42 by 42, with a torso for them, fewer "
-            "environments, longer traces and averaged parameters.",
+            "environments and a step size that falls.",
             "solved_at": 18.0,
             **ATARI["pqn"],
             "env": "Pong-v5",
@@ -225,12 +225,11 @@ ONE_MACHINE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "num_minibatches": 8,
             "network": "half-cnn",
             "hidden": (256,),
-            "trace_lambda": 0.8,
+            "learning_rate_schedule": "linear",
+            "learning_rate_final": 5e-5,
             "epsilon_fraction": 0.15,
-            "average_params": True,
-            "average_decay": 0.999,
             **_GREEDY,
-            "eval_every": 100_000,
+            "eval_every": 50_000,
             "eval_episodes": 10,
         },
     }

@@ -1,0 +1,114 @@
+"""Whether the updates of a configuration are one GPU kernel each, and why they are not where they are not."""
+
+import itertools
+import math
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import jax
+from jax import Array
+
+from purejaxdqn.config import Config, EnvSpec, require
+from purejaxdqn.learning.backups import Backup
+from purejaxdqn.networks.torsos import find_torso
+from purejaxdqn.types import Hypers, Learner, Transition
+
+KernelUpdate = Callable[[Learner, Transition, Array, Hypers], tuple[Learner, Array, Array]]
+"""(learner, batch, importance weights [B], hypers) -> learner with its target network, priorities [B] and metrics [4]:
+loss, Q(s, a), |TD error|, norm of the gradient."""
+
+LEAST = 16
+"""Rows and columns that a tensor core's product has at least."""
+ROWS = 32
+"""Examples that are learnt from at once, at most: activations of more would not fit into a program's registers."""
+LARGEST = 128 * 128
+"""Elements of the largest array that a program may hold."""
+CAPABILITY = 8.0
+"""Compute capability from which tensor cores multiply float32, and a program has 99 KB of shared memory."""
+
+
+def padded(size: int) -> int:
+    """The next power of two, at least `LEAST`."""
+    return max(LEAST, 1 << (size - 1).bit_length())
+
+
+def rows_at_once(batch_size: int) -> int:
+    """The largest power of two up to `ROWS` that divides a batch."""
+    return math.gcd(batch_size, ROWS)
+
+
+def largest_array(config: Config, spec: EnvSpec) -> int:
+    """Elements of the largest array of an update: a layer's padded kernel, or what some of the examples activate."""
+    widths = [padded(width) for width in (math.prod(spec.obs_shape), *config.hidden, spec.num_actions)]
+    products = [a * b for a, b in itertools.pairwise(widths)]
+    return max(*products, rows_at_once(config.batch_size) * max(widths))
+
+
+def why_not(config: Config, spec: EnvSpec) -> str | None:
+    """What keeps a configuration's updates from being one kernel each; None where nothing does.
+
+    Args:
+      config: the run's.
+      spec: of its environment.
+    """
+    met = {
+        "the learner is not replay": config.learner == "replay",
+        "the network is no MLP": find_torso(config, spec).make is None,
+        "observations are no vectors of numbers": spec.num_obs_values is None and spec.obs_dtype == "float32",
+        f"the head is {config.head}": config.head == "scalar",
+        f"the backup is {config.backup}": config.backup in ("max", "double", "munchausen"),
+        f"the optimiser is {config.optimizer}": config.optimizer == "adam",
+        f"the norm is {config.norm}": config.norm in ("none", "layer"),
+        "the network has two streams": not config.dueling,
+        "layers are noisy": not config.noisy,
+        "actions are masked": not spec.masked,
+        "there is an ensemble": config.ensemble == 1,
+        "parameters are averaged": not config.average_params,
+        "the run is in shards": config.data_parallel == 1,
+        "layers have spectral norm": not config.spectral_norm,
+        f"a batch of {config.batch_size} is no multiple of {LEAST}": config.batch_size % LEAST == 0,
+        f"hidden layers of {config.hidden} are too wide": largest_array(config, spec) <= LARGEST,
+    }
+    return next((reason for reason, holds in met.items() if not holds), None)
+
+
+def why_not_here() -> str | None:
+    """What keeps this machine's default device from running the kernel; None where nothing does."""
+    if jax.default_backend() != "gpu":
+        return "there is no GPU"
+    capability = getattr(jax.local_devices()[0], "compute_capability", "0")
+    if not capability.replace(".", "").isdigit() or float(capability) < CAPABILITY:
+        return f"the GPU's compute capability, {capability}, is below {CAPABILITY}"
+    return None if find_spec("jax.experimental.pallas.triton") else "this JAX has no Pallas for Triton"
+
+
+def find_kernel(config: Config, spec: EnvSpec, backup: Backup) -> tuple[KernelUpdate, KernelUpdate | None] | None:
+    """The update as a kernel, for a CUDA program and for other programs (None: they have none); None for none at all.
+
+    Args:
+      config: with `update_kernel`: `auto` looks at this machine, `on` has every program contain it.
+      spec: of the environment.
+      backup: how targets bootstrap.
+
+    Raises:
+      SettingError: if it is asked for, and does not know the configuration.
+    """
+    reason = why_not(config, spec)
+    if config.update_kernel == "on":
+        require(reason is None, "update_kernel", "on", f"there is no kernel for this run, as {reason}: use auto")
+    elif config.update_kernel == "off" or reason is not None or why_not_here() is not None:
+        return None
+    # Pallas takes a while to import, and most processes have no use for it.
+    from purejaxdqn.kernels.mlp_update import make_update
+
+    elsewhere = make_update(config, backup, interpret=True) if config.update_kernel == "on" else None
+    return make_update(config, backup), elsewhere
+
+
+def describe_kernel(config: Config, spec: EnvSpec) -> str | None:
+    """On a GPU, a line on how updates are made; None elsewhere, and where the user has said it."""
+    if jax.default_backend() != "gpu" or config.update_kernel != "auto":
+        return None
+    reason: Any = why_not(config, spec) or why_not_here()
+    return "each update is one kernel" if reason is None else f"updates are XLA's kernels: {reason}"
