@@ -97,7 +97,8 @@ class Config:
     knows; `on` elsewhere too, by a slow interpreter, for tests; `off` for XLA's kernels."""
     network: str = "auto"
     """Torso: mlp, minatar-cnn, nature-cnn, half-cnn (Nature's for frames of 42 by 42), impala-cnn; `auto` takes
-    nature-cnn for pictures of at least 36 by 36, minatar-cnn for smaller ones, else mlp."""
+    nature-cnn for pictures of at least 36 by 36, minatar-cnn for smaller ones, else mlp; of several arrays each picture
+    has one of its own."""
     torso_width: int = 1
     """Factor on the number of filters of a CNN's convolutions."""
     pool: int = 0

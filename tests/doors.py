@@ -16,9 +16,18 @@ def blocks(language="python"):
     return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+FILES = ("corridor", "room", "climb", "walls", "networks")
+"""Those that the page says to save, in its order."""
+
+
+def page_file(name):
+    """What the page says to save as NAME.py."""
+    (code,) = re.findall(rf"`{name}\.py`:\n\n```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return code
+
+
 def write_files(folder):
     """Writes the page's files, as it says."""
-    corridor, _, climb, walls, networks = blocks()
-    for name, code in (("corridor", corridor), ("climb", climb), ("walls", walls), ("networks", networks)):
-        (folder / f"{name}.py").write_text(code)
+    for name in FILES:
+        (folder / f"{name}.py").write_text(page_file(name))
     return folder

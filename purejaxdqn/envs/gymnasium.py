@@ -20,7 +20,7 @@ from purejaxdqn.envs.interface import GYMNASIUM_PREFIX, HostEnv, HostStep, check
 from purejaxdqn.envs.parameters import Changes, changed, is_number, numeric_defaults
 from purejaxdqn.envs.protocol import PLAYED, tried
 from purejaxdqn.envs.spaces import Observations, read_space
-from purejaxdqn.observations.leaves import build, check_values, find
+from purejaxdqn.observations.leaves import bracketed, build, check_values, find, name_of
 
 POOL_OPTIONS: dict[str, Any] = {"num_groups": 1, "asynchronous": False}
 """Options of any environment: groups that are stepped in turn, and whether each has a process of its own."""
@@ -190,10 +190,14 @@ def check_played(name: str, env: Any, observed: Observations, actions: Actions) 
 
     def check(obs: Any) -> None:
         for path, space in observed.spaces.items():
-            found, of = np.asarray(find(obs, path)), f" of {'/'.join(map(str, path))}" if path else ""
+            try:
+                found = np.asarray(find(obs, path))
+            except ValueError as error:
+                says = f"its space has {name_of(path)}, and it gives observations without it"
+                raise SettingError("env", name, says) from error
             fits = found.shape == space.shape and np.can_cast(found.dtype, space.dtype, "same_kind")
-            says = f"its space says {space.shape} {space.dtype}"
-            require(fits, "env", name, f"{says}, and it gives observations{of} {found.shape} {found.dtype}")
+            gives = f"it gives observations{bracketed(path)} {found.shape} {found.dtype}"
+            require(fits, "env", name, f"its space says {space.shape} {space.dtype}, and {gives}")
         frames.append(observed.to_frame(obs))
 
     obs, info = env.reset(seed=0)
@@ -226,7 +230,7 @@ def only_arrays(make: Callable[[], Any], spaces: Mapping[Any, Any]) -> Any:
 
     Without its text Gymnasium's vector environments can share their memory, and each of them has one batch.
     """
-    gymnasium, names = import_gymnasium(""), {path: "/".join(map(str, path)) for path in spaces}
+    gymnasium, names = import_gymnasium(""), {path: name_of(path) for path in spaces}
     space = gymnasium.spaces.Dict({names[path]: part for path, part in spaces.items()})
     return gymnasium.wrappers.TransformObservation(
         make(), lambda obs: {name: find(obs, path) for path, name in names.items()}, space
@@ -258,7 +262,7 @@ def wrap(
     one.close()
     groups, apart = int(options["num_groups"]), bool(options["asynchronous"])
     require(groups >= 1, "env_params.num_groups", groups, "use a whole number of at least 1")
-    batched = {path: path if path == () else ("/".join(map(str, path)),) for path in observed.spaces}
+    batched = {path: path if path == () else (name_of(path),) for path in observed.spaces}
 
     def to_frame(obs: Any) -> Any:
         return observed.to_frame(build(list(batched), [find(obs, path) for path in batched.values()]))

@@ -11,6 +11,7 @@ from purejaxdqn.envs.parameters import Changes, changed, numeric_defaults
 from purejaxdqn.envs.protocol import check_env_record, has_methods, tried
 from purejaxdqn.machine.imports import IMPORTED, module_name
 from purejaxdqn.machine.number_modes import in_usual_modes
+from purejaxdqn.observations.leaves import check_leaves
 
 Factory = Callable[..., Any]
 """(**parameters) -> an environment, in any of the forms that `as_env` knows."""
@@ -139,6 +140,7 @@ def as_env(
         tried(name or made.spec.env_id, "its reset or step", lambda: check_env_record(made))
         return named(made, name)
     if isinstance(made, HostEnv):
+        check_leaves(made.spec)
         return named(made, name)
     # As `gymnax.make` gives it, or without its parameters.
     env, *params = made if isinstance(made, tuple) and len(made) == 2 else (made,)

@@ -12,7 +12,7 @@ from purejaxdqn.envs.actions import EMPTY_MASK
 from purejaxdqn.envs.interface import Env
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.random_bits import random_actions
-from purejaxdqn.observations.leaves import check_leaf, check_same, check_values, describe, leaves_of, list_leaves
+from purejaxdqn.observations.leaves import check_leaves, check_same, check_values, describe, leaves_of
 
 T = TypeVar("T")
 PLAYED = 64
@@ -109,8 +109,7 @@ def check_env_record(env: Env) -> None:
     key, action = jax.random.key(0), jnp.zeros(count, jnp.int32)
     state, obs = jax.eval_shape(lambda key: env.reset(key, count), key)
     _, after, row = jax.eval_shape(env.step, key, state, action)
-    for leaf in list_leaves(spec):
-        check_leaf(spec.env_id, leaf)
+    check_leaves(spec)
     for what, found in (("reset", obs), ("step", after), ("row.obs", row.obs), ("row.final_obs", row.final_obs)):
         check_same(spec, found, f"{what} gives observations{{of}} {{found}}, and its spec says {{said}}", (count,))
         of_plain = str(jax.tree.structure(found)) == str(jax.tree.structure(leaves_of(spec)))

@@ -12,6 +12,7 @@ from jax import Array
 from purejaxdqn.config import Config, EnvSpec, require
 from purejaxdqn.learning.backups import Backup
 from purejaxdqn.networks.torsos import find_torso
+from purejaxdqn.observations.leaves import list_leaves
 from purejaxdqn.types import Hypers, Learner, Transition
 
 KernelUpdate = Callable[[Learner, Transition, Array, Hypers], tuple[Learner, Array, Array]]
@@ -40,7 +41,8 @@ def rows_at_once(batch_size: int) -> int:
 
 def largest_array(config: Config, spec: EnvSpec) -> int:
     """Elements of the largest array of an update: a layer's padded kernel, or what some of the examples activate."""
-    widths = [padded(width) for width in (math.prod(spec.obs_shape), *config.hidden, spec.num_actions)]
+    inputs = sum(leaf.features for leaf in list_leaves(spec))
+    widths = [padded(width) for width in (inputs, *config.hidden, spec.num_actions)]
     products = [a * b for a, b in itertools.pairwise(widths)]
     return max(*products, rows_at_once(config.batch_size) * max(widths))
 
@@ -55,7 +57,8 @@ def why_not(config: Config, spec: EnvSpec) -> str | None:
     met = {
         "the learner is not replay": config.learner == "replay",
         "the network is no MLP": find_torso(config, spec).make is None,
-        "observations are no vectors of numbers": spec.num_obs_values is None and spec.obs_dtype == "float32",
+        "observations are no vectors of numbers": (spec.num_obs_values, spec.obs_scale, spec.obs_dtype)
+        == (None, None, "float32"),
         f"the head is {config.head}": config.head == "scalar",
         f"the backup is {config.backup}": config.backup in ("max", "double", "munchausen"),
         f"the optimiser is {config.optimizer}": config.optimizer == "adam",

@@ -190,6 +190,12 @@ def check_leaf(env_id: str, leaf: Leaf) -> None:
         require(leaf.dtype != "uint8" or leaf.is_picture, "env", env_id, f"{title} are uint8: {SAY}")
 
 
+def check_leaves(spec: EnvSpec) -> None:
+    """`check_leaf` of all arrays."""
+    for leaf in list_leaves(spec):
+        check_leaf(spec.env_id, leaf)
+
+
 def describe(env_id: str, obs: Any, num_obs_values: Any, obs_scale: Any) -> dict[str, Any]:
     """The fields of `EnvSpec` that say what an observation is.
 
@@ -209,8 +215,7 @@ def describe(env_id: str, obs: Any, num_obs_values: Any, obs_scale: Any) -> dict
         "num_obs_values": build(paths, said_of("num_obs_values", num_obs_values, paths, env_id)),
         "obs_scale": build(paths, said_of("obs_scale", obs_scale, paths, env_id)),
     }
-    for leaf in list_leaves(EnvSpec(env_id=env_id, num_actions=1, time_limit=1, **fields)):
-        check_leaf(env_id, leaf)
+    check_leaves(EnvSpec(env_id=env_id, num_actions=1, time_limit=1, **fields))
     return fields
 
 

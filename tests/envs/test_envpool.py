@@ -220,7 +220,7 @@ def test_groups_give_what_the_whole_gives():
 def test_actions_frames_and_sizes_are_as_asked_for():
     """Breakout's own four actions or all 18; colour frames have three channels each, of which four are stacked."""
     spec = make_env("Breakout-v5").spec
-    assert spec == ("Breakout-v5", 4, (84, 84, 4), "uint8", None, 27_000, 4, 1, None, False, None)
+    assert spec == ("Breakout-v5", 4, (84, 84, 4), "uint8", None, 27_000, 4, 1, None, None, False, None)
     every = make_env("Breakout-v5", (("full_action_space", True),))
     assert every.spec.num_actions == 18 and len(set(every.action_names)) == 18
     changes = (("gray_scale", False), ("img_height", 40), ("img_width", 30), ("frame_skip", 3))

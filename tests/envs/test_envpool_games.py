@@ -40,6 +40,36 @@ def test_other_discrete_environments_run_and_are_drawn(name):
     assert picture.min() < picture.max()
 
 
+@pytest.mark.parametrize("name", ["MiniGrid-DoorKey-5x5-v0", "BabyAI-GoToObj-v0"])
+def test_dicts_of_minigrid_are_kinds_and_a_direction(name):
+    """The mission, which is text, is left out; the numbers of the image are below eleven and no colours."""
+    env = make_env(f"envpool/{name}")
+    assert env.spec.obs_shape == {"direction": (), "image": (7, 7, 3)} and env.spec.time_limit > 1
+    assert env.spec.num_obs_values == {"direction": 4, "image": 11}
+    pool = env.open_pool(4, 0, 2)
+    pool.reset()
+    steps = [[pool.receive(group)] for group in range(2)]
+    for _ in range(20):
+        for group in range(2):
+            pool.send(group, np.zeros(2, np.int32))
+            steps[group].append(pool.receive(group))
+    frames = [step.frame for step in steps[0]]
+    assert all(frame["image"].shape == (2, 7, 7, 3) and frame["image"].dtype == np.uint8 for frame in frames)
+    assert 0 < max(int(frame["image"].max()) for frame in frames) < 11
+    # Turning left, one faces every way in turn.
+    assert {int(frame["direction"][0]) for frame in frames} == {0, 1, 2, 3}
+    picture = pool.screen()
+    assert picture.dtype == np.uint8 and picture.shape[-1] == 3
+
+
+def test_nested_dicts_of_jumanji_come_as_they_are():
+    env = make_env("envpool/Jumanji/CVRP-v1")
+    assert env.spec.num_obs_values["position"] == 21 and env.spec.obs_shape["coordinates"] == (21, 2)
+    frame = play(env.open_pool(2, 0, 1), [[1, 1]])[1].frame
+    assert {name: array.shape[1:] for name, array in frame.items()} == env.spec.obs_shape
+    assert {name: str(array.dtype) for name, array in frame.items()} == env.spec.obs_dtype
+
+
 def test_an_undrawn_environment_is_shown_as_it_stands():
     """EnvPool draws no Catch: the picture follows the first environment's newest observation, and no other's."""
     env = make_env("envpool/Catch-v0")

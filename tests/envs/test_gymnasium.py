@@ -1,6 +1,7 @@
 """Gymnasium's environments: ends, the true last observation, first steps, spaces, and what is refused."""
 
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -165,6 +166,70 @@ def test_observations_of_other_spaces():
     assert play(bits.open_pool(1, 0, 1), [[0]])[1].frame.tolist() == [[1, 0, 1]]
 
 
+PARTS = spaces.Dict(
+    {
+        "near": spaces.Box(0, 10, (4, 4, 3), np.uint8),
+        "way": spaces.Discrete(4, start=-1),
+        "hand": spaces.Tuple((spaces.MultiBinary(3), spaces.Box(-1.0, 1.0, (2,), np.float64))),
+        "words": spaces.Text(10),
+        "kinds": spaces.MultiDiscrete([3, 5], start=[0, 2]),
+    }
+)
+
+
+def parts_of(count):
+    """An observation of that space; what it has of a count can be read again."""
+    return {
+        "near": np.full((4, 4, 3), count, np.uint8),
+        "way": np.int64(count % 4 - 1),
+        "hand": (np.array([0, 1, count % 2], np.int8), np.array([0.5, count / 10])),
+        "words": "go " + "on " * count,
+        "kinds": np.array([2, 2 + count % 5]),
+    }
+
+
+@pytest.mark.parametrize("asynchronous", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_spaces_of_several_parts_become_a_tree_of_arrays(asynchronous):
+    """Numbers from 0 whatever they start from, in 32 bits, without the text; the bound of uint8 is its scale."""
+    options = {**OPTIONS, "asynchronous": asynchronous}
+    env = adapter.wrap("Counting", partial(Counting, space=PARTS, obs=parts_of), options)
+    spec = env.spec
+    assert spec.obs_shape == {"near": (4, 4, 3), "way": (), "hand": ((3,), (2,)), "kinds": (2,)}
+    assert spec.obs_dtype == {"near": "uint8", "way": "int32", "hand": ("int8", "float32"), "kinds": "int32"}
+    assert spec.num_obs_values == {"near": None, "way": 4, "hand": (None, None), "kinds": 5}
+    assert spec.obs_scale == {"near": 10.0, "way": None, "hand": (None, None), "kinds": None}
+    pool = env.open_pool(2, 0, 1)
+    steps = play(pool, [[1, 0]] * 4)
+    pool.close()
+    for count, step in enumerate(steps):
+        near, (bits, reals) = step.frame["near"], step.frame["hand"]
+        assert set(step.frame) == set(spec.obs_shape) and near.dtype == np.uint8 and reals.dtype == np.float32
+        assert near.tolist() == np.full((2, 4, 4, 3), count).tolist()
+        assert step.frame["way"].tolist() == [count % 4] * 2 and step.frame["kinds"].tolist() == [[2, count % 5]] * 2
+        assert bits.tolist() == [[0, 1, count % 2]] * 2 and np.allclose(reals, [0.5, count / 10])
+
+
+def test_a_picture_of_a_tree_is_shown():
+    pool = adapter.wrap("Counting", partial(Counting, space=PARTS, obs=parts_of), OPTIONS).open_pool(1, 0, 1)
+    play(pool, [[0]])
+    assert pool.screen().shape == (4, 4, 3)
+
+
+def test_numbers_of_kinds_are_not_taken_for_colours():
+    """A space of MiniGrid's says 255: unknown, that is refused; of its own ids the kinds are known."""
+    kinds = spaces.Dict({"image": spaces.Box(0, 255, (7, 7, 3), np.uint8), "direction": spaces.Discrete(4)})
+
+    def seen(count):
+        return {"image": np.full((7, 7, 3), count, np.uint8), "direction": np.int64(0)}
+
+    with pytest.raises(
+        SettingError, match=r"\(image\) are uint8 and reach 7 at most .* let its space say what they are"
+    ):
+        wrapped(space=kinds, obs=seen)
+    env = adapter.wrap("gymnasium/MiniGrid-Mine-v0", lambda: Counting(space=kinds, obs=seen), OPTIONS)
+    assert env.spec.num_obs_values == {"image": 11, "direction": 4}
+
+
 def test_ids_have_their_arguments_and_limits_as_parameters():
     found = adapter.env_settings("gymnasium/FrozenLake-v1")
     assert found["is_slippery"] is True and found["max_episode_steps"] == 100 and found["num_groups"] == 1
@@ -200,7 +265,8 @@ def test_the_family_of_a_run_that_was_read_is_known_without_its_suite(own_parts)
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"space": spaces.Dict({"a": spaces.Discrete(2)})}, "of the space Dict: wrap it"),
+        ({"space": spaces.Dict({"a": spaces.Discrete(2)})}, "its space has a, and it gives observations without it"),
+        ({"space": spaces.Dict({"a": spaces.Sequence(spaces.Discrete(2))})}, r"\(a\) are of the space Sequence: wrap"),
         ({"space": spaces.Box(0, 1, (3,))}, r"its space says \(3,\) float32, and it gives observations \(2,\) float64"),
         ({"space": spaces.Box(0, 9, (2,), np.int32)}, r"its space says \(2,\) int32, and it gives .* float64"),
         ({"obs": lambda count: np.zeros(2 + (count == 3))}, r"it gives observations \(3,\)"),

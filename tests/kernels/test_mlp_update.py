@@ -124,7 +124,8 @@ def test_it_is_refused_in_a_sentence_where_it_does_not_know_the_run(reason):
 
 
 def test_what_is_no_vector_of_numbers_has_no_kernel():
-    for changes in ({"num_obs_values": 7}, {"obs_dtype": "uint8"}):
+    trees = {"obs_shape": {"a": (4,)}, "obs_dtype": {"a": "float32"}}
+    for changes in ({"num_obs_values": 7}, {"obs_dtype": "uint8"}, {"obs_scale": 2.0}, trees):
         assert choice.why_not(Config(), SPEC._replace(**changes)) == "observations are no vectors of numbers"
     assert choice.why_not(Config(), SPEC) is None
     assert choice.why_not(Config(), SPEC._replace(masked=True)) == "actions are masked"

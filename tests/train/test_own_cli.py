@@ -16,7 +16,8 @@ from purejaxdqn.config import Config
 from purejaxdqn.doctor.command import main as doctor
 from purejaxdqn.machine.imports import IMPORTED, import_source
 from purejaxdqn.report.command import main as report
-from purejaxdqn.runs.folder import CONFIG, METRICS, MP4, SUMMARY
+from purejaxdqn.runs.checkpoint import load_checkpoint
+from purejaxdqn.runs.folder import CHECKPOINTS, CONFIG, METRICS, MP4, SUMMARY
 from purejaxdqn.sweep.command import main as sweep
 from purejaxdqn.train import display
 
@@ -107,6 +108,42 @@ def test_a_file_of_thirty_lines_has_everything_that_cartpole_has(
 
 
 @pytest.mark.slow
+def test_a_dict_observation_goes_through_all_of_it(here, interrupted, capsys, monkeypatch):
+    """The page's room: trained, stopped and resumed byte for byte, examined, drawn, reported and loaded as it shows."""
+    room = ["--env", "room.py:make_env", "--env-params.size", "4", *SMALL]
+    assert train.main([*room, "--out", "runs/room"]) == 0
+    spec = json.loads((here / "runs/room" / CONFIG).read_text())["env_spec"]
+    assert spec["obs_shape"] == {"map": [4, 4, 2], "facing": [], "time": []}
+    assert (here / "runs/room/policy.gif").stat().st_size > 100
+    interrupted()
+    assert train.main([*room, "--out", "stopped"]) == 143
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    more = ["--import", "room.py", "--no-compilation-cache"]
+    assert train.main(["--resume", "stopped", *more, "--quiet"]) == 0
+    assert (here / "stopped" / METRICS).read_bytes() == (here / "runs/room" / METRICS).read_bytes()
+    states = [load_checkpoint(here / name / CHECKPOINTS).state for name in ("runs/room", "stopped")]
+    assert states[0].keys() == states[1].keys() and sum("['map']" in name for name in states[0]) == 3
+    assert all(states[0][name].tobytes() == states[1][name].tobytes() for name in states[0])
+    capsys.readouterr()
+    assert evaluate.main(["runs/room", *more, "--episodes", "4", "--json"]) == 0
+    assert doctor(["runs/room", *more, "--episodes", "4", "--json"]) == 0
+    vitals = json.loads(capsys.readouterr().out.splitlines()[-1])["vitals"]["0"]
+    assert vitals["obs_dtype"] == "int32, uint8, float32" and vitals["input_max"] == 1.0 and vitals["obs_dims"] == 34
+    IMPORTED.clear()
+    assert report(["runs/room"]) == 0
+    names = {}
+    exec(next(block for block in blocks() if "load_policy" in block), names)
+    assert names["action"] in (0, 1, 2)
+    batch = {"map": np.zeros((5, 4, 4, 2)), "facing": [0, 1, 2, 3, 0], "time": np.ones(5)}
+    assert names["policy"].q_values(batch).shape == (5, 3)
+    with pytest.raises(ValueError, match=r"an observation \(map\) has the shape \(4, 4, 2\)"):
+        names["policy"]({**batch, "map": np.zeros((3, 4, 4, 2))})
+    with pytest.raises(ValueError, match="an observation has time, and this one has none"):
+        names["policy"]({"map": batch["map"], "facing": batch["facing"]})
+
+
+@pytest.mark.slow
 def test_the_pages_environment_of_gymnasium_trains_on_the_host(here, capsys):
     small = [word for word in SMALL if word != "900"]
     small.insert(small.index("--total-steps") + 1, "300")
@@ -132,7 +169,7 @@ def test_the_pages_network_is_made_by_its_name(here):
 def test_the_pages_example_in_python_runs(here, monkeypatch):
     monkeypatch.syspath_prepend(str(here))
     names = {}
-    exec(blocks()[1], names)
+    exec(next(block for block in blocks() if "make_train(" in block), names)
     assert names["metrics"].episodes.shape == (4,) and int(names["metrics"].episodes.sum()) > 100
     assert build(Config(env="corridor", env_params={"length": 5})).env.spec.obs_shape == (5,)
     sys.modules.pop("corridor")
