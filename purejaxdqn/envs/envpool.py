@@ -37,6 +37,8 @@ OWN_ATARI_OPTIONS = {"stack_num": 4, "reward_clip": True, "episodic_life": True}
 """By EnvPool's names too, but done here: frames are stacked on the device, and the score stays that of whole games."""
 POOL_OPTIONS = {"num_threads": 0, "num_groups": 1}
 """Options of any environment: threads (0 for one per core), and groups that are stepped in turn."""
+MASK = "action_mask"
+"""Part of the observations of Jumanji's environments that is their action mask, and is not observed."""
 OFTEN = ("frame_skip", "noop_max", "max_episode_steps", "img_height", "img_width", "stack_num", "num_groups")
 """Options that count something."""
 
@@ -147,9 +149,9 @@ class EnvPoolPool:
     before those two, EnvPool returns the previous step's frame again: nothing is learnt from it.
     """
 
-    def __init__(self, pool: Any, num_envs: int, num_groups: int, to_frame: Callable[[Any], Any]):
+    def __init__(self, pool: Any, num_envs: int, num_groups: int, to_frame: Callable[[Any], Any], masked: bool):
         self.num_groups = num_groups
-        self._pool, self._to_frame = pool, to_frame
+        self._pool, self._to_frame, self._masked = pool, to_frame, masked
         self._size = num_envs // num_groups
         self._ids = np.arange(num_envs, dtype=np.int32).reshape(num_groups, self._size)
         self._waiting: list[list[Any]] = [[] for _ in range(num_groups)]
@@ -197,6 +199,7 @@ class EnvPoolPool:
             truncated=np.logical_and(pick(truncated), ~over),
             life_lost=lost,
             begins=begins,
+            mask=pick(obs[MASK]) != 0 if self._masked else None,
         )
 
     def screen(self) -> np.ndarray:
@@ -211,6 +214,12 @@ class EnvPoolPool:
     def close(self) -> None:
         """Closes the environments."""
         self._pool.close()
+
+
+def has_mask(space: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a space of observations has an action mask of a shape in it."""
+    parts = getattr(space, "spaces", {})
+    return MASK in parts and tuple(parts[MASK].shape) == shape
 
 
 def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
@@ -239,14 +248,16 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
     remedy = "it has no discrete actions, which value learning needs: use an environment such as Pong-v5"
     require(isinstance(actions, spaces.Discrete), "env", env_id, remedy)
     require(spec.config.max_num_players == 1, "env", env_id, "it has several players: use one such as Pong-v5")
-    stack = int(settings.get("stack_num", 1))
+    stack, masked = int(settings.get("stack_num", 1)), False
     if atari:
         channels, height, width = observations.shape
         shape = (height, width, channels * stack)
         fields: dict[str, Any] = {"obs_shape": shape, "obs_dtype": str(observations.dtype), "num_obs_values": None}
         to_frame: Callable[[Any], Any] = partial(np.moveaxis, source=1, destination=-1)
     else:
-        fields, _, to_frame = read_space(env_id, observations)
+        masked = has_mask(observations, (int(actions.n),))
+        shown = {key: part for key, part in observations.items() if key != MASK} if masked else {}
+        fields, _, to_frame = read_space(env_id, spaces.Dict(shown) if masked else observations)
 
     def open_pool(num_envs: int, seed: int, num_groups: int = 1) -> EnvPoolPool:
         check_groups(num_envs, num_groups)
@@ -262,7 +273,7 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
                 **made_with,
             )
             _ = pool.observation_space  # made on first use, which would else be in the first step
-        return EnvPoolPool(pool, num_envs, num_groups, to_frame)
+        return EnvPoolPool(pool, num_envs, num_groups, to_frame, masked)
 
     clips, counts_lives = settings.get("reward_clip", False), settings.get("episodic_life", False)
 
@@ -281,6 +292,7 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
             # Where it is 0 each task of BabyAI's has its own.
             time_limit=int(settings["max_episode_steps"]) or INT32,
             frame_stack=stack,
+            masked=masked,
         ),
         open_pool=open_pool,
         learning_view=learning_view,

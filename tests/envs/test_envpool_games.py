@@ -70,6 +70,25 @@ def test_nested_dicts_of_jumanji_come_as_they_are():
     assert {name: str(array.dtype) for name, array in frame.items()} == env.spec.obs_dtype
 
 
+@pytest.mark.parametrize("name", ["Game2048-v1", "Snake-v1"])
+def test_jumanji_says_which_actions_are_legal(name):
+    """The mask is no part of the observation; each group has its own, and legal actions go on for a while."""
+    env = make_env(f"envpool/Jumanji/{name}")
+    assert env.spec.masked and "action_mask" not in env.spec.obs_shape
+    pool, rng = env.open_pool(4, 0, 2), np.random.default_rng(0)
+    pool.reset()
+    seen = []
+    for _ in range(30):
+        for group in (0, 1):
+            step = pool.receive(group)
+            assert step.mask.shape == (2, 4) and step.mask.dtype == bool
+            assert step.mask[~step.ended].any(axis=1).all()
+            seen.append(step.mask)
+            pool.send(group, np.argmax(np.where(step.mask, rng.random((2, 4)), -1), axis=1).astype(np.int32))
+    assert not np.all(seen), "some actions are illegal"
+    assert not make_env("envpool/Jumanji/Sokoban-v0").spec.masked
+
+
 def test_an_undrawn_environment_is_shown_as_it_stands():
     """EnvPool draws no Catch: the picture follows the first environment's newest observation, and no other's."""
     env = make_env("envpool/Catch-v0")
