@@ -15,7 +15,7 @@ from purejaxdqn.kernels.choice import find_kernel
 from purejaxdqn.learn import LearnFn, anneal_importance, make_replay_learn, make_rollout_learn
 from purejaxdqn.learning import heads
 from purejaxdqn.learning.backups import Backup, greedy, munchausen, of_members
-from purejaxdqn.learning.explorers import Explorer, boltzmann, bootstrapped, ez_greedy, plain
+from purejaxdqn.learning.explorers import Explorer, boltzmann, bootstrapped, check_takes_masks, ez_greedy, plain
 from purejaxdqn.learning.heads import Head
 from purejaxdqn.learning.horizons import anneal_horizon, check_horizon
 from purejaxdqn.learning.resets import check_resets, with_resets
@@ -329,4 +329,6 @@ def build(config: Config, env: Env | HostEnv | None = None) -> Parts:
     replay, learn = build_learner(config, env, network, head)
     view = make_view(config, choose("reward_shaping", config).make(config))
     explorer = choose("explorer", config).make(config)
+    if env.spec.masked:
+        check_takes_masks(config.explorer, explorer)
     return Parts(env=env, network=network, head=head, replay=replay, learn=learn, view=view, explorer=explorer)

@@ -1,5 +1,6 @@
 """Explorers: how actions are chosen while training, from action values, ε and what is carried from step to step."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,6 +28,15 @@ class Explorer(NamedTuple):
     """(carried, begins bool [E]) -> carried, as it is where an episode begins."""
     per_member: bool = False
     """Whether `act` is given the values of every member of an ensemble, [E, K, A]."""
+
+
+def check_takes_masks(name: str, explorer: Explorer) -> None:
+    """Raises `SettingError` where an explorer's `act` has no place for the legal actions."""
+    takes = len(inspect.signature(explorer.act).parameters) > 5
+    remedy = (
+        "the environment says which actions are legal: give its act one more argument, mask bool [E, A], and heed it"
+    )
+    require(takes, "explorer", name, remedy)
 
 
 def plain() -> Explorer:

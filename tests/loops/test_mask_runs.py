@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import same_bits
+from programs import counting_explorer, same_bits
 
 from purejaxdqn import Config, Hypers, SettingError, batch_env, make_agent, register
 from purejaxdqn.build import build
@@ -122,6 +122,12 @@ def test_neither_planted_rewards_nor_chunks_nor_lanes_show():
     lanes = jax.jit(jax.vmap(iterations(agent), in_axes=(axes, None), out_axes=axes))
     found = lanes(of_lanes(lambda *pair: jnp.stack(pair), second, first), 40)
     assert same_bits(whole, of_lanes(lambda leaf: leaf[1], found))
+
+
+def test_an_explorer_that_takes_no_mask_is_refused():
+    register("explorer", "counting", lambda config: counting_explorer())
+    with pytest.raises(SettingError, match=r"explorer='counting'.*one more argument, mask"):
+        make_agent(Config(**REPLAY, explorer="counting"), env=make_ring())
 
 
 @pytest.mark.long
