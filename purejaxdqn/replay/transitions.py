@@ -73,9 +73,10 @@ def init_store(row: Row, capacity: int, num_writers: int, time_limit: int = 1) -
     """
     time_limit = max(1, min(time_limit, capacity))
     places = capacity // time_limit + 2
+    ring = init_ring(without_final(row), capacity, num_writers)
     final_obs, final_mask = init_ring((row.obs, row.mask), places, num_writers).rows
     return TransitionStore(
-        ring=init_ring(without_final(row), capacity, num_writers),
+        ring=ring,
         final_obs=final_obs,
         final_time=jnp.full((places, num_writers), -1, jnp.int32),
         time_limit=time_limit,

@@ -23,8 +23,12 @@ from purejaxdqn.train import display
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
 
-FILES = [pytest.param("corridor.py", 2, marks=pytest.mark.long), ("walls.py", 3)]
-"""Files of the page, and their numbers of actions; the second's are masked."""
+CELLS = np.eye(8, dtype=np.float32)
+FILES = [
+    pytest.param("corridor.py", 2, CELLS, marks=pytest.mark.long),
+    ("walls.py", 3, {"cell": CELLS, "way": np.arange(8, dtype=np.float32) / 8}),
+]
+"""Files of the page, their numbers of actions, and observations of all cells; the second's are dicts, and masked."""
 
 
 @pytest.fixture
@@ -53,15 +57,17 @@ def interrupted(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("file", "num_actions"), FILES)
+@pytest.mark.parametrize(("file", "num_actions", "obs"), FILES)
 def test_a_file_of_thirty_lines_has_everything_that_cartpole_has(
-    file, num_actions, here, interrupted, capsys, monkeypatch
+    file, num_actions, obs, here, interrupted, capsys, monkeypatch
 ):
     corridor = ["--env", f"{file}:make_env", "--env-params.length", "8"]
     assert train.main([*corridor, *SMALL, "--out", "whole"]) == 0
     config = json.loads((here / "whole" / CONFIG).read_text())
     assert config["imports"] == [file] and config["config"]["env_params"] == {"length": 8}
-    assert config["env_spec"]["obs_shape"] == [8] and config["env_spec"]["own_loop"] == "device"
+    masked = num_actions == 3
+    assert config["env_spec"]["obs_shape"] == ({"cell": [8], "way": []} if masked else [8])
+    assert config["env_spec"]["masked"] is masked and config["env_spec"]["own_loop"] == "device"
     assert (here / "whole" / "policy.gif").stat().st_size > 100
 
     # Stopped, it says how to go on; resumed, it is the run that nobody stopped.
@@ -74,7 +80,7 @@ def test_a_file_of_thirty_lines_has_everything_that_cartpole_has(
     assert train.main(["--resume", "stopped", *more, "--quiet"]) == 0
     assert (here / "stopped" / METRICS).read_bytes() == (here / "whole" / METRICS).read_bytes()
     policies = [load_policy(name, which="last") for name in ("whole", "stopped")]
-    np.testing.assert_array_equal(*(policy.q_values(np.eye(8, dtype=np.float32)) for policy in policies))
+    np.testing.assert_array_equal(*(policy.q_values(obs) for policy in policies))
 
     capsys.readouterr()
     assert evaluate.main(["whole", *more, "--episodes", "4", "--json"]) == 0
@@ -86,11 +92,11 @@ def test_a_file_of_thirty_lines_has_everything_that_cartpole_has(
     IMPORTED.clear()
     for main, args in ((evaluate.main, ["whole"]), (doctor, ["whole"]), (train.main, ["--resume", "whole"])):
         assert f"--import {file}: it was trained with it" in refused(capsys, main, args)
-    masked, policy, obs = num_actions == 3, load_policy("whole"), np.eye(8, dtype=np.float32)
+    policy, first = load_policy("whole"), jax.tree.map(lambda leaf: leaf[0], obs)
     assert policy.q_values(obs).shape == (8, num_actions)
     for only in range(num_actions):
         mask = np.arange(num_actions) == only
-        assert policy(obs[0], mask) == only and (policy(obs, np.tile(mask, (8, 1))) == only).all()
+        assert policy(first, mask) == only and (policy(obs, np.tile(mask, (8, 1))) == only).all()
     if masked:
         with pytest.raises(ValueError, match=r"policy\(obs, mask\)"):
             policy(obs)
