@@ -10,6 +10,7 @@ from purejaxdqn import Config, Hypers, SettingError, batch_env, make_agent, regi
 from purejaxdqn.build import build
 from purejaxdqn.loops.data_parallel import make_data_lanes
 from purejaxdqn.loops.host import HostLoop
+from purejaxdqn.loops.sharding import make_spread
 from purejaxdqn.types import lane_axes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
@@ -195,6 +196,18 @@ def test_a_run_on_the_host_takes_legal_actions_alone(memory):
     np.testing.assert_array_equal(rows.mask[1:], due)
     returns = loop.evaluate(state.learner.params, 0, 4, 0.5).returns
     assert np.isin(returns, [0.0, 1.0]).all()
+    loop.close()
+
+
+@pytest.mark.long
+def test_shards_on_the_host_have_masks_of_their_own():
+    """The environments refuse an illegal action."""
+    register("env", "host-shards", lambda: gymnasium.wrappers.TimeLimit(Ring(), 9))
+    config, h = Config(env="host-shards", data_parallel=2, **REPLAY), Hypers().as_arrays()
+    loop = HostLoop(config, build(config), 0, make_spread(2))
+    state, metrics = loop.iterate(loop.begin(loop.init(KEY, h), h, fill=True), h, 60)
+    assert 0.0 < float(metrics.return_max) <= 1.0 and np.isfinite(float(metrics.loss_sum))
+    assert state.actors[0].mask.shape == (2, 2, 4)
     loop.close()
 
 
