@@ -52,7 +52,6 @@ print(json.dumps({"platform": jax.devices()[0].platform, "largest_parameter_diff
 
 NO_GRAPHS = {"XLA_FLAGS": "--xla_gpu_graph_min_graph_size=5"}
 """XLA's default, which a user has set: the library leaves graphs alone then (see `machine.devices.GRAPHS`)."""
-NO_KERNEL = ["--update-kernel", "off"]
 
 
 def attempt(
@@ -62,6 +61,8 @@ def attempt(
     begin = time.perf_counter()
     try:
         found = last_json(run(["timeout", str(int(seconds)), *command], environment).output)
+        # Thousands of them; their mean stays.
+        found.pop("greedy_returns", None)
     except (RuntimeError, IndexError, subprocess.SubprocessError) as error:
         found = {"failed": str(error)[-600:]}
     print(f"{name}: {json.dumps(found)[:160]} ({time.perf_counter() - begin:.0f} s)", flush=True)
@@ -190,8 +191,10 @@ def print_table(data: dict[str, Any]) -> None:
             print(f"{env:18} median {median:8.1f}  min {scores[0]:8.1f}  {seconds:.0f} s")
 
 
-LANES = ("lanes", "graphs", "kernel", "plain")
-"""Sections of speed by lanes: with calls as CUDA graphs and updates as kernels, with one of both, with none."""
+EARLIER = ("graphs", "told", "told_graphs")
+"""Sections of programs that no longer exist in one piece, which a result keeps; its notes say what they were."""
+LANES = ("lanes", "plain", "kernel")
+"""Sections of speed by lanes: a call as one CUDA graph; without; and without, but with an update as one kernel."""
 SECTIONS = ("agreement", *LANES, "purejaxrl", "sweeps", "learning")
 """Of results/gpu.json."""
 PARTS = (*SECTIONS, "family", "atari", "pong")
@@ -219,9 +222,8 @@ def main() -> None:
     sections: dict[str, Callable[[], Found]] = {
         "agreement": measure_agreement,
         "lanes": partial(measure_lanes, steps, lanes),
-        "graphs": partial(measure_lanes, steps, lanes, NO_KERNEL),
-        "kernel": partial(measure_lanes, steps, lanes, (), NO_GRAPHS),
-        "plain": partial(measure_lanes, steps, lanes, NO_KERNEL, NO_GRAPHS),
+        "plain": partial(measure_lanes, steps, lanes, (), NO_GRAPHS),
+        "kernel": partial(measure_lanes, steps, lanes, ("--update-kernel",), NO_GRAPHS),
         "purejaxrl": partial(measure_purejaxrl, steps, lanes, peer),
         "sweeps": partial(measure_sweeps, small, agents),
         "learning": partial(measure_learning, small),
@@ -229,7 +231,8 @@ def main() -> None:
     what = "lane agreement, steps per second by lanes, and learning, on the accelerator of this machine"
     name = "gpu-small" if small else "gpu"
     before = read_result(name) or {}
-    data: dict[str, Any] = {section: before.get(section, {}) for section in SECTIONS}
+    kept = {"notes": before["notes"]} if "notes" in before else {}
+    data: dict[str, Any] = kept | {section: before.get(section, {}) for section in (*EARLIER, *SECTIONS)}
     parts = ((section, *part) for section in SECTIONS if section in args.only for part in sections[section]())
     for section, key, found in parts:
         if "failed" not in found or key not in data[section]:

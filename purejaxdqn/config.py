@@ -19,7 +19,6 @@ LossName = Literal["huber", "squared"]
 ReductionName = Literal["mean", "sum"]
 OptimizerName = Literal["adam", "adamw", "radam", "rmsprop", "sgd"]
 EpsilonScheduleName = Literal["linear", "linear-off", "exponential", "multiplicative", "decremental", "constant"]
-UpdateKernelName = Literal["auto", "on", "off"]
 PrefillName = Literal["random", "policy"]
 LearningRateScheduleName = Literal["constant", "linear"]
 
@@ -92,9 +91,9 @@ class Config:
     """How the replay is drawn from: uniform, prioritized, or one registered."""
     replay_memory: ReplayMemoryName = "device"
     """Whose memory holds the replay of a run on EnvPool: the `host`'s where the device has too little."""
-    update_kernel: UpdateKernelName = "auto"
-    """Whether an update of a small MLP is one kernel: `auto` on a GPU, for the networks, heads and optimisers that it
-    knows; `on` elsewhere too, by a slow interpreter, for tests; `off` for XLA's kernels."""
+    update_kernel: bool = False
+    """Whether an update of a small MLP is one GPU kernel in place of XLA's dozens (elsewhere an interpreter makes it,
+    slowly). On an H200 it was the slower way: docs/performance.md."""
     network: str = "auto"
     """Torso: mlp, minatar-cnn, nature-cnn, half-cnn (Nature's for frames of 42 by 42), impala-cnn; `auto` takes
     nature-cnn for pictures of at least 36 by 36, minatar-cnn for smaller ones, else mlp; of several arrays each picture

@@ -171,13 +171,47 @@ def by_kernel(made: KernelUpdate) -> UpdateFn:
     return update
 
 
+FEW_LANES = 64
+"""Lanes up to which a GPU is told the number of updates: on an H200 that saved 40 of 119 µs an iteration with 1 lane,
+and cost 90 of 665 with 1,024. In between nothing is measured; a cost that grows with the lanes would be 6 with 64."""
+
+
+def number_of_updates(updates: int, made: Array, of_lane: Array) -> Array:
+    """The number of updates of a learning phase, int32 [], which XLA cannot see where that is the faster way.
+
+    Hidden, it keeps the updates a loop of their own. One update that XLA could merge with the writing before it would
+    read a ring with the new rows fused in, for which a CPU copies the whole old ring: in every phase, and the more the
+    larger the ring. A GPU copies nothing where lanes are few, but waits for the number on every turn.
+
+    Args:
+      updates: of each phase.
+      made: before it, [], the same for all lanes.
+      of_lane: anything that every lane has one of; how many lanes there are is seen when it is batched.
+    """
+
+    def hidden(made: Array) -> Array:
+        return jnp.minimum(updates, updates + made)
+
+    @jax.custom_batching.custom_vmap
+    def told(made: Array, of_lane: Array) -> Array:
+        del of_lane
+        return jnp.full_like(made, updates)
+
+    @told.def_vmap
+    def lanes(size: int, batched: Any, made: Array, of_lane: Array) -> tuple[Array, bool]:
+        assert not batched[0], "control flow follows from counters without an axis of lanes"
+        return told(made, of_lane[0]) if size <= FEW_LANES else hidden(made), False
+
+    return jax.lax.platform_dependent(made, of_lane, cuda=told, default=lambda made, of_lane: hidden(made))
+
+
 def make_replay_learn(
     config: Config,
     network: Network,
     head: Head,
     backup: Backup,
     replay: Replay,
-    kernel: tuple[KernelUpdate, KernelUpdate | None] | None = None,
+    kernel: tuple[KernelUpdate, KernelUpdate] | None = None,
 ) -> LearnFn:
     """The learning phase of DQN and its family: write the rollout's rows, then make updates from the replay.
 
@@ -201,8 +235,7 @@ def make_replay_learn(
         if kernel is None:
             return plain(*args)
         on_cuda, elsewhere = kernel
-        default = plain if elsewhere is None else by_kernel(elsewhere)
-        return jax.lax.platform_dependent(*args, cuda=by_kernel(on_cuda), default=default)
+        return jax.lax.platform_dependent(*args, cuda=by_kernel(on_cuda), default=by_kernel(elsewhere))
 
     def update(memory: Any, learner: Learner, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
         sample_key, *keys = update_keys(key, learner.updates.count)
@@ -218,15 +251,7 @@ def make_replay_learn(
             learner, memory, metrics = update(memory, learner, key, h)
             return learner, memory, jax.tree.map(jnp.add, total, metrics)
 
-        # A number of updates that XLA cannot see, and keys that no two of them share, keep this a loop of its own. One
-        # update that it could merge with the writing above would read a ring with the new rows fused in, for which the
-        # whole old ring is copied: in every phase, and the more the larger the ring.
-        number = config.updates_per_rollout
-        count = jax.lax.platform_dependent(
-            learner.updates.count,
-            cpu=lambda made: jnp.minimum(number, number + made),
-            default=lambda made: jnp.full((), number, jnp.int32),
-        )
+        count = number_of_updates(config.updates_per_rollout, learner.updates.count, jnp.asarray(h.gamma))
         return jax.lax.fori_loop(0, count, step, (learner, memory, no_metrics()))
 
     return learn

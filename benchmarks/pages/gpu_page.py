@@ -4,19 +4,29 @@ from benchmarks.common import read_result
 from benchmarks.pages.performance import number, table
 from benchmarks.pages.tables import source
 
+BY_LANES = {
+    "lanes": "as it is",
+    "plain": "no graphs",
+    "graphs": "graphs",
+    "told": "told",
+    "told_graphs": "told, graphs",
+    "kernel": "told, kernel",
+    "purejaxrl": "PureJaxRL",
+}
+"""Heads of the columns by section of results/gpu.json."""
+
 
 def lanes_table() -> str:
-    """Steps per second by lanes, and what a lane's network plays like."""
+    """Steps per second by lanes, in the ways that were tried, and beside PureJaxRL."""
     result = read_result("gpu")
     if result is None:
         return ""
+    sections = [section for section in BY_LANES if result.get(section)]
     rows = []
-    for count, found in result["lanes"].items():
-        graph = result["graphs"].get(count)
-        cells = [found["steps_per_second"], found["updates"] / found["run_seconds"]]
-        rows.append([f"{int(count):,}", *(number(cell, ",.0f") for cell in cells)])
-        rows[-1] += [number(graph["steps_per_second"], ",.0f") if graph else "", number(found["greedy_return"])]
-    heads = ["lanes", "steps/s, all lanes", "updates/s", "steps/s as one CUDA graph", "greedy return after 100k steps"]
+    for count in sorted({count for section in sections for count in result[section]}, key=int):
+        speeds = [result[section].get(count, {}).get("steps_per_second") for section in sections]
+        rows.append([f"{int(count):,}", *(number(speed, ",.0f") if speed else "" for speed in speeds)])
+    heads = ["lanes", *(BY_LANES[section] for section in sections)]
     difference = result["agreement"]["lanes"]["largest_parameter_difference"]
     said = f"Largest difference of a parameter between a lane of four and the same run alone: {difference:.1e}."
     return table(heads, rows, said, "", source(result, "gpu", "../"))

@@ -104,7 +104,7 @@ def main() -> None:
     flags = parser(__doc__, 0)
     flags.add_argument("--contest", choices=list(CONTESTS), default="purejaxrl", help="whose settings")
     flags.add_argument("--device", choices=PLATFORMS, default="auto")
-    flags.add_argument("--update-kernel", choices=("auto", "off"), default="auto", help="on a GPU (default: auto)")
+    flags.add_argument("--update-kernel", action="store_true", help="an update is one kernel")
     args = flags.parse_args()
     contest = CONTESTS[args.contest]
     use_platform(args.device, args.seeds, on_host=args.contest == "cleanrl-atari")

@@ -1,10 +1,8 @@
-"""Whether the updates of a configuration are one GPU kernel each, and why they are not where they are not."""
+"""The update as one GPU kernel, for the configurations that it knows."""
 
 import itertools
 import math
 from collections.abc import Callable
-from importlib.util import find_spec
-from typing import Any
 
 import jax
 from jax import Array
@@ -76,42 +74,31 @@ def why_not(config: Config, spec: EnvSpec) -> str | None:
     return next((reason for reason, holds in met.items() if not holds), None)
 
 
-def why_not_here() -> str | None:
-    """What keeps this machine's default device from running the kernel; None where nothing does."""
-    if jax.default_backend() != "gpu":
-        return "there is no GPU"
-    capability = getattr(jax.local_devices()[0], "compute_capability", "0")
-    if not capability.replace(".", "").isdigit() or float(capability) < CAPABILITY:
-        return f"the GPU's compute capability, {capability}, is below {CAPABILITY}"
-    return None if find_spec("jax.experimental.pallas.triton") else "this JAX has no Pallas for Triton"
+def weak_gpu() -> str | None:
+    """The compute capability of this machine's GPU where that is too low; None where it is not, or there is no GPU."""
+    capability = getattr(jax.local_devices()[0], "compute_capability", None)
+    known = capability is None or (capability.replace(".", "").isdigit() and float(capability) >= CAPABILITY)
+    return None if known else capability
 
 
-def find_kernel(config: Config, spec: EnvSpec, backup: Backup) -> tuple[KernelUpdate, KernelUpdate | None] | None:
-    """The update as a kernel, for a CUDA program and for other programs (None: they have none); None for none at all.
+def find_kernel(config: Config, spec: EnvSpec, backup: Backup) -> tuple[KernelUpdate, KernelUpdate] | None:
+    """The update as a kernel, in a CUDA program and in others (interpreted); None where it is not asked for.
 
     Args:
-      config: with `update_kernel`: `auto` looks at this machine, `on` has every program contain it.
+      config: with `update_kernel`.
       spec: of the environment.
       backup: how targets bootstrap.
 
     Raises:
-      SettingError: if it is asked for, and does not know the configuration.
+      SettingError: if it is asked for, and does not know the configuration or this machine's GPU.
     """
-    reason = why_not(config, spec)
-    if config.update_kernel == "on":
-        require(reason is None, "update_kernel", "on", f"there is no kernel for this run, as {reason}: use auto")
-    elif config.update_kernel == "off" or reason is not None or why_not_here() is not None:
+    if not config.update_kernel:
         return None
+    reason, weak = why_not(config, spec), weak_gpu()
+    require(reason is None, "update_kernel", True, f"there is no kernel for this run, as {reason}: leave it out")
+    remedy = f"the kernel needs compute capability {CAPABILITY}, and this GPU has {weak}: leave it out"
+    require(weak is None, "update_kernel", True, remedy)
     # Pallas takes a while to import, and most processes have no use for it.
     from purejaxdqn.kernels.mlp_update import make_update
 
-    elsewhere = make_update(config, backup, interpret=True) if config.update_kernel == "on" else None
-    return make_update(config, backup), elsewhere
-
-
-def describe_kernel(config: Config, spec: EnvSpec) -> str | None:
-    """On a GPU, a line on how updates are made; None elsewhere, and where the user has said it."""
-    if jax.default_backend() != "gpu" or config.update_kernel != "auto":
-        return None
-    reason: Any = why_not(config, spec) or why_not_here()
-    return "each update is one kernel" if reason is None else f"updates are XLA's kernels: {reason}"
+    return make_update(config, backup), make_update(config, backup, interpret=True)

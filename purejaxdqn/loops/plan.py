@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 
 from purejaxdqn.config import Config, SettingError, require
-from purejaxdqn.kernels.choice import describe_kernel
 from purejaxdqn.loops.device import Agent
 from purejaxdqn.machine.devices import available_bytes
 from purejaxdqn.observations.leaves import list_leaves
@@ -33,18 +32,16 @@ class Plan(NamedTuple):
     platform: str
     lane_bytes: int
     """Memory of one lane's state."""
-    updates: str = ""
-    """On a GPU, whether each update is one kernel."""
 
     def describe(self) -> str:
         """A one-line description."""
-        each, updates = f"{self.lane_bytes / 2**20:.1f} MB", f"; {self.updates}" if self.updates else ""
+        each = f"{self.lane_bytes / 2**20:.1f} MB"
         device = "core" if self.platform == "cpu" else self.platform.upper()
         if self.num_lanes == 1:
-            return f"1 lane on 1 {device}, {each}{updates}"
+            return f"1 lane on 1 {device}, {each}"
         how = "one after another on each" if self.block == 1 else f"vmapped in blocks of {self.block}"
         devices = f"{self.num_devices} {device}{'s' if self.num_devices > 1 else ''}"
-        return f"{self.num_lanes} lanes on {devices}, {how}, {each} a lane{updates}"
+        return f"{self.num_lanes} lanes on {devices}, {how}, {each} a lane"
 
 
 def state_bytes(agent: Agent) -> int:
@@ -89,8 +86,7 @@ def make_plan(agent: Agent, num_lanes: int, block: int | None = None) -> Plan:
     if block is None:
         block = 1 if devices[0].platform == "cpu" else share
     block = min(block, share)
-    updates = describe_kernel(agent.config, agent.spec) or ""
-    return Plan(num_lanes, num_devices, -(-share // block) * block, block, devices[0].platform, size, updates)
+    return Plan(num_lanes, num_devices, -(-share // block) * block, block, devices[0].platform, size)
 
 
 SMALL_SHARE = 100

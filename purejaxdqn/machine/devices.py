@@ -56,7 +56,7 @@ GRAPHS_DRIVER = 545
 def has_graphs_of_loops(version: Path = Path("/proc/driver/nvidia/version")) -> bool:
     """Whether there is an NVIDIA driver that knows CUDA graphs with loops in them."""
     try:
-        found = re.search(r"Kernel Module\D*(\d+)\.", version.read_text())
+        found = re.search(r" (\d+)\.\d+[.\d]* ", version.read_text())
     except OSError:
         return False
     return found is not None and int(found[1]) >= GRAPHS_DRIVER

@@ -4,14 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import same_bits, unoptimised
+from programs import unoptimised
 
 from purejaxdqn import make_agent
 from purejaxdqn.build import build, build_backup, build_model
 from purejaxdqn.config import Config, EnvSpec, SettingError
 from purejaxdqn.kernels import choice
 from purejaxdqn.learn import init_learner, make_replay_learn
-from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.replay.presampled import DrawnMemory, drawn_replay
 from purejaxdqn.types import Hypers, Transition
 
@@ -44,7 +43,7 @@ def learn_both(config, h, updates, features=5):
         init_learner(config, network, jax.random.key(3), h),
         batches_of(1, updates, config.batch_size, features),
     )
-    kernel = choice.find_kernel(config.replace(update_kernel="on"), spec, backup)
+    kernel = choice.find_kernel(config.replace(update_kernel=True), spec, backup)
     made = [make_replay_learn(config, network, head, backup, drawn_replay(), k) for k in (None, kernel)]
     return [unoptimised(lambda *args, m=m: m(*args, None, jax.random.key(0), h))(learner, memory) for m in made]
 
@@ -91,7 +90,7 @@ def test_a_thousand_updates_stay_close(changes):
 
 
 def test_lanes_are_the_kernels_grid_and_equal_runs_alone():
-    config = Config(hidden=(16,), batch_size=16, num_envs=2, learning_starts=32, update_kernel="on")
+    config = Config(hidden=(16,), batch_size=16, num_envs=2, learning_starts=32, update_kernel=True)
     agent = make_agent(config)
     hypers = [Hypers(learning_rate=rate, target_period=3).as_arrays() for rate in (1e-3, 1e-2)]
     alone = [unoptimised(lambda k, h: agent.iterate(agent.init(k, h), h, 3))(jax.random.key(0), h) for h in hypers]
@@ -119,8 +118,8 @@ REFUSED = {
 @pytest.mark.parametrize("reason", REFUSED)
 def test_it_is_refused_in_a_sentence_where_it_does_not_know_the_run(reason):
     with pytest.raises(SettingError) as told:
-        build(Config(update_kernel="on", **REFUSED[reason]))
-    assert str(told.value).count("\n") == 0 and f"as {reason}: use auto" in str(told.value)
+        build(Config(update_kernel=True, **REFUSED[reason]))
+    assert str(told.value).count("\n") == 0 and f"as {reason}: leave it out" in str(told.value)
 
 
 def test_what_is_no_vector_of_numbers_has_no_kernel():
@@ -132,46 +131,16 @@ def test_what_is_no_vector_of_numbers_has_no_kernel():
     assert choice.why_not(Config(learner="rollout"), SPEC) == "the learner is not replay"
 
 
-def test_on_a_cpu_nothing_is_chosen_and_nothing_said(monkeypatch):
-    agent = make_agent(Config())
-    assert choice.find_kernel(Config(), SPEC, build_backup(Config())) is None
-    assert choice.why_not_here() == "there is no GPU" and make_plan(agent, 1).updates == ""
-
-
 class Gpu:
     def __init__(self, capability):
         self.compute_capability = capability
 
 
-@pytest.mark.parametrize(
-    ("capability", "line"),
-    [
-        ("9.0", "each update is one kernel"),
-        ("7.5", "updates are XLA's kernels: the GPU's compute capability, 7.5, is below 8.0"),
-        ("gfx942", "updates are XLA's kernels: the GPU's compute capability, gfx942, is below 8.0"),
-    ],
-)
-def test_on_a_gpu_one_line_says_how_updates_are_made(monkeypatch, capability, line):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+@pytest.mark.parametrize("capability", ["7.5", "gfx942"])
+def test_a_gpu_that_cannot_run_it_is_refused_in_a_sentence(monkeypatch, capability):
     monkeypatch.setattr(jax, "local_devices", lambda: [Gpu(capability)])
-    assert choice.describe_kernel(Config(), SPEC) == line
-    found = choice.find_kernel(Config(), SPEC, build_backup(Config()))
-    assert (found is None) == (capability != "9.0")
-    assert choice.describe_kernel(Config(head="iqn"), SPEC) == "updates are XLA's kernels: the head is iqn"
-    assert choice.describe_kernel(Config(update_kernel="off"), SPEC) is None
-
-
-def test_without_a_kernel_the_program_is_what_it_was():
-    """For a CPU, chosen for a machine with a GPU or not: the other platform's branch leaves no trace."""
-    config = Config(hidden=(8,), batch_size=16, num_envs=2, learning_starts=32)
-    network, head = build_model(config, SPEC)
-    backup, h = build_backup(config), Hypers().as_arrays()
-    learner, memory = init_learner(config, network, jax.random.key(3), h), batches_of(1, 1, 16)
-    on_cuda, _ = choice.find_kernel(config.replace(update_kernel="on"), SPEC, backup)
-    outcomes = [
-        jax.jit(make_replay_learn(config, network, head, backup, drawn_replay(), kernel))(
-            learner, memory, None, jax.random.key(0), h
-        )
-        for kernel in (None, (on_cuda, None))
-    ]
-    assert same_bits(*outcomes)
+    with pytest.raises(SettingError, match=f"capability 8.0, and this GPU has {capability}: leave it out"):
+        choice.find_kernel(Config(update_kernel=True), SPEC, build_backup(Config()))
+    assert choice.find_kernel(Config(), SPEC, build_backup(Config())) is None
+    monkeypatch.setattr(jax, "local_devices", lambda: [Gpu("9.0")])
+    assert choice.find_kernel(Config(update_kernel=True), SPEC, build_backup(Config())) is not None

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from purejaxdqn.machine.devices import is_wide
+from purejaxdqn.machine.devices import has_graphs_of_loops, is_wide
 from purejaxdqn.machine.garbage_collection import collect_later
 from purejaxdqn.machine.lazy_imports import StandIn, defer_import
 from purejaxdqn.machine.stopwatch import Stopwatch
@@ -80,6 +80,41 @@ def test_a_processor_with_wide_vectors_is_known(tmp_path, described, wide):
     if described is not None:
         cpuinfo.write_text(described)
     assert is_wide(cpuinfo) is wide
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (a@b)\n", True),
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  545.23.06  Sun Oct 15 17:43:11 UTC 2023\nGCC 12.2.0 \n",
+            True,
+        ),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.12  Wed Sep 20 09:35:17 UTC 2023\n", False),
+        ("nothing known", False),
+        (None, False),
+    ],
+)
+def test_graphs_of_loops_are_asked_for_where_the_driver_knows_them(tmp_path, version, known):
+    file = tmp_path / "version"
+    if version is not None:
+        file.write_text(version)
+    assert has_graphs_of_loops(file) is known
+
+
+def test_flags_of_graphs_are_both_added_or_none():
+    program = """
+    import os
+    from purejaxdqn.machine import devices
+    devices.is_wide, devices.has_graphs_of_loops = lambda: False, lambda: True
+    for device, given in (("auto", ""), ("cpu", ""), ("auto", "--xla_gpu_graph_min_graph_size=5")):
+        os.environ["XLA_FLAGS"] = given
+        devices.use_platform(device, 1)
+        print(os.environ["XLA_FLAGS"].replace(" ", ","))
+    """
+    threads = "--xla_cpu_multi_thread_eigen=false"
+    graphs = "--xla_gpu_enable_command_buffer=+WHILE,--xla_gpu_graph_min_graph_size=1"
+    assert python(program) == [f"{threads},{graphs}", threads, f"--xla_gpu_graph_min_graph_size=5,{threads}"]
 
 
 def test_flags_of_xla_are_added_to_the_users_and_never_contradict_them():
