@@ -4,6 +4,7 @@
 # make test-quick     lint, types and the core's tests, after every change: under 90 s on two cores
 # make check-install  the wheel trains from another folder, and the sdist holds what its tests need
 # make bench-quick    is it slower than it was? ratios against a fixed plain loop, in under 3 minutes
+# make gpu-count      is a GPU asked to do more than it was? counted by XLA's compiler, without a GPU
 #
 # Variables: PYTHON=python3.12   the interpreter that makes the environment (3.11 or newer)
 #            VENV=.venv          where the environment is
@@ -57,8 +58,8 @@ install_run = $(PIP) $(addprefix -r ,$(run_locks)) && $(PIP) --no-deps -e .
 install_dev = $(PIP) $(addprefix -r ,$(dev_locks)) && $(PIP) --no-deps -e .
 endif
 
-.PHONY: help setup setup-dev train test test-quick lint format types pytest test-learning bench-quick relock \
-  check-install clean
+.PHONY: help setup setup-dev train test test-quick lint format types pytest test-learning bench-quick gpu-count \
+  relock check-install clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -121,6 +122,9 @@ test-learning: $(dev_stamp)
 
 bench-quick: $(run_stamp)
 	$(BIN)/python -m benchmarks.quick
+
+gpu-count: $(run_stamp)
+	$(BIN)/python -m benchmarks.gpu_count --check $(ARGS)
 
 check-install: $(dev_stamp)
 	requirements/check_install.sh $(abspath $(BIN)/python)

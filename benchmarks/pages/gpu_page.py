@@ -1,8 +1,21 @@
-"""Tables of docs/performance.md on an accelerator: `benchmarks.gpu`'s lanes, sweeps and Atari loop."""
+"""Tables of docs/performance.md on an accelerator: `benchmarks.gpu`'s lanes, sweeps and Atari loop, and counts."""
+
+from collections.abc import Iterator
+from typing import Any
 
 from benchmarks.common import read_result
 from benchmarks.pages.performance import number, table
 from benchmarks.pages.tables import source
+from benchmarks.speed.count_case import CASES
+from benchmarks.speed.count_peer import PEERS
+
+CASE_NAMES = {
+    "h100": {"purejaxrl": "ours at PureJaxRL's settings"},
+    "peers": {"purejaxrl": "PureJaxRL's `dqn.py`", "purejaxql": "purejaxql's `pqn_gymnax.py`"},
+}
+"""What cases are called in tables; others by their algorithm, and its environment where that is not CartPole-v1."""
+CASE_NAMES["tpu"] = CASE_NAMES["h100"]
+PROGRAM_NAMES = {"learn": "a learning phase", "evaluate": "a step of evaluation", "init": "the beginning, with prefill"}
 
 BY_LANES = {
     "lanes": "as it is",
@@ -62,4 +75,68 @@ def host_table() -> str:
     return table(heads, rows, *sources) if rows else ""
 
 
+Counted = Iterator[tuple[str, str, str, str, dict[str, Any]]]
+"""(case as tables call it, lanes, program, way of compiling, counts) of each program that was counted."""
+
+
+def counted(result: dict[str, Any], section: str) -> Counted:
+    """What is in one section of results/gpu_count.json, in the order of cases."""
+    cases, names = result[section], CASE_NAMES[section]
+    for case in sorted(cases, key=(*PEERS, *CASES).index):
+        for lanes, one in cases[case].items():
+            for program, ways in one["programs"].items():
+                yield from ((names.get(case, f"`{case}`"), f"{int(lanes):,}", program, way, ways[way]) for way in ways)
+
+
+def cells_of(found: dict[str, Any]) -> list[str]:
+    """One program's operations, graphs, waits and copies, and what it needs besides its arguments."""
+    graphs = "all in one" if found["all_in_one"] else f"{found['graphs']:,}"
+    copies = f"{found['copies']:,}" + (f", {found['ring_copies']:,} of the ring" if found["ring_copies"] else "")
+    return [f"{found['ops']:,}", graphs, f"{found['waits']:,}", copies, f"{found['temporaries'] / 2**20:,.1f} MB"]
+
+
+COUNT_HEADS = ["kernels and copies", "graphs", "waits", "copies", "temporaries"]
+
+
+def iteration_table() -> str:
+    """What an iteration asks of an H100, the peers' and ours."""
+    result = read_result("gpu_count")
+    if result is None:
+        return ""
+    rows = [
+        [name, lanes, way, *cells_of(found)]
+        for section in ("peers", "h100")
+        for name, lanes, program, way, found in counted(result, section)
+        if program == "iterate"
+    ]
+    return table(["an iteration", "lanes", "compiled", *COUNT_HEADS], rows, source(result, "gpu_count", "../"))
+
+
+def programs_table() -> str:
+    """What the other programs ask of one."""
+    result = read_result("gpu_count")
+    if result is None:
+        return ""
+    rows = [
+        [name, lanes, PROGRAM_NAMES[program], *cells_of(found)]
+        for name, lanes, program, _, found in counted(result, "h100")
+        if program in PROGRAM_NAMES
+    ]
+    return table(["", "lanes", "program", *COUNT_HEADS], rows, source(result, "gpu_count", "../"))
+
+
+def tpu_table() -> str:
+    """What a TPU's compiler says of an iteration."""
+    result = read_result("gpu_count")
+    if result is None:
+        return ""
+    rows = []
+    for name, lanes, _, _, found in counted(result, "tpu"):
+        sizes = [f"{found[key] / 2**20:,.1f} MB" for key in ("arguments", "temporaries")]
+        rows.append([name, lanes, *sizes, f"{found['copies']}", f"{found['compile_seconds']:.1f}"])
+    heads = ["", "lanes", "arguments", "temporaries", "copies in all of the program", "compiled in, s"]
+    return table(heads, rows, source(result, "gpu_count", "../"))
+
+
 TABLES = {"gpu-lanes": lanes_table, "gpu-sweeps": sweeps_table, "gpu-atari": host_table}
+TABLES |= {"gpu-count": iteration_table, "gpu-count-programs": programs_table, "tpu-count": tpu_table}

@@ -15,7 +15,9 @@ from pathlib import Path
 
 # Step by step, because torch alone has to be chosen before those that would take another one.
 _TORCH = ("torch==2.13.0",)
-ENVIRONMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
+Steps = tuple[tuple[str, ...], ...]
+"""What pip is asked for, one call after another."""
+ENVIRONMENTS: dict[str, Steps] = {
     "purejaxrl": (("jax==0.10.2", "gymnax==0.0.9", "flashbax==0.1.3", "flax==0.12.8", "optax==0.2.8", "chex", "six"),),
     "purejaxql": (
         ("jax==0.10.2", "gymnax==0.0.9", "flax==0.12.8", "optax==0.2.8", "chex", "six"),
@@ -43,12 +45,12 @@ def interpreter(folder: Path, name: str) -> Path:
     return folder / name / "bin" / "python"
 
 
-def make(folder: Path, name: str) -> str:
+def make(folder: Path, name: str, steps: Steps) -> str:
     """Makes one environment, and says what came of it in a line."""
     python = interpreter(folder, name)
     if not python.exists():
         venv.create(folder / name, with_pip=True)
-    for step in ENVIRONMENTS[name]:
+    for step in steps:
         done = subprocess.run([str(python), "-m", "pip", "install", "-q", *step], capture_output=True, text=True)
         if done.returncode != 0:
             return f"{name}: failed at {' '.join(step)}: {done.stderr.strip()[-400:]}"
@@ -62,7 +64,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=list(ENVIRONMENTS), default=list(ENVIRONMENTS))
     args = parser.parse_args()
     args.into.mkdir(parents=True, exist_ok=True)
-    said = [make(args.into, name) for name in args.only]
+    said = [make(args.into, name, ENVIRONMENTS[name]) for name in args.only]
     print("\n".join(said))
     return int(any(": failed" in line for line in said))
 

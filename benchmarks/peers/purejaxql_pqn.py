@@ -8,6 +8,7 @@ would take as long as much of the training. Compilation is timed apart from the 
 
 import pathlib
 from statistics import fmean
+from typing import Any
 
 import jax
 from omegaconf import OmegaConf
@@ -16,17 +17,21 @@ from benchmarks.peers.jax_peer import compile_and_run, greedy_returns, load_peer
 from benchmarks.peers.outcome import clone_file, parser, say
 
 
+def load(clone: pathlib.Path, total_steps: int) -> tuple[Any, dict[str, Any]]:
+    """The peer's module, and its configuration with the number of steps (per seed) set."""
+    path = clone_file(clone, "purejaxql/config/alg/pqn_cartpole.yaml")
+    settings: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    length = {"TOTAL_TIMESTEPS": total_steps, "TOTAL_TIMESTEPS_DECAY": total_steps}
+    config = {**settings, **length, "TEST_DURING_TRAINING": False, "WANDB_MODE": "disabled"}
+    return load_peer(clone_file(clone, "purejaxql/pqn_gymnax.py")), config
+
+
 def main() -> None:
     """Reads the command line, measures and prints one JSON line."""
     flags = parser(__doc__, 500_000)
     flags.add_argument("--path", type=pathlib.Path, metavar="CLONE", help="a clone of purejaxql")
     args = flags.parse_args()
-    settings = OmegaConf.to_container(
-        OmegaConf.load(clone_file(args.path, "purejaxql/config/alg/pqn_cartpole.yaml")), resolve=True
-    )
-    length = {"TOTAL_TIMESTEPS": args.total_steps, "TOTAL_TIMESTEPS_DECAY": args.total_steps}
-    config = {**settings, **length, "TEST_DURING_TRAINING": False, "WANDB_MODE": "disabled"}
-    peer = load_peer(clone_file(args.path, "purejaxql/pqn_gymnax.py"))
+    peer, config = load(args.path, args.total_steps)
     ran = compile_and_run(peer.make_train(config), args.seed, args.seeds)
     metrics, state = ran.out["metrics"], ran.out["runner_state"][0]
     network = peer.QNetwork(2, config["HIDDEN_SIZE"], config["NUM_LAYERS"], config["NORM_TYPE"], config["NORM_INPUT"])
