@@ -177,7 +177,9 @@ def check_leaf(env_id: str, leaf: Leaf) -> None:
     """Raises `SettingError` where it does not say what its numbers are, or a picture has its channels first."""
     shape, title = leaf.shape, leaf.title
     require(leaf.dtype in KINDS, "env", env_id, f"{title} are of the type {leaf.dtype}: give one of {', '.join(KINDS)}")
-    first = leaf.is_picture and ((shape[0] <= 4 and shape[1] == shape[2] >= 8) or shape[2] > max(shape[:2]))
+    # A small board may have more channels than cells in a row, as 2048's of 4 by 4 has 31.
+    wide = leaf.is_picture and shape[0] < shape[1] < shape[2]
+    first = wide or (leaf.is_picture and shape[0] <= 4 and shape[1] == shape[2] >= 8)
     seem = f"{title}, pictures {shape}, seem to have their channels first"
     require(not first, "env", env_id, f"{seem}: give them last, or flatten what is no picture")
     if leaf.num_values is not None:

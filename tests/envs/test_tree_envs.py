@@ -12,9 +12,11 @@ from programs import same_bits, unoptimised
 from trees import cartpole, room_module
 
 from benchmarks.robustness.product import Combination, check, good
-from purejaxdqn import Config, Hypers, SettingError, batch_env, check_env, make_agent, register
+from purejaxdqn import Config, Hypers, SettingError, batch_env, make_agent, register
 from purejaxdqn.build import build_env
 from purejaxdqn.check import play
+from purejaxdqn.check.checks import Subject, judge
+from purejaxdqn.check.play import play_device
 from purejaxdqn.envs.own import as_env
 from purejaxdqn.loops.lanes import make_lanes, seed_keys
 from purejaxdqn.loops.plan import make_plan
@@ -211,16 +213,28 @@ def test_a_record_by_hand_keeps_to_its_spec():
 
 
 def test_check_is_silent_on_the_room_and_names_the_array(monkeypatch):
+    """What it says of arrays that say too little, hold large numbers, or lie beyond their values."""
     monkeypatch.setattr(play, "STEPS", 64)
-    env = room_module().make_env()
-    found = {finding.name: finding for finding in check_env(env)}
-    assert {f.severity for f in found.values() if f.name != "ends"} == {"ok"}
-    large = cartpole(lambda x: {"calm": x[:2], "wild": jnp.stack([x[2] * 1e4, 1.0])})
-    told = {finding.name: finding for finding in check_env(large)}["inputs"]
-    assert told.severity == "note" and told.value.startswith("wild: float32 (2,), up to")
-    dark = env._replace(spec=env.spec._replace(num_obs_values=None, obs_scale=None))
-    told = {finding.name: finding for finding in check_env(dark)}["inputs"]
-    assert told.severity == "note" and "map: uint8 up to 1, which is divided by 255" in told.value
+    env, key = room_module().make_env(), jax.random.key(0, impl="threefry2x32")
+    once, lanes = play_device(env, key), play_device(env, key, lanes=True)
+    sound = Subject(env.spec, once, once, lanes)
+    assert {f.severity for f in judge(sound) if f.name != "speed"} == {"ok"}
+
+    def inputs(subject):
+        return {finding.name: finding for finding in judge(subject)}["inputs"]
+
+    silent = inputs(sound._replace(spec=env.spec._replace(num_obs_values=None, obs_scale=None)))
+    assert silent.severity == "note" and silent.value == "map: uint8 up to 1, which is divided by 255"
+    few = inputs(sound._replace(spec=env.spec._replace(num_obs_values={"facing": 3})))
+    assert few.severity == "alarm" and few.value == "facing: values from 0 to 3 of 3"
+    large = once._replace(after={**once.after, "time": 1e4 * once.after["time"]})
+    told = inputs(sound._replace(played=large))
+    assert told.severity == "note" and told.value == "time: float32 (), up to 1e+04 in size"
+    broken = once._replace(after={**once.after, "time": np.full_like(once.after["time"], np.nan)})
+    found = {finding.name: finding.value for finding in judge(sound._replace(played=broken))}["finite"]
+    assert found == "observations (time) are no finite numbers"
+    stale = once._replace(row=once.row.replace(obs={**once.row.obs, "facing": once.row.obs["facing"] + 1}))
+    assert {f.name: f.severity for f in judge(sound._replace(played=stale))}["chain"] == "alarm"
 
 
 def test_a_configuration_names_it_as_any_other():

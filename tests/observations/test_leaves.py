@@ -138,6 +138,8 @@ def test_leaves_that_say_what_they_are_pass():
         ((3,), "uint8", 9, None),
         ((3,), "uint8", None, 10.0),
         ((7, 7, 3), "int8", 11, None),
+        ((4, 4, 31), "bool", None, None),
+        ((10, 10, 4), "float32", None, None),
         ((2, 2, 2, 2), "bool", None, None),
         ((), "bfloat16", None, None),
     ):
