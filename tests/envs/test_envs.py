@@ -140,7 +140,10 @@ def test_time_limits_below_one_are_refused(limit):
 
 
 def test_spec():
-    assert make_env("CartPole-v1").spec == ("CartPole-v1", 2, (4,), "float32", None, 500, 1, 500, None, None)
+    assert make_env("CartPole-v1").spec == (
+        *("CartPole-v1", 2, (4,), "float32", None, 500, 1, 500),
+        *(None, None, False, None),
+    )
     assert make_env("FrozenLake-misc").spec[1:5] == (4, (), "int32", 16)
     assert make_env("Breakout-MinAtar").spec[1:4] == (3, (10, 10, 4), "float32")
 

@@ -91,8 +91,8 @@ def test_an_environment_that_cuts_sooner_than_it_says_loses_no_sample(with_env, 
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        (Counting(obs=lambda obs: {"position": obs}), "not one array"),
-        (Counting(obs=lambda obs: (obs, obs)), "not one array"),
+        (Counting(obs=lambda obs: {}), "holds no array"),
+        (Counting(obs=lambda obs: {"eye": jnp.zeros((3, 16, 16))}), "(eye), pictures (3, 16, 16), seem to have"),
         (Counting(obs=lambda obs: jnp.zeros((3, 16, 16))), "channels first"),
         (Counting(reward=lambda reward: reward[None]), "its reward has the shape (1,)"),
         (Counting(reward=lambda reward: reward * jnp.nan), "rewards that are no finite numbers"),

@@ -104,11 +104,8 @@ COMPOSED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("combination", "changes"),
-    [pytest.param(*case, marks=[] if i == 0 else pytest.mark.long) for i, case in enumerate(COMPOSED)],
-    ids=[case[0][0] for case in COMPOSED],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("combination", "changes"), COMPOSED, ids=[case[0][0] for case in COMPOSED])
 def test_choices_compose_on_a_tree(combination, changes):
     """As in the product of the seams: three lanes of 2,000 steps, finite, and new values compile nothing."""
     register("env", "room", room_module().make_env)

@@ -89,6 +89,7 @@ def test_a_thousand_updates_stay_close(changes):
     check_close(plain[0].params, fused[0].params, 1e-4)
 
 
+@pytest.mark.long
 def test_lanes_are_the_kernels_grid_and_equal_runs_alone():
     config = Config(hidden=(16,), batch_size=16, num_envs=2, learning_starts=32, update_kernel=True)
     agent = make_agent(config)

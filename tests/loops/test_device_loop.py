@@ -185,8 +185,10 @@ def test_no_branch_and_no_select_on_the_replay(agent, tiny_config, lanes):
     found = list(equations(jaxpr))
     names = {equation.primitive.name for equation in found}
     assert {"while", "scan", "dot_general"} <= names  # the walk goes down to the network
-    assert "cond" not in names
     for equation in found:
+        if equation.primitive.name == "cond":
+            # Only by the platform that is compiled for, which leaves one of its branches.
+            assert equation.params["branches_platforms"] is not None
         if equation.primitive.name == "while":
             assert equation.params["cond_jaxpr"].jaxpr.outvars[0].aval.shape == ()
         if equation.primitive.name == "select_n":

@@ -113,7 +113,7 @@ def test_a_file_of_thirty_lines_has_everything_that_cartpole_has(
     assert f"--import {file}" in refused(capsys, sweep, ["--resume", "swept", "--quiet"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_dict_observation_goes_through_all_of_it(here, interrupted, capsys, monkeypatch):
     """The page's room: trained, stopped and resumed byte for byte, examined, drawn, reported and loaded as it shows."""
     room = ["--env", "room.py:make_env", "--env-params.size", "4", *SMALL]
