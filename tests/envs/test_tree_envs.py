@@ -27,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("own_parts")
 
 SMALL = {"num_envs": 4, "total_steps": 1_000, "hidden": (8,)}
 REPLAY = {"buffer_size": 200, "batch_size": 8, "learning_starts": 40}
+REPLAYS = ("uniform", "prioritized, 3 steps")
 RUNS = {
     "uniform": REPLAY,
     "prioritized, 3 steps": {**REPLAY, "replay": "prioritized", "n_step": 3, "backup": "double"},
@@ -34,7 +35,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param("uniform", marks=pytest.mark.long), *list(RUNS)[1:]])
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.long) for name in REPLAYS), "rollout"])
 def test_a_tree_is_the_same_run_as_its_numbers_in_one_array(name):
     """CartPole in two halves, one of them in a tuple: parameters, replay, episodes and metrics bit for bit."""
     found = []

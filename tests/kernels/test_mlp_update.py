@@ -60,7 +60,11 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize("changes", CHOICES, ids=lambda changes: changes["backup"])
+@pytest.mark.parametrize(
+    "changes",
+    [pytest.param(CHOICES[0], marks=pytest.mark.long), *CHOICES[1:]],
+    ids=[changes["backup"] for changes in CHOICES],
+)
 def test_its_updates_are_those_of_the_plain_path(changes):
     """Parameters, target, moments, priorities and metrics, with a clip that bites and a schedule that falls."""
     falls = {"learning_rate_schedule": "linear", "learning_starts": 50, "total_steps": 400}
