@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.common import read_result as load
-from benchmarks.pages import atari_page, gpu_page, performance, sweep_page
+from benchmarks.pages import atari_page, gpu_page, performance, sweep_page, worlds_page
 from benchmarks.pages import tables as pages
 from benchmarks.pages.tables import source, tidy
 from purejaxdqn.machine.files import write_atomically
@@ -188,6 +188,7 @@ TABLES |= {"atari": atari_table, "host": host_table}
 FAMILY = ("CartPole-v1", "Breakout-MinAtar", "DeepSea-bsuite")
 TABLES |= {f"family-{env}": partial(family_table, env) for env in FAMILY}
 TABLES |= pages.TABLES | performance.TABLES | sweep_page.TABLES | atari_page.TABLES | gpu_page.TABLES
+TABLES |= worlds_page.TABLES
 
 
 def fill(text: str) -> str:
