@@ -11,7 +11,6 @@ policy then plays so many games in the emulator itself, in a process of its own 
 import argparse
 import csv
 import json
-import math
 import signal
 import subprocess
 import sys
@@ -33,14 +32,18 @@ def newest_steps(folder: Path) -> int:
     return int(rows[-1].split(",")[1]) if len(rows) > 1 else 0
 
 
-def best_return(folder: Path) -> float:
-    """Of the evaluations so far; minus infinity before the first one."""
-    if newest_steps(folder) == 0:
-        return -math.inf
-    return max((returns[0] for returns in curve(folder)["eval_returns"]), default=-math.inf)
+def best_return(found: dict[str, Any]) -> float | None:
+    """The best evaluation of a curve; None before the first one."""
+    return max((returns[0] for returns in found["eval_returns"]), default=None)
 
 
-def train_for(command: list[str], minutes: float, folder: Path, bar: float) -> tuple[int, dict[str, float]]:
+def is_reached(folder: Path, bar: float) -> bool:
+    """Whether an evaluation of the run so far is at the bar."""
+    best = best_return(curve(folder)) if newest_steps(folder) else None
+    return best is not None and best >= bar
+
+
+def train_for(command: list[str], minutes: float, folder: Path, bar: float | None) -> tuple[int, dict[str, float]]:
     """Trains for so long at most or until the bar is reached, then stops it as Ctrl-C does, so that it saves itself.
 
     Returns:
@@ -54,7 +57,7 @@ def train_for(command: list[str], minutes: float, folder: Path, bar: float) -> t
         seconds, steps = time.perf_counter() - begin, newest_steps(folder)
         if steps > done:
             moments.setdefault(str(steps), round(seconds, 1))
-        if seconds > 60 * minutes or best_return(folder) >= bar:
+        if seconds > 60 * minutes or (bar is not None and is_reached(folder, bar)):
             process.send_signal(signal.SIGINT)
             process.wait()
     return process.returncode, moments
@@ -103,14 +106,14 @@ def main() -> None:
     flags = ["--resume", str(folder)] if (folder / "config.json").exists() else begins
     if args.minutes > 0:
         begin = time.perf_counter()
-        bar = args.bar if args.stop_at_bar else math.inf
+        bar = args.bar if args.stop_at_bar else None
         code, moments = train_for([sys.executable, "-m", "purejaxdqn.train", *flags], args.minutes, folder, bar)
         pieces.append({"seconds": round(time.perf_counter() - begin, 1), "exit_code": code, "moments": moments})
         pieces_file.write_text(json.dumps(pieces))
     settings = json.loads((folder / "config.json").read_text())
     env_steps, found = newest_steps(folder), curve(folder)
     seconds = sum(piece["seconds"] for piece in pieces)
-    best = max((returns[0] for returns in found["eval_returns"]), default=None)
+    best = best_return(found)
     data = {
         "env": args.env,
         "recipe": args.recipe,

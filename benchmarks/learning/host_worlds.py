@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import read_result, write_result
-from benchmarks.learning.defaults import evaluate, summarize, train
+from benchmarks.learning.defaults import summarize
+from benchmarks.learning.host_learning import measure
 
 WHAT = "greedy mean return of every seed over 100 fresh episodes, last and best parameters, and evaluations in training"
 
 
-def measure(flags: list[str]) -> dict[str, Any]:
+def measure_seed(flags: list[str]) -> dict[str, Any]:
     """Trains one seed by the command line, and its scores with the last and the best parameters."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "run"
-        found = train([*flags, "--quiet"], folder)
-        return {**found, **{which: float(evaluate(folder, which)[0]) for which in ("last", "best")}}
+        found = measure(flags, Path(scratch) / "run")
+        return {**found, **{which: float(found[which][0]) for which in ("last", "best")}}
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     found: dict[str, Any] = (read_result(name) or {"runs": {}})["runs"] if args.keep else {}
     seeds = [seed for seed in range(args.first_seed, args.first_seed + args.seeds) if str(seed) not in found]
     with ThreadPoolExecutor(2) as pool:
-        begun = {pool.submit(measure, ["--env", args.env, "--seed", str(seed), *extra]): seed for seed in seeds}
+        begun = {pool.submit(measure_seed, ["--env", args.env, "--seed", str(seed), *extra]): seed for seed in seeds}
         for done in as_completed(begun):
             seed = begun[done]
             found[str(seed)] = done.result()

@@ -15,6 +15,7 @@ from purejaxdqn.config import EnvSpec, SettingError, one_line, require
 from purejaxdqn.envs.interface import ATARI_SUFFIX, ENVPOOL_PREFIX, HostEnv, HostStep, check_groups
 from purejaxdqn.envs.parameters import Changes
 from purejaxdqn.envs.spaces import read_space
+from purejaxdqn.machine.imports import import_extra
 from purejaxdqn.observations.leaves import as_one
 from purejaxdqn.pictures.scenes import render_frame
 
@@ -56,12 +57,8 @@ def import_envpool(env_id: str) -> Any:
     Raises:
       SettingError: if it is not installed.
     """
-    try:
-        import envpool
-    except ImportError as error:
-        remedy = "EnvPool, which steps it, is not installed: install purejaxdqn[atari]"
-        raise SettingError("env", env_id, remedy) from error
-    return envpool
+    remedy = "EnvPool, which steps it, is not installed: install purejaxdqn[atari]"
+    return import_extra("envpool", env_id, remedy)
 
 
 @contextmanager

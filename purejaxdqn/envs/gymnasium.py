@@ -20,6 +20,7 @@ from purejaxdqn.envs.interface import GYMNASIUM_PREFIX, HostEnv, HostStep, check
 from purejaxdqn.envs.parameters import Changes, changed, is_number, numeric_defaults
 from purejaxdqn.envs.protocol import PLAYED, tried
 from purejaxdqn.envs.spaces import Observations, read_space
+from purejaxdqn.machine.imports import import_extra
 from purejaxdqn.observations.leaves import bracketed, build, check_values, find, name_of
 
 POOL_OPTIONS: dict[str, Any] = {"num_groups": 1, "asynchronous": False}
@@ -33,12 +34,8 @@ def import_gymnasium(env_id: str) -> Any:
     Raises:
       SettingError: if it is not installed.
     """
-    try:
-        import gymnasium
-    except ImportError as error:
-        remedy = "Gymnasium, which steps it, is not installed: install purejaxdqn[gymnasium]"
-        raise SettingError("env", env_id, remedy) from error
-    return gymnasium
+    remedy = "Gymnasium, which steps it, is not installed: install purejaxdqn[gymnasium]"
+    return import_extra("gymnasium", env_id, remedy)
 
 
 def find_spec(env_id: str) -> Any:

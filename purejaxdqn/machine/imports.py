@@ -55,6 +55,18 @@ def import_source(source: str, field: str = "imports", typed: str | None = None)
     return module
 
 
+def import_extra(package: str, env_id: str, remedy: str) -> ModuleType:
+    """Imports a package that only some environments need.
+
+    Raises:
+      SettingError: if it is not installed; the remedy says what to install.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise SettingError("env", env_id, remedy) from error
+
+
 def import_announced() -> None:
     """Imports what installed packages announce.
 
