@@ -214,8 +214,7 @@ ONE_MACHINE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
         "pong-laptop": {
             "says": "Pong by PQN on two cores: nature-pqn on frames of 42 by 42, with a torso for them, fewer "
-            "environments, twice the step size, which falls to zero, and averaged parameters. Of 3 fresh seeds 2 "
-            "reached 18 within 35 minutes, 1 stayed at 17: benchmarks/results/atari-pong-laptop-*.json.",
+            "environments, λ = 0.9 and averaged parameters: benchmarks/results/atari-pong-laptop-*.json.",
             "solved_at": 18.0,
             **ATARI["pqn"],
             "env": "Pong-v5",
@@ -226,9 +225,7 @@ ONE_MACHINE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "num_minibatches": 8,
             "network": "half-cnn",
             "hidden": (256,),
-            "learning_rate": 5e-4,
-            "learning_rate_schedule": "linear",
-            "learning_rate_final": 0.0,
+            "trace_lambda": 0.9,
             "epsilon_fraction": 0.15,
             "average_params": True,
             "average_decay": 0.999,
