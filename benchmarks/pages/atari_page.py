@@ -16,7 +16,7 @@ from purejaxdqn.pictures.plots import save_png, step_label
 from purejaxdqn.statistics.atari_scores import human_normalized
 
 RUNS = {
-    **{f"pong-laptop-{seed}": f"`pong-laptop`, seed {seed}" for seed in (1, 2, 3)},
+    **{f"pong-laptop-{seed}": f"`pong-laptop`, seed {seed}" for seed in (51, 52, 53)},
     "pong-pqn-gpu": "`nature-pqn` on a GPU",
     "pong-dqn": "three-step double DQN on the same frames",
 }
