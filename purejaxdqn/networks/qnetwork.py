@@ -12,9 +12,9 @@ from jax.lax import stop_gradient
 from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.networks.fractions import FractionEmbedding, draw_fractions, make_proposal_layer, partition
-from purejaxdqn.networks.layers import Hidden, make_dense
-from purejaxdqn.networks.torsos import MakeTorso, find_torso, join, pool_picture, to_features
-from purejaxdqn.observations.leaves import assert_obs, list_leaves, zeros
+from purejaxdqn.networks.layers import Bytes, Hidden, make_dense
+from purejaxdqn.networks.torsos import MakeTorso, find_torso, join, pool_picture, run_torso, to_features
+from purejaxdqn.observations.leaves import Leaf, assert_obs, list_leaves, zeros
 from purejaxdqn.types import STATISTICS, Dist, Outputs, Proposal, Role
 
 Evaluate = Callable[[Array], Array]
@@ -56,10 +56,18 @@ def duel(value: Array, advantage: Array) -> Array:
 
 
 def features_of(spec: EnvSpec, obs: Any) -> Any:
-    """Observations [B, ...], an array or a tree, as float32 of the same structure; see `to_features`."""
+    """Observations [B, ...], an array or a tree, as float32 of the same structure; see `to_features`.
+
+    Pictures of bytes stay bytes, which a torso may take.
+    """
     assert_obs(spec, obs)
-    pairs = zip(list_leaves(spec), jax.tree.leaves(obs), strict=True)
-    found = [to_features(x, leaf.num_values, leaf.divisor) for leaf, x in pairs]
+
+    def features(leaf: Leaf, x: Array) -> Array | Bytes:
+        if leaf.is_picture and leaf.dtype == "uint8" and leaf.num_values is None:
+            return Bytes(x, 1.0 / leaf.divisor)
+        return to_features(x, leaf.num_values, leaf.divisor)
+
+    found = [features(leaf, x) for leaf, x in zip(list_leaves(spec), jax.tree.leaves(obs), strict=True)]
     return jax.tree.unflatten(jax.tree.structure(obs), found)
 
 
@@ -76,7 +84,7 @@ class QNetwork(nn.Module):
         config, num_actions, num_atoms = self.config, self.spec.num_actions, self.outputs.num_atoms
         x = features_of(self.spec, obs)
         if self.make_torso is not None:
-            x = self.make_torso(config)(x)
+            x = run_torso(self.make_torso(config), x)
             x = pool_picture(config, x) if config.pool and x.ndim == 4 else x
         psi = join(x).T
         shared, own = split_hidden(config.hidden, self.make_torso is not None)

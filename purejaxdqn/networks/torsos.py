@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.config import Config, EnvSpec, require
-from purejaxdqn.networks.layers import ACTIVATIONS, Conv, Hidden, adaptive_max_pool, make_norm
+from purejaxdqn.networks.layers import (
+    ACTIVATIONS,
+    Conv,
+    Hidden,
+    adaptive_max_pool,
+    as_floats,
+    make_norm,
+    of_values,
+)
 from purejaxdqn.observations.leaves import Leaf, list_leaves
 
 MakeTorso = Callable[[Config], nn.Module]
@@ -32,9 +40,18 @@ def to_features(obs: Array, num_obs_values: int | None, divisor: float | None = 
     return obs.astype(jnp.float32) * scale
 
 
+def run_torso(torso: nn.Module, x: Any) -> Array:
+    """A torso's output for features, in which pictures may be bytes: a torso that does not say it takes them gets
+    numbers."""
+    takes_bytes = getattr(torso, "takes_bytes", False)
+    found: Array = torso(x if takes_bytes else jax.tree.map(as_floats, x))
+    return found
+
+
 def join(features: Any) -> Array:
     """All features of a tree of arrays [B, ...] in a row, [B, F]."""
-    rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(features)]
+    floats = map(as_floats, jax.tree.leaves(features))
+    rows = [leaf.reshape(leaf.shape[0], -1) for leaf in floats]
     return rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=1)
 
 
@@ -67,9 +84,10 @@ class NatureTorso(nn.Module):
     config: Config
     convolutions: tuple[tuple[int, int, int], ...] = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
     """Filters, size of the kernel and stride of each."""
+    takes_bytes: ClassVar[bool] = True
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Any) -> Array:
         for i, (width, size, stride) in enumerate(self.convolutions):
             filters = width * self.config.torso_width
             x = Conv(filters, size, stride, self.config.initializer, name=f"Conv_{i}")(x)
@@ -94,9 +112,10 @@ class ImpalaTorso(nn.Module):
     """
 
     config: Config
+    takes_bytes: ClassVar[bool] = True
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Any) -> Array:
         for stage, width in enumerate((16, 32, 32)):
             x = self.convolve(x, width, f"Conv_{stage}", spectral_norm=False)
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
@@ -108,9 +127,9 @@ class ImpalaTorso(nn.Module):
                 x = x + y
         return self.activate(x)
 
-    def convolve(self, x: Array, width: int, name: str, spectral_norm: bool) -> Array:
+    def convolve(self, x: Any, width: int, name: str, spectral_norm: bool) -> Array:
         """A 3×3 convolution that keeps height and width."""
-        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        x = of_values(lambda values: jnp.pad(values, ((0, 0), (1, 1), (1, 1), (0, 0))), x)
         filters = width * self.config.torso_width
         return Conv(filters, 3, 1, self.config.initializer, spectral_norm, name=name)(x)
 
@@ -128,6 +147,7 @@ class TreeTorso(nn.Module):
     config: Config
     makes: tuple[MakeTorso | None, ...]
     """Of the arrays, in JAX's order; None where there is a dense layer, as wide as the first of `Config.hidden`."""
+    takes_bytes: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, features: Any) -> Array:
@@ -137,7 +157,7 @@ class TreeTorso(nn.Module):
                 row = join(x)
                 found.append(Hidden(config, config.hidden[0])(row.T).T if config.hidden else row)
             else:
-                x = make(config)(x)
+                x = run_torso(make(config), x)
                 found.append(pool_picture(config, x) if config.pool else x)
         return join(found)
 
