@@ -130,9 +130,7 @@ def columns_of(hook: Hook, shapes: Any) -> tuple[str, ...]:
     def demand(condition: bool, remedy: str) -> None:
         require(condition, hook.field, hook.name, remedy)
 
-    kind = type(shapes).__name__
-    demand(isinstance(shapes, Mapping), f"it gives {kind}: give a dict of numbers by their names")
-    demand(len(shapes) > 0, "it gives an empty dict: give a number")
+    demand(isinstance(shapes, Mapping) and len(shapes) > 0, "it gives no dict of numbers: give them by their names")
     for column, leaf in shapes.items():
         is_name = isinstance(column, str) and column.isprintable() and column == column.strip() != ""
         demand(is_name, f"{column!r} is no name of a column: use a word")
