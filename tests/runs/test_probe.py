@@ -9,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from purejaxdqn.build import build
 from purejaxdqn.config import Config, SettingError
 from purejaxdqn.loops.counts import zero_metrics
+from purejaxdqn.loops.data_parallel import make_data_lanes
 from purejaxdqn.loops.device import make_agent
+from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import make_lanes
 from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.machine.imports import imported
@@ -25,6 +28,7 @@ from purejaxdqn.types import Hypers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+HOST = "gymnasium/CartPole-v1"
 TINY = Config(total_steps=420, num_envs=4, learning_starts=40, buffer_size=200, batch_size=8, hidden=(8,))
 
 
@@ -54,16 +58,17 @@ def trained(folder, hooks=NO_HOOKS, seeds=(0, 1, 2), **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"log_episodes": 5},
-        {"env": "gymnasium/CartPole-v1", "seeds": (3,), "replay_memory": "host"},
-        {"data_parallel": 2, "seeds": (3,)},
+        pytest.param({"log_episodes": 5}, id="lanes"),
+        pytest.param({"env": HOST, "seeds": (3,), "replay_memory": "host"}, id="host"),
+        pytest.param({"data_parallel": 2, "seeds": (3,)}, id="shards", marks=pytest.mark.long),
     ],
-    ids=["lanes", "host", "shards"],
 )
-def test_a_run_with_a_probe_is_the_run_without(changes, tmp_path):
+def test_a_run_with_a_probe_is_the_run_without(changes, tmp_path, request):
     """Every leaf of the state, the best parameters and every other column; its own are of the state at each row."""
     if "env" in changes:
         pytest.importorskip("gymnasium")
+    else:
+        request.getfixturevalue("shared_programs")
     seen = []
     hooks = Hooks(Hook("probe", "mine:squares", squares), (Hook("callback", "seen.append", seen.append),))
     plain, probed = trained(tmp_path / "plain", **changes), trained(tmp_path / "probed", hooks, **changes)
@@ -136,6 +141,30 @@ def test_a_probe_is_of_one_lane(agent, block, count_compilations):
     before = count_compilations()
     probe(lanes.put(state), metrics)
     assert count_compilations() == before
+
+
+def test_a_probe_of_a_run_in_shards_or_on_the_host_is_of_all_of_it():
+    """What shards have of their own has an axis of them; a replay in the host's memory is not shown."""
+    metrics = jax.tree.map(lambda leaf: np.asarray(leaf)[None] + leaf.dtype.type(3), zero_metrics())
+
+    def look(state, metrics):
+        return squares(state, metrics) | {"parts": sum(leaf.size for leaf in jax.tree.leaves(state.memory))}
+
+    parts, sharded = make_data_lanes(TINY.replace(data_parallel=2), (0,), 2)
+    state = invented(sharded.like)
+    (found,) = Probe(Hook("probe", "mine", look), sharded)(sharded.restored(state, None), metrics)
+    expected = {"made": 3, "parts": sum(leaf.size for leaf in jax.tree.leaves(state.memory))}
+    assert found == expected | {"squares": sum(np.sum(leaf**2) for leaf in jax.tree.leaves(state.learner.params))}
+    assert state.memory.ring.rows.reward.shape[:2] == (1, 2) and parts.env.spec.num_actions == 2
+
+    pytest.importorskip("gymnasium")
+    for place in ("device", "host"):
+        config = TINY.replace(env=HOST, replay_memory=place)
+        lanes = make_host_lanes(config, build(config), (0,), 2, keep_replay=True)
+        state = invented(lanes.like["run"])
+        (found,) = Probe(Hook("probe", "mine", look), lanes)(state, metrics)
+        expected["parts"] = sum(leaf.size for leaf in jax.tree.leaves(state.memory)) if place == "device" else 0
+        assert found == expected | {"squares": sum(np.sum(leaf**2) for leaf in jax.tree.leaves(state.learner.params))}
 
 
 def raises(state, metrics):

@@ -68,6 +68,7 @@ def stand_in(monkeypatch, name, **functions):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_programs")
 def test_the_pages_hooks_from_python_and_by_the_command_line(here, capsys, monkeypatch):
     """One run from Python; the same one stopped by a callback, ended by one that raises, and gone on with."""
     monkeypatch.syspath_prepend(str(here))
