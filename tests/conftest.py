@@ -115,6 +115,23 @@ def usual_compilation() -> Iterator[None]:
 
 
 @pytest.fixture
+def shared_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets runs of one configuration share their programs; for the device loop, whose functions keep nothing."""
+    from purejaxdqn.runs import runner
+
+    made: dict[Any, Any] = {}
+    open_lanes = runner.open_lanes
+
+    def open_once(settings: Any, seeds: tuple[int, ...]) -> Any:
+        key = settings.config, seeds
+        if key not in made:
+            made[key] = open_lanes(settings, seeds)
+        return made[key]
+
+    monkeypatch.setattr(runner, "open_lanes", open_once)
+
+
+@pytest.fixture
 def debug_nans() -> Iterator[None]:
     """Raises as soon as anything computes a NaN."""
     with jax.debug_nans(True):

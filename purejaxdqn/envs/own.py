@@ -1,6 +1,5 @@
 """Environments of a user's own: objects, registered factories and factories named MODULE:FACTORY."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
@@ -9,7 +8,7 @@ from purejaxdqn.config import EnvSpec, require
 from purejaxdqn.envs.interface import GYMNASIUM_PREFIX, Env, HostEnv
 from purejaxdqn.envs.parameters import Changes, changed, numeric_defaults
 from purejaxdqn.envs.protocol import check_env_record, has_methods, tried
-from purejaxdqn.machine.imports import IMPORTED, module_name
+from purejaxdqn.machine.imports import IMPORTED, function_of, module_name
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.observations.leaves import check_leaves
 
@@ -41,17 +40,10 @@ def find_factory(name: str) -> Factory:
     """
     if name in FACTORIES:
         return FACTORIES[name]
-    source, colon, attribute = name.rpartition(":")
+    source, colon, _ = name.rpartition(":")
     remedy = f"it is not known here: add --import {source if colon else 'and the module or file that registers it'}"
     require(module_name(source) in IMPORTED, "env", name, remedy)
-    module = IMPORTED[module_name(source)][1]
-    made = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-    near = difflib.get_close_matches(attribute, made, n=3, cutoff=0.0)
-    has = f"{source} has no {attribute}, and " + (f"the nearest names are {', '.join(near)}" if near else "no factory")
-    require(hasattr(module, attribute), "env", name, has)
-    factory = getattr(module, attribute)
-    require(callable(factory), "env", name, f"{attribute} is no function: name one that makes the environment")
-    return factory
+    return function_of(IMPORTED[module_name(source)][1], "env", name, "one that makes the environment")
 
 
 def make_env(name: str, env_params: Changes = ()) -> Env | HostEnv:

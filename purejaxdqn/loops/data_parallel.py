@@ -14,9 +14,10 @@ from jax import Array
 
 from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, require
+from purejaxdqn.loops.counts import zero_metrics
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.evaluation import Evaluation
-from purejaxdqn.loops.lanes import Lanes, lane_shapes, map_lane_leaves
+from purejaxdqn.loops.lanes import Lanes, Probed, lane_shapes, map_lane_leaves
 from purejaxdqn.loops.plan import MEMORY_SHARE, tree_bytes
 from purejaxdqn.loops.sharding import (
     SHARED,
@@ -151,6 +152,7 @@ def make_data_lanes(
         out_shardings=(placed, everywhere),
     )
     jitted_evaluate = jax.jit(evaluate)
+    metrics_shapes = jax.eval_shape(lambda: zero_metrics(config.log_episodes))
     lanes = Lanes(
         plan=plan,
         init=lambda words, hypers, params=None: jitted_init(*(x for x in (words, hypers, params) if x is not None)),
@@ -164,5 +166,6 @@ def make_data_lanes(
         saved=with_lane,
         like=lane_shapes(shapes, 1),
         restored=lambda tree, hypers: jax.device_put(without_lane(tree), placed),
+        probe=lambda fn: Probed(jax.eval_shape(fn, shapes, metrics_shapes), jax.jit(fn)),
     )
     return agent.parts, lanes

@@ -1,5 +1,6 @@
 """The host loop behind the interface of the device loop's lanes: one lane, whose environments cannot be saved."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +10,11 @@ from purejaxdqn.build import Parts
 from purejaxdqn.config import Config, EnvSpec, require
 from purejaxdqn.envs.interface import check_groups
 from purejaxdqn.learn import start_from
+from purejaxdqn.loops.counts import zero_metrics
 from purejaxdqn.loops.evaluation import Evaluation
 from purejaxdqn.loops.host import RECENT, HostLoop
 from purejaxdqn.loops.host_functions import HostState
-from purejaxdqn.loops.lanes import Lanes, map_lane_leaves
+from purejaxdqn.loops.lanes import Lanes, Probed, map_lane_leaves
 from purejaxdqn.loops.plan import MEMORY_SHARE, tree_bytes
 from purejaxdqn.loops.sharding import Spread, bytes_of_device, make_spread, on_first_device, shardings
 from purejaxdqn.machine.devices import available_bytes, host_bytes
@@ -130,6 +132,15 @@ def make_host_lanes(
         nearby = params if spread is None else on_first_device(params)
         return loop.evaluate(nearby, seed, episodes, epsilon, eval_max_steps)
 
+    def near(state: HostState) -> HostState:
+        # A replay in the host's memory is not where the learner is.
+        return state if config.replay_memory == "device" else state.replace(memory=())  # type: ignore[attr-defined]
+
+    def probe(fn: Callable[..., Any]) -> Probed:
+        jitted = jax.jit(fn)
+        found = jax.eval_shape(fn, near(shapes), jax.eval_shape(zero_metrics))
+        return Probed(found, lambda state, metrics: jitted(near(state), metrics))
+
     def watch(state: HostState) -> np.ndarray | None:
         return picture_of(parts.env.spec, state.actors[0].obs)
 
@@ -146,6 +157,7 @@ def make_host_lanes(
             "recent_returns": jax.ShapeDtypeStruct((RECENT,), np.float64),
         },
         restored=restored,
+        probe=probe,
         training_return=lambda: float(np.mean(loop.recent)) if loop.recent else None,
         watch=watch,
         check=lambda: check_memory(config, size if spread is None else bytes_of_device(spread, size)),

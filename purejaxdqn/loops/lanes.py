@@ -16,6 +16,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from purejaxdqn.loops.counts import zero_metrics
 from purejaxdqn.loops.device import Agent
 from purejaxdqn.loops.plan import Plan, check_work
 from purejaxdqn.machine.threefry import KEY_IMPL
@@ -140,6 +141,15 @@ def present(*given: Any) -> tuple[Any, ...]:
     return tuple(one for one in given if one is not None)
 
 
+class Probed(NamedTuple):
+    """A function of one lane's state and of its metrics of a chunk, over all lanes."""
+
+    shapes: Any
+    """Of what it gives of one lane."""
+    run: Callable[[Any, Any], Any]
+    """(state, metrics [L] as `Lanes.put` gives them) -> what it gives, [L]; jitted, and nothing is donated."""
+
+
 class Lanes(NamedTuple):
     """An agent's functions over lanes, jitted. Every array but a counter has a leading axis of lanes, with padding."""
 
@@ -161,6 +171,8 @@ class Lanes(NamedTuple):
     """Shapes and dtypes of that."""
     restored: Callable[[Any, Hypers], Any]
     """(what a checkpoint kept, hypers [L]) -> state."""
+    probe: Callable[[Callable[..., Any]], Probed]
+    """(function of one lane's state and metrics) -> the same over all lanes."""
     training_return: Callable[[], float | None] = lambda: None
     """Mean return of the newest episodes of training, where a run is scored by it."""
     watch: Callable[[Any], np.ndarray | None] = lambda state: None
@@ -216,6 +228,12 @@ def make_lanes(
         return map_blocks(lambda p, k: play(p, jax.random.wrap_key_data(k, impl=KEY_IMPL)), plan, params, keys)
 
     evaluate = over_devices(evaluate_blocks, (P("lanes"), P("lanes"), P()), P("lanes"))
+
+    def probe(fn: Callable[..., Any]) -> Probed:
+        shapes = jax.eval_shape(fn, state, jax.eval_shape(lambda: zero_metrics(agent.config.log_episodes)))
+        blocks = lambda lanes, metrics: map_blocks(fn, plan, lanes, metrics)  # noqa: E731
+        return Probed(shapes, jax.jit(over_devices(blocks, (specs(state), P("lanes")), P("lanes"))))
+
     num_padded = plan.num_devices * plan.lanes_per_device
     pad = np.arange(num_padded) % plan.num_lanes
     shard, whole = NamedSharding(mesh, P("lanes")), NamedSharding(mesh, P())
@@ -308,6 +326,7 @@ def make_lanes(
         saved=get,
         like=lane_shapes(state, plan.num_lanes),
         restored=lambda tree, hypers: put(tree),
+        probe=probe,
         compile=compile_all,
         check=lambda: check_work(agent, plan, eval_episodes, needed),
     )

@@ -1,11 +1,13 @@
 """Imports of a user's own modules: by name, from a file, and those that installed packages announce."""
 
+import difflib
 import importlib
 import importlib.metadata
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from purejaxdqn.bounds import SettingError, one_line, require
 
@@ -13,7 +15,7 @@ GROUP = "purejaxdqn.parts"
 """Entry points of installed packages: each is a module, which registers parts when it is imported."""
 FILE = ".py"
 IMPORTED: dict[str, tuple[str, ModuleType]] = {}
-"""What was imported here, by the name of the module: what was asked for, and the module."""
+"""What was imported here for the parts in it, by the name of the module: what was asked for, and the module."""
 
 
 def module_name(source: str) -> str:
@@ -21,8 +23,8 @@ def module_name(source: str) -> str:
     return Path(source).stem if source.endswith(FILE) else source
 
 
-def import_source(source: str, field: str = "imports", typed: str | None = None) -> ModuleType:
-    """Imports a module by its name, or from a file, whose neighbours it may import.
+def load_source(source: str, field: str, typed: str | None = None) -> ModuleType:
+    """Imports a module by its name, or from a file, whose neighbours it may import, and notes nothing.
 
     Args:
       source: `my_package.my_module`, from the folder at hand or installed; or `path/to/file.py`.
@@ -51,8 +53,36 @@ def import_source(source: str, field: str = "imports", typed: str | None = None)
     found = getattr(module, "__file__", None)
     another = f"Python has another module {name}, {found or 'of its own'}: give the file another name"
     require(path is None or (found is not None and Path(found).resolve() == path), field, value, another)
-    IMPORTED[name] = (source, module)
     return module
+
+
+def import_source(source: str, field: str = "imports", typed: str | None = None) -> ModuleType:
+    """The same for a module with parts of a run, which is noted: whatever goes on with the run needs it too."""
+    module = load_source(source, field, typed)
+    IMPORTED[module_name(source)] = (source, module)
+    return module
+
+
+def function_of(module: ModuleType, field: str, typed: str, what: str) -> Callable[..., Any]:
+    """A function of a module.
+
+    Args:
+      module: that was imported.
+      field: the setting that an error is about.
+      typed: its value, MODULE:FUNCTION or FILE:FUNCTION.
+      what: what there should be, for errors.
+
+    Raises:
+      SettingError: if there is none of that name.
+    """
+    source, _, name = typed.rpartition(":")
+    made = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    near = difflib.get_close_matches(name, made, n=3, cutoff=0.0)
+    has = f"{source} has no {name}, and " + (f"the nearest names are {', '.join(near)}" if near else "no function")
+    require(hasattr(module, name), field, typed, has)
+    found: Callable[..., Any] = getattr(module, name)
+    require(callable(found), field, typed, f"{name} is no function: name {what}")
+    return found
 
 
 def import_extra(package: str, env_id: str, remedy: str) -> ModuleType:

@@ -62,6 +62,8 @@ class Settings:
     patience: int | None = None
     init_from: str | None = None
     init_which: Literal["last", "best"] = "best"
+    probe: str | None = None
+    """Name of the function that gave the last columns of metrics.csv."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -1,6 +1,7 @@
 """A run's records: table rows, TensorBoard events, and statistics of its returns."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ MEANS = {
 """Columns that are means, and the sum and the count in `Metrics` that each is made of."""
 
 
-def mean_of(rows: list[dict[str, Any]], column: str) -> float | None:
+def mean_of(rows: Sequence[Mapping[str, Any]], column: str) -> float | None:
     """Mean of a column over the rows that have it."""
     values = [row[column] for row in rows if row[column] is not None]
     return float(np.mean(values)) if values else None
@@ -150,7 +151,13 @@ EVENT_COLUMNS = {
 """Tags of TensorBoard, and the column of metrics.csv that each is the mean of."""
 
 
-def event_values(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Means over seeds for TensorBoard, by tag; missing numbers are left out."""
-    values = {tag: mean_of(rows, column) for tag, column in EVENT_COLUMNS.items()}
+def event_values(rows: list[dict[str, Any]], more: Sequence[str] = ()) -> dict[str, float]:
+    """Means over seeds for TensorBoard, by tag; missing numbers are left out.
+
+    Args:
+      rows: of metrics.csv.
+      more: columns that a probe has added to them.
+    """
+    columns = EVENT_COLUMNS | {f"probe/{column}": column for column in more}
+    values = {tag: mean_of(rows, column) for tag, column in columns.items()}
     return {tag: value for tag, value in values.items() if value is not None}

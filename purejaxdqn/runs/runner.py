@@ -1,5 +1,6 @@
 """Trains a run chunk by chunk, and writes its tables, events, checkpoints and summary."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from contextlib import closing
@@ -16,6 +17,7 @@ from purejaxdqn.machine.stopwatch import Stopwatch
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.runs.events import Events
 from purejaxdqn.runs.folder import CHECKPOINTS, EPISODES, EVENTS, METRICS, SUMMARY, Settings, finite, hardware, versions
+from purejaxdqn.runs.hooks import NO_HOOKS, CallbackRaised, Hook, Hooks, Logged, Probe, asks_to_stop
 from purejaxdqn.runs.records import (
     describe_returns,
     episode_rows,
@@ -24,7 +26,7 @@ from purejaxdqn.runs.records import (
     metric_rows,
     note_scores,
 )
-from purejaxdqn.runs.tables import append_rows, describe_table, old_table, saved_table, write_table
+from purejaxdqn.runs.tables import append_rows, describe_table, more_columns, old_table, saved_table, write_table
 from purejaxdqn.runs.training import Chunk, Training, crosses, open_lanes
 
 TABLES_KEY = "tables"
@@ -40,6 +42,11 @@ class Diverged(Exception):
 class Interrupted(Exception):
     """A run that was asked to stop and has saved itself."""
 
+    def __init__(self, by: Hook | None = None):
+        """`by` is the callback that asked; None for whoever runs the run."""
+        super().__init__(by)
+        self.by = by
+
 
 class ChunkReport(NamedTuple):
     """Means over seeds of one chunk, for a display; None is a missing number."""
@@ -54,6 +61,8 @@ class ChunkReport(NamedTuple):
     epsilon: float
     eval_return: float | None
     """Mean over seeds of the newest evaluation."""
+    probed: tuple[tuple[str, float | None], ...] = ()
+    """What a probe gave, by column."""
 
 
 class Listener(Protocol):
@@ -67,34 +76,44 @@ class Listener(Protocol):
 class Run(Training):
     """One run and its folder. `train` goes on from wherever the state stands."""
 
-    def __init__(self, settings: Settings, folder: Path):
+    def __init__(self, settings: Settings, folder: Path, hooks: Hooks = NO_HOOKS):
         """Builds the functions; nothing is compiled, computed or written yet.
 
         Raises:
-          SettingError: where the settings cannot work.
+          SettingError: where the settings, or the probe, cannot work.
         """
+        if hooks.probe is not None:
+            settings = dataclasses.replace(settings, probe=hooks.probe.name)
         super().__init__(settings, *open_lanes(settings, settings.seeds))
         self.folder = folder
         self.watch = Stopwatch(SAVED_AT_MOST_EVERY)
         self.lanes.check()
+        self.probe = None if hooks.probe is None else Probe(hooks.probe, self.lanes)
+        self.callbacks = hooks.callbacks
 
     @property
-    def tables(self) -> list[str]:
-        """Files that every chunk adds rows to."""
-        return [METRICS, *([EPISODES] if self.settings.config.log_episodes else [])]
+    def probed(self) -> tuple[str, ...]:
+        """Columns of the probe."""
+        return () if self.probe is None else self.probe.columns
+
+    @property
+    def tables(self) -> dict[str, tuple[str, ...]]:
+        """Files that every chunk adds rows to, and the columns of each that other runs' don't have."""
+        return {METRICS: self.probed, **({EPISODES: ()} if self.settings.config.log_episodes else {})}
 
     def start(self) -> None:
         """Makes fresh states, compiles, and begins the tables."""
         self.begin()
-        for name in self.tables:
-            write_table(self.folder, name, [])
+        for name, more in self.tables.items():
+            write_table(self.folder, name, [], more)
 
     def restore(self) -> None:
         """Goes back to the newest whole checkpoint, or to the beginning where there is none yet.
 
         Raises:
           DamagedCheckpoint: where it cannot be read.
-          SettingError: where a table does not begin with the rows that the checkpoint counts on.
+          SettingError: where a table does not begin with the rows that the checkpoint counts on, or has not the
+            columns of the probe.
         """
         folder = self.folder / CHECKPOINTS
         remove_unfinished(self.folder)
@@ -108,16 +127,24 @@ class Run(Training):
             kept = {name: old_table(self.folder, name, self.steps_at(saved.step)) for name in self.tables}
         else:
             kept = {name: saved_table(self.folder, name, noted[name]) for name in self.tables}
+        self.check_columns(more_columns(kept[METRICS]))
         self.go_back(saved)
         for name, data in kept.items():
             write_atomically(self.folder / name, data)
         return None
 
+    def check_columns(self, begun: tuple[str, ...]) -> None:
+        """Raises `SettingError` where the probe's columns are not those with which metrics.csv was begun."""
+        held, now = (", ".join(columns) or "no probe" for columns in (begun, self.probed))
+        remedy = f"it gives {now}, and {METRICS} was begun with {held}: a run keeps its columns, so begin a new one"
+        if self.probe is None:
+            remedy = f"{METRICS} has columns of it ({held}), and a folder never imports by itself: add this flag"
+        require(begun == self.probed, "probe", self.settings.probe, remedy)
+
     def train(
         self,
         listener: Listener,
         stop_requested: Callable[[], bool],
-        on_rows: Callable[..., None],
         on_evaluation: Callable[[], None] = lambda: None,
     ) -> None:
         """Goes on to the end of the run, chunk by chunk.
@@ -125,11 +152,11 @@ class Run(Training):
         Args:
           listener: told of the start and of every chunk.
           stop_requested: asked after every chunk.
-          on_rows: given each chunk's rows (per seed), for loggers outside.
           on_evaluation: called before the first chunk and after every evaluation; it may read the state.
 
         Raises:
-          Interrupted: after `stop_requested`; the run is saved.
+          Interrupted: after `stop_requested`, or where a callback asks for it; the run is saved.
+          CallbackRaised: where a callback raises; the run is saved.
           Diverged: where no seed has a finite loss any more; the last checkpoint stays as it is.
           OSError: where the folder cannot be written.
         """
@@ -141,16 +168,28 @@ class Run(Training):
             while not self.finished:
                 chunk = self.advance()
                 rows = self.write(chunk, events)
-                on_rows(rows)
                 listener.chunk(self.report(rows, chunk.iterations, chunk.seconds))
                 if chunk.due.any():
                     on_evaluation()
-                stop = stop_requested()
-                if self.finished or stop or self.save_is_due(chunk.before):
+                halt = self.halt(rows, stop_requested)
+                if self.finished or halt is not None or self.save_is_due(chunk.before):
                     events.flush()
                     self.save()
-                if stop and not self.finished:
-                    raise Interrupted(self.env_steps)
+                if halt is not None:
+                    raise halt
+
+    def halt(self, rows: list[dict[str, Any]], stop_requested: Callable[[], bool]) -> Exception | None:
+        """Gives the callbacks a chunk's rows; what is to be raised, if anything, once the run is saved."""
+        copies = tuple(dict(row) for row in rows)
+        logged = Logged(self.folder, self.env_steps, self.updates, copies)
+        try:
+            asking = [hook for hook in self.callbacks if asks_to_stop(hook, logged)]
+        except CallbackRaised as error:
+            return error
+        asked = stop_requested()
+        if self.finished or not (asked or asking):
+            return None
+        return Interrupted(None if asked else asking[0])
 
     def write(self, chunk: Chunk, events: Events) -> list[dict[str, Any]]:
         """Writes a chunk to tables and events; the rows of metrics.csv of the lanes that ran.
@@ -169,15 +208,17 @@ class Run(Training):
             self.check_environment(chunk, last)
             loss = f"the loss of seed {settings.seeds[last]} became {rows[last]['loss']}"
             raise Diverged(f"{loss} by environment step {self.env_steps}")
+        if self.probe is not None:
+            rows = [row | more for row, more in zip(rows, self.probe(self.state, chunk.metrics), strict=True)]
         sound = chunk.running & ~self.endings.diverged
         written = [row for row, runs in zip(rows, sound, strict=True) if runs]
         passed = self.passed_marks(chunk.before)
         if passed:
             note_scores(self.folder, settings, passed, self.env_steps, rows[0]["eval_return"])
-        append_rows(self.folder, METRICS, written)
+        append_rows(self.folder, METRICS, written, self.probed)
         if settings.config.log_episodes:
             append_rows(self.folder, EPISODES, self.episode_rows(chunk, {row["seed"] for row in written}))
-        events.add_scalars(event_values(written), self.env_steps)
+        events.add_scalars(event_values(written, self.probed), self.env_steps)
         # The very stack that the network is fed, wherever there was an evaluation.
         picture = self.lanes.watch(self.state) if rows[0]["eval_return"] is not None else None
         if picture is not None:
@@ -210,6 +251,7 @@ class Run(Training):
             q_value=mean_of(rows, "q_value"),
             epsilon=rows[0]["epsilon"] if rows else 0.0,
             eval_return=mean_of(rows, "eval_return"),
+            probed=tuple((column, mean_of(rows, column)) for column in self.probed),
         )
 
     def save_is_due(self, before: int) -> bool:

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,23 @@ def old_table(folder: Path, name: str, last_step: int) -> bytes:
     return format_rows(name, rows, header=True).encode()
 
 
-def format_rows(name: str, rows: Iterable[Mapping[str, Any]], header: bool = False) -> str:
-    """Rows of a table as CSV; None becomes an empty field, floats keep what float32 holds."""
+def more_columns(data: bytes) -> tuple[str, ...]:
+    """The columns that metrics.csv, given its bytes, has beside those of every run."""
+    header = next(csv.reader(io.StringIO(data.decode(errors="replace"))), [])
+    return tuple(name for name in header if name not in METRIC_COLUMNS)
+
+
+def format_rows(name: str, rows: Iterable[Mapping[str, Any]], header: bool = False, more: Sequence[str] = ()) -> str:
+    """Rows of a table as CSV; None becomes an empty field, floats keep what float32 holds.
+
+    Args:
+      name: of the table.
+      rows: by column.
+      header: whether the names of the columns come first.
+      more: columns after those that the table always has.
+    """
     out = io.StringIO()
-    writer = csv.DictWriter(out, TABLES[name], lineterminator="\n")
+    writer = csv.DictWriter(out, (*TABLES[name], *more), lineterminator="\n")
     if header:
         writer.writeheader()
     for row in rows:
@@ -109,18 +122,18 @@ def format_rows(name: str, rows: Iterable[Mapping[str, Any]], header: bool = Fal
     return out.getvalue()
 
 
-def write_table(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a table anew."""
-    write_atomically(folder / name, format_rows(name, rows, header=True))
+def write_table(folder: Path, name: str, rows: Iterable[Mapping[str, Any]], more: Sequence[str] = ()) -> None:
+    """Writes a table anew; see `format_rows`."""
+    write_atomically(folder / name, format_rows(name, rows, header=True, more=more))
 
 
-def append_rows(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Appends rows to a table and sees them to the disk, before the checkpoint that counts on them.
+def append_rows(folder: Path, name: str, rows: Iterable[Mapping[str, Any]], more: Sequence[str] = ()) -> None:
+    """Appends rows to a table and sees them to the disk, before the checkpoint that counts on them; see `format_rows`.
 
     Raises:
       OSError: where it cannot be written. A table that was removed meanwhile is not made again.
     """
     with open(os.open(folder / name, os.O_WRONLY | os.O_APPEND), "a") as file:
-        file.write(format_rows(name, rows))
+        file.write(format_rows(name, rows, more=more))
         file.flush()
         os.fsync(file.fileno())

@@ -3,7 +3,7 @@
 import datetime
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,22 +51,29 @@ SMALLER_STEPS = "try a smaller learning rate, a longer --target-period or --max-
 """What to do about a loss that is not finite."""
 
 
-def run_command(args: list[str], started: Callable[[], None]) -> int:
+def run_command(
+    args: list[str],
+    started: Callable[[], None],
+    probe: Callable[..., Any] | None = None,
+    callback: Callable[..., Any] | None = None,
+) -> int:
     """Runs the command line.
 
     Args:
       args: the words after the command.
       started: called when everything is compiled, or restored, and training begins.
+      probe: a function in place of the one that `--probe` names.
+      callback: likewise of `--callback`.
 
     Returns:
       The exit code.
     """
     # Who reads what a run prints decides nothing over the training.
     with forgiving_output():
-        return cli.guarded(COMMAND, lambda: train(args, started))
+        return cli.guarded(COMMAND, lambda: train(args, started, {"probe": probe, "callback": callback}))
 
 
-def train(args: list[str], started: Callable[[], None]) -> int:
+def train(args: list[str], started: Callable[[], None], passed: Mapping[str, Callable[..., Any] | None]) -> int:
     """Parses, trains and reports."""
     device = cli.peek(args, "--device") or "auto"
     # An unknown device is refused by the parser, which knows the choices.
@@ -84,12 +91,15 @@ def train(args: list[str], started: Callable[[], None]) -> int:
     in_shards = settings.config.data_parallel > 1
     require(not (options.doctor and in_shards), "doctor", True, "it examines no run with --data-parallel: leave it out")
     # After the words are understood: a wrong flag is told without these imports.
+    from purejaxdqn.runs.hooks import Hooks, find_hook
     from purejaxdqn.runs.runner import Run
 
+    probe, callback = (find_hook(field, getattr(options, field), passed[field]) for field in ("probe", "callback"))
+    hooks = Hooks(probe, () if callback is None else (callback,))
     folder = Path(resume) if resume is not None else Path(options.out or "")
     command = " ".join(["python -m purejaxdqn.train", *map(shlex.quote, args)])
     with noting_stop_requests() as asked:
-        return train_in(Run(settings, folder), options, command, resume is not None, asked, started)
+        return train_in(Run(settings, folder, hooks), options, command, resume is not None, asked, started)
 
 
 def train_in(
@@ -128,8 +138,15 @@ def train_in(
             raise cli.UsageError(said) from error
         raise cli.UsageError(
             f"--out {run.folder}: it cannot be written ({reason}); make room or choose another folder, then go on with "
-            f"--resume {cli.quoted(run.folder)}{cli.import_words()}"
+            f"--resume {resume_words(run, options)}"
         ) from error
+
+
+def resume_words(run: Any, options: RunOptions) -> str:
+    """What is typed after --resume to go on with a run."""
+    hooks = {"probe": options.probe, "callback": options.callback}
+    words = "".join(f" --{flag} {shlex.quote(name)}" for flag, name in hooks.items() if name is not None)
+    return f"{cli.quoted(run.folder)}{cli.import_words()}{words}"
 
 
 def require_wandb() -> None:
@@ -140,15 +157,15 @@ def require_wandb() -> None:
         raise cli.UsageError("--wandb: the package is missing; install purejaxdqn[wandb]") from error
 
 
-def wandb_logger(settings: Settings, folder: Path) -> Callable[[list[dict[str, Any]]], None]:
-    """Logs each seed's numbers to Weights & Biases."""
+def wandb_logger(settings: Settings, folder: Path) -> Callable[[Any], None]:
+    """A callback that logs each seed's numbers to Weights & Biases."""
     # Optional: see `require_wandb`.
     import wandb
 
     handle = wandb.init(project="purejaxdqn", name=folder.name, dir=str(folder), config=settings_to_json(settings))
 
-    def log(rows: list[dict[str, Any]]) -> None:
-        for row in rows:
+    def log(logged: Any) -> None:
+        for row in logged.rows:
             numbers = {f"seed_{row['seed']}/{k}": v for k, v in row.items() if v is not None and k != "seed"}
             handle.log(numbers, step=row["env_steps"])
 
@@ -160,6 +177,7 @@ def drive(
 ) -> int:
     """Trains, saves if asked to stop, and writes summary, curve and animation."""
     # As in `train`.
+    from purejaxdqn.runs.hooks import CallbackRaised, Hook
     from purejaxdqn.runs.runner import Diverged, Interrupted
     from purejaxdqn.train.display import make_display
 
@@ -170,20 +188,22 @@ def drive(
         else:
             run.start()
         started()
-        log = wandb_logger(run.settings, run.folder) if options.wandb else lambda rows: None
+        if options.wandb:
+            run.callbacks = (Hook("wandb", "", wandb_logger(run.settings, run.folder)), *run.callbacks)
         watch = None
         if options.doctor:
             # Only where it is asked for.
             from purejaxdqn.doctor.examine import Watch
 
             watch = Watch(run, print if not options.quiet else lambda line: None)
-        run.train(display, asked, log, watch or (lambda: None))
-    except Interrupted:
+        run.train(display, asked, watch or (lambda: None))
+    except Interrupted as halt:
         display.close()
-        steps = f"{run.env_steps:,} environment steps"
-        again = f"python -m purejaxdqn.train --resume {cli.quoted(run.folder)}{cli.import_words()}"
-        print(f"saved at {steps}; go on with: {again}", file=sys.stderr)
-        return asked.exit_code
+        who = "" if halt.by is None else f"{halt.by.flag} stopped the run: "
+        print(f"{who}{saved(run, options)}", file=sys.stderr)
+        return asked.exit_code if halt.by is None else 0
+    except CallbackRaised as error:
+        raise cli.UsageError(f"{error}; {saved(run, options)}") from error
     except KeyboardInterrupt:
         display.close()
         print(f"stopped; {kept(run)}", file=sys.stderr)
@@ -200,6 +220,12 @@ def drive(
         print(watch.closing())
     run.lanes.close()
     return 0
+
+
+def saved(run: Any, options: RunOptions) -> str:
+    """Where a run has saved itself, and how it goes on, as text."""
+    again = f"python -m purejaxdqn.train --resume {resume_words(run, options)}"
+    return f"saved at {run.env_steps:,} environment steps; go on with: {again}"
 
 
 def kept(run: Any) -> str:

@@ -41,6 +41,7 @@ def describe(report: ChunkReport, evaluated: float | None) -> str:
     return (
         f"{steps_text(report.steps_per_second)} steps/s  return {number(report.episode_return)}  "
         f"eval {number(evaluated)}  loss {small(report.loss)}  Q {number(report.q_value)}  ε {report.epsilon:.3f}"
+        + "".join(f"  {name} {small(value)}" for name, value in report.probed)
     )
 
 
@@ -86,7 +87,7 @@ class Lines(Silent):
 
 
 class Bar(Silent):
-    """A progress bar with the time left, and the newest numbers on a line of their own: both fit 80 columns."""
+    """A progress bar with the time left, and the newest numbers beneath it: without a probe's both fit 80 columns."""
 
     def __init__(self) -> None:
         self.evaluated: float | None = None

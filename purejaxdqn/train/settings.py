@@ -82,6 +82,11 @@ class RunOptions:
     """Where to run; auto is JAX's own choice."""
     compilation_cache: bool = True
     """Whether compiled programs are kept in the user's cache folder for the next start."""
+    probe: str | None = None
+    """A function (state, metrics) -> dict of numbers, which join the table, metrics.csv and TensorBoard:
+    path/to/file.py:function or module:function."""
+    callback: str | None = None
+    """A function, named likewise, that is given what was just logged, and stops the run by returning True."""
     doctor: bool = False
     """Whether the run is examined at every evaluation: alarms are printed, everything is in doctor.json."""
     wandb: bool = False
@@ -95,6 +100,8 @@ SAVED_OPTIONS = (
     *("count_prefill", "init_from", "init_which"),
 )
 """Options that keep their values when a run is resumed."""
+CODE = ("imports", "probe", "callback")
+"""Options that import a user's own modules: they are typed, and no recipe has them."""
 
 
 def flags_class(config: Config, hypers: Hypers, options: RunOptions) -> type:
@@ -178,7 +185,7 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     algo = cli.peek(args, "--algo")
     config, hypers = make_settings(recipe, env, algo)
     run = run_options(recipe, env, algo)
-    known = {field.name for field in dataclasses.fields(RunOptions)}
+    known = {field.name for field in dataclasses.fields(RunOptions)} - set(CODE)
     for name in run:
         require(name in known, "recipe", recipe.name, f"[run] has no option {name}")
     cls = flags_class(config, hypers, dataclasses.replace(RunOptions(), **run))

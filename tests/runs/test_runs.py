@@ -15,6 +15,7 @@ from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.runs import runner
 from purejaxdqn.runs.best_params import Best
 from purejaxdqn.runs.folder import CHECKPOINTS, Settings
+from purejaxdqn.runs.hooks import Hook
 from purejaxdqn.runs.policy import Policy, load_policy
 from purejaxdqn.runs.runner import Diverged, Interrupted, Run
 from purejaxdqn.runs.training import EVAL_STREAM, FINAL_STREAM, crosses, eval_keys
@@ -44,7 +45,8 @@ def train(run, stop_after=None):
     def stop():
         return stop_after is not None and len(chunks) >= stop_after
 
-    run.train(Silent(), stop, chunks.append)
+    run.callbacks = (Hook("callback", "chunks.append", chunks.append),)
+    run.train(Silent(), stop)
     return chunks
 
 
