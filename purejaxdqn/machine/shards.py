@@ -31,6 +31,8 @@ class Shards(NamedTuple):
     """PRNG keys of any shape that all shards share -> as many of this shard's own."""
     own_part: Callable[[Array], Array]
     """Array [B, ...] that all shards share -> this shard's part [B / number, ...]."""
+    gather: Callable[[Any], Any]
+    """Every leaf [...] of a tree -> those of all shards in their order, [number, ...]. All shards get it."""
 
 
 def unchanged(value: Any) -> Any:
@@ -38,7 +40,12 @@ def unchanged(value: Any) -> Any:
     return value
 
 
-WHOLE = Shards(1, None, unchanged, unchanged, unchanged, unchanged, unchanged, unchanged)
+def as_only_one(tree: Any) -> Any:
+    """Every leaf [...] as [1, ...]."""
+    return jax.tree.map(lambda leaf: leaf[None], tree)
+
+
+WHOLE = Shards(1, None, unchanged, unchanged, unchanged, unchanged, unchanged, unchanged, as_only_one)
 """For an unsharded run."""
 
 
@@ -58,6 +65,14 @@ def make_shards(count: int) -> Shards:
         size = whole.shape[0] // count
         return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(AXES) * size, size)
 
+    def gather(tree: Any) -> Any:
+        def of_all(leaf: Array) -> Array:
+            # One axis after the other: `vmap` batches no collective over two.
+            found = jax.lax.all_gather(jax.lax.all_gather(leaf, SHARDS), DEVICES)
+            return found.reshape(count, *leaf.shape)
+
+        return jax.tree.map(of_all, tree)
+
     return Shards(
         number=count,
         axes=AXES,
@@ -67,4 +82,5 @@ def make_shards(count: int) -> Shards:
         min=lambda tree: jax.lax.pmin(tree, AXES),
         own_keys=own_keys,
         own_part=own_part,
+        gather=gather,
     )
