@@ -29,7 +29,7 @@ def make_clock():
     The second action is not legal at first, and each step is worth 20."""
 
     def observe(time):
-        return {"number": jnp.stack([1e3 * time, 5.0]), "kind": time}
+        return {"number": jnp.stack([1e3 * jnp.float32(time), jnp.float32(5.0)]), "kind": time}
 
     def reset(key):
         del key
@@ -78,7 +78,7 @@ def test_a_clocks_statistics_are_those_by_hand(settings, filled):
         assert same_bits(state.learner.params[RUNNING], state.learner.target_params[RUNNING])
         stored = jax.tree.map(lambda leaf: np.asarray(leaf)[:20], state.memory.ring.rows)
         assert np.unique(stored.obs["number"]).tolist() == [0, 5, 1e3, 2e3, 3e3, 4e3] and (stored.reward == 20.0).all()
-    played = agent.evaluate(state.learner.params, KEY, episodes=2)
+    played = jax.jit(lambda params: agent.evaluate(params, KEY, episodes=2))(state.learner.params)
     assert played.returns.tolist() == [100.0, 100.0]
     check_clock(jax.jit(agent.init)(KEY, h, state.learner.params).learner, 2 * filled + 60)
 
