@@ -127,12 +127,15 @@ def make_follow(config: Config, spec: EnvSpec) -> FollowFn:
     shards = make_shards(config.data_parallel)
 
     def follow(seen: Seen, rows: Row, h: Hypers) -> Seen:
+        # A part of the program of its own: fused with what is around it, its sums may be rounded otherwise in a program of
+        # more lanes, and a lane would not be its solo run to the last bit.
+        seen, rows = jax.lax.optimization_barrier((seen, rows))
         statistics, returns = dict(seen.statistics), seen.returns
         if config.normalize_obs:
             statistics["obs"] = follow_obs(shards, spec, statistics["obs"], rows.obs, rows.valid)
         if config.normalize_reward:
             statistics["reward"], returns = follow_rewards(shards, statistics["reward"], returns, rows, h.gamma)
-        return Seen(statistics, returns)
+        return jax.lax.optimization_barrier(Seen(statistics, returns))
 
     return follow
 
@@ -195,7 +198,8 @@ def scale_reward(scale: RewardScale | None, reward: Array) -> Array:
     if scale is None:
         return reward
     unit = jnp.maximum(jnp.sqrt(scale.returns.variance + LEAST_VARIANCE), scale.largest / LARGEST)
-    return reward / unit
+    # As an array of its own, since rounding might depend on what it is fused with.
+    return jax.lax.optimization_barrier(reward / unit)
 
 
 def read_reward(params: Any, reward: Array) -> Array:

@@ -27,7 +27,8 @@ def with_statistics(network: Network, spec: EnvSpec, statistics: Any) -> Network
         return network
 
     def fed(params: Any, obs: Any) -> Any:
-        return normalize_obs(spec, jax.lax.stop_gradient(params[RUNNING].get("obs")), obs)
+        # As arrays of their own, since the rounding of the first layer might depend on what is fused with it.
+        return jax.lax.stop_gradient(jax.lax.optimization_barrier(normalize_obs(spec, params[RUNNING].get("obs"), obs)))
 
     def init(key: Array) -> Any:
         # A copy, not the arrays themselves, which a state that is donated would take along.

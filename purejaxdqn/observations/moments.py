@@ -104,8 +104,10 @@ def normalize(moments: Moments, x: Array) -> Array:
     """
     assert_array("x", x, (..., *moments.mean.shape))
     batch = tuple(range(x.ndim - moments.mean.ndim))
-    mean, variance = (jnp.expand_dims(part, batch) for part in (moments.mean, moments.variance))
-    return jnp.clip((x.astype(jnp.float32) - mean) / jnp.sqrt(variance + LEAST_VARIANCE), -LARGEST, LARGEST)
+    # A root of its own: XLA would make of a division by a root a product with one over it, which is rounded otherwise.
+    deviation = jax.lax.optimization_barrier(jnp.sqrt(moments.variance + LEAST_VARIANCE))
+    mean, deviation = (jnp.expand_dims(part, batch) for part in (moments.mean, deviation))
+    return jnp.clip((x.astype(jnp.float32) - mean) / deviation, -LARGEST, LARGEST)
 
 
 def is_real(leaf: Leaf) -> bool:

@@ -58,12 +58,13 @@ def test_two_sets_are_joined_by_hand():
 def test_any_grouping_is_welfords_stream(sizes):
     """Rows around a thousand that differ by one, a third of which do not count and are no numbers."""
     rng = np.random.default_rng(0)
+    follow = jax.jit(lambda running, *rows: join_moments(running, moments_of(*rows)))
     running, kept = no_moments((3,)), []
     for size in sizes:
         rows, counted = 1e3 + rng.normal(size=(size + 1, 3)), rng.random(size + 1) < 2 / 3
         kept.append(rows[counted].astype(np.float32))
         rows[~counted] = np.nan
-        running = join_moments(running, moments_of(jnp.asarray(rows, jnp.float32), jnp.asarray(counted)))
+        running = follow(running, rows.astype(np.float32), counted)
     stream = np.concatenate(kept)
     if len(stream):
         assert_moments(running, stream)
@@ -74,8 +75,8 @@ def test_any_grouping_is_welfords_stream(sizes):
 @pytest.mark.parametrize("number", [1, 2, 3, 7])
 def test_several_sets_are_all_of_their_rows(number):
     rows = np.random.default_rng(1).normal(size=(number, 4, 2)).astype(np.float32)
-    one = [moments_of(jnp.asarray(part), jnp.ones(4, bool)) for part in rows]
-    assert_moments(join_all(jax.tree.map(lambda *leaf: jnp.stack(leaf), *one)), rows.reshape(-1, 2))
+    found = jax.jit(lambda rows: join_all(jax.vmap(moments_of)(rows, jnp.ones(rows.shape[:2], bool))))(rows)
+    assert_moments(found, rows.reshape(-1, 2))
 
 
 def test_a_long_run_goes_on_moving():
@@ -128,7 +129,7 @@ def test_of_a_tree_arrays_of_floats_alone_are_normalised():
     """Their `obs_scale` has no say; bytes and names are the same arrays."""
     rng = np.random.default_rng(2)
     obs, counted = tree_obs(rng, 5, 3), jnp.asarray(rng.random((5, 3)) < 0.7)
-    found = follow_obs(WHOLE, TREE, no_obs_moments(TREE), obs, counted)
+    found = jax.jit(lambda *rows: follow_obs(WHOLE, TREE, no_obs_moments(TREE), *rows))(obs, counted)
     assert found["map"] is None and found["kind"] is None
     for moments, x in zip(found["more"], obs["more"], strict=True):
         assert_moments(moments, np.asarray(x, np.float32)[np.asarray(counted)])
@@ -137,7 +138,8 @@ def test_of_a_tree_arrays_of_floats_alone_are_normalised():
     assert read["map"] is batch["map"] and read["kind"] is batch["kind"]
     _, mean, variance = welford(np.asarray(obs["more"][0])[np.asarray(counted)])
     entered = features_of(TREE, read)["more"][0]
-    np.testing.assert_allclose(entered, (batch["more"][0] - mean) / np.sqrt(variance + 1e-8), rtol=1e-4, atol=1e-5)
+    expected = (np.asarray(batch["more"][0]) - mean) / np.sqrt(variance + 1e-8)
+    np.testing.assert_allclose(entered, expected, rtol=1e-3, atol=1e-4)
     assert normalize_obs(TREE, None, batch) is batch
 
 
