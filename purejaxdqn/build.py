@@ -18,12 +18,14 @@ from purejaxdqn.learning.backups import Backup, greedy, munchausen, of_members
 from purejaxdqn.learning.explorers import Explorer, boltzmann, bootstrapped, check_takes_masks, ez_greedy, plain
 from purejaxdqn.learning.heads import Head
 from purejaxdqn.learning.horizons import anneal_horizon, check_horizon
+from purejaxdqn.learning.normalization import FollowFn, fresh_statistics, keep_seen, make_follow, with_following
 from purejaxdqn.learning.resets import check_resets, with_resets
 from purejaxdqn.learning.schedules import BY_STEP, OFF_LATER
 from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import TORSOS, Network, make_ensemble, make_network, own_torso, torso_name, torso_reads
+from purejaxdqn.networks.normalized import with_statistics
 from purejaxdqn.replay.augmented import with_random_shifts
 from purejaxdqn.replay.interface import Replay, no_replay
 from purejaxdqn.replay.presampled import drawn_replay
@@ -39,11 +41,6 @@ class Choice(NamedTuple):
     make: Callable[..., Any]
     reads: tuple[str, ...] = ()
     """Names of fields of `Config` and `Hypers`."""
-
-
-def make_uniform(config: Config, env: Env | HostEnv) -> Replay:
-    """Uniform replay."""
-    return uniform(make_store(config, env), config.shard_batch)
 
 
 def make_prioritized(config: Config, env: Env | HostEnv) -> Replay:
@@ -84,7 +81,7 @@ BACKUPS: dict[str, Choice] = {
 }
 """name -> (config) -> Backup."""
 REPLAYS: dict[str, Choice] = {
-    "uniform": Choice(make_uniform),
+    "uniform": Choice(lambda config, env: uniform(make_store(config, env), config.shard_batch)),
     "prioritized": Choice(
         make_prioritized,
         ("priority_exponent", "priority_epsilon", "importance_exponent", "importance_exponent_final"),
@@ -125,6 +122,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "resets": {True: ("reset_period", "reset_shrink", "reset_until")},
     "anneal_horizon": {True: ("gamma_start", "n_step_final", "anneal_updates")},
     "noisy": {True: ("noisy_sigma",)},
+    "normalize_reward": {False: ("reward_scale",)},
     "optimizer": {
         **dict.fromkeys(("adam", "radam", "rmsprop"), ("adam_epsilon",)),
         "adamw": ("adam_epsilon", "weight_decay"),
@@ -248,6 +246,8 @@ class Parts(NamedTuple):
     view: View = as_given
     """What the learner is told of a step."""
     explorer: Explorer = plain()
+    follow: FollowFn = keep_seen
+    """How running statistics move with fresh rows, where no learning phase is given them."""
 
 
 def build_env(config: Config) -> Env | HostEnv:
@@ -258,11 +258,11 @@ def build_env(config: Config) -> Env | HostEnv:
 def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     """The network and the head that reads it, which is all that a trained policy needs."""
     head = choose("head", config).make(config)
-    network = make_network(config, spec, head.outputs)
-    if config.ensemble == 1:
-        return network, head
-    torso = torso_name(config, spec)
-    return make_ensemble(network, config.ensemble, config.prior_scale, torso), heads.ensemble_head(head)
+    network, torso = make_network(config, spec, head.outputs), torso_name(config, spec)
+    if config.ensemble > 1:
+        network = make_ensemble(network, config.ensemble, config.prior_scale, torso)
+        head = heads.ensemble_head(head)
+    return with_statistics(network, spec, fresh_statistics(config, spec)), head
 
 
 def build_backup(config: Config) -> Backup:
@@ -302,7 +302,7 @@ def build_learner(config: Config, env: Env | HostEnv, network: Network, head: He
     if config.resets:
         # An MLP's streams share its first layer as a CNN's share the torso.
         learn = with_resets(learn, config, network.init, torso_name(config, env.spec) or "Hidden_0")
-    return replay, learn
+    return replay, with_following(learn, make_follow(config, env.spec))
 
 
 def changed_settings(config: Config) -> dict[str, Any]:
@@ -331,4 +331,4 @@ def build(config: Config, env: Env | HostEnv | None = None) -> Parts:
     explorer = choose("explorer", config).make(config)
     if env.spec.masked:
         check_takes_masks(config.explorer, explorer)
-    return Parts(env=env, network=network, head=head, replay=replay, learn=learn, view=view, explorer=explorer)
+    return Parts(env, network, head, replay, learn, view, explorer, make_follow(config, env.spec))

@@ -75,6 +75,10 @@ class Config:
     """What the learner gets as the reward of the last step of an episode; None leaves the environment's."""
     reward_scale: float = 1.0
     """Factor on the rewards that the learner gets."""
+    normalize_obs: bool = False
+    """Whether arrays of floats enter the network less their running mean, over their running standard deviation."""
+    normalize_reward: bool = False
+    """Whether rewards are learnt from in units of the running standard deviation of their discounted sum."""
     mask_terminals: bool = True
     """Whether the target of a step that terminates is its reward alone; off bootstraps there too, which is wrong."""
     bootstrap_truncation: bool = True

@@ -13,6 +13,7 @@ from purejaxdqn.kernels.choice import KernelUpdate
 from purejaxdqn.learning.backups import Backup
 from purejaxdqn.learning.heads import Head, value_of
 from purejaxdqn.learning.masks import legal_values, without_illegal
+from purejaxdqn.learning.normalization import read_reward
 from purejaxdqn.learning.optim import global_norm, make_optimizer, moving_average, periodic_update
 from purejaxdqn.learning.returns import lambda_returns
 from purejaxdqn.machine.shards import make_shards
@@ -54,7 +55,8 @@ def init_learner(config: Config, network: Network, key: Array, h: Hypers) -> Lea
     # A copy, not an alias: donating a state in which two leaves are one buffer is an error.
     target_params = jax.tree.map(jnp.copy, params) if config.learner == "replay" else ()
     average = jax.tree.map(jnp.copy, params) if config.average_params else ()
-    return Learner(params, target_params, opt_state, counter(), average)
+    returns = jnp.zeros(config.num_envs) if config.normalize_reward else ()
+    return Learner(params, target_params, opt_state, counter(), average, returns)
 
 
 def start_from(learner: Learner, params: Any) -> Learner:
@@ -122,7 +124,8 @@ def make_descend(config: Config, network: Network, head: Head) -> DescendFn:
         average = learner.average
         if config.average_params:
             average = moving_average(params, average, learner.updates.count, h.average_decay)
-        learner = Learner(params, learner.target_params, opt_state, Counter(learner.updates.count + 1), average)
+        made = Counter(learner.updates.count + 1)
+        learner = Learner(params, learner.target_params, opt_state, made, average, learner.returns)
         return learner, priority, LearnMetrics(loss, q, abs_td_error, global_norm(config, grads))
 
     return descend
@@ -240,6 +243,7 @@ def make_replay_learn(
     def update(memory: Any, learner: Learner, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
         sample_key, *keys = update_keys(key, learner.updates.count)
         batch, where, weight = replay.sample(memory, shards.own_keys(sample_key), replay.now(h, learner.updates.count))
+        batch = batch.replace(r_t=read_reward(learner.params, batch.r_t))  # type: ignore[attr-defined]
         learner, priority, metrics = update_once(learner, batch, weight, tuple(keys), h)
         return learner, replay.update(memory, where, priority, h), metrics
 
@@ -272,7 +276,8 @@ def make_rollout_learn(config: Config, network: Network, head: Head) -> LearnFn:
         mask_t = None if rows.final_mask is None else rows.final_mask.reshape(q_t.shape)
         value_t = jnp.max(legal_values(q_t, mask_t), axis=-1).reshape(rows.reward.shape)
         per_env = jax.vmap(lambda_returns, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
-        return per_env(rows.reward, rows.terminated, rows.truncated, rows.valid, value_t, h.gamma, h.trace_lambda)
+        reward = read_reward(params, rows.reward)
+        return per_env(reward, rows.terminated, rows.truncated, rows.valid, value_t, h.gamma, h.trace_lambda)
 
     def learn(learner: Learner, memory: Any, rows: Row, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
         target_key, epoch_key = jax.random.split(jax.random.fold_in(key, learner.updates.count))

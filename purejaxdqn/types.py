@@ -249,6 +249,8 @@ class Learner:
     updates: Counter
     average: Any = ()
     """A moving average of the parameters, where one is asked for; otherwise ()."""
+    returns: Any = ()
+    """float32 [num_envs], each environment's discounted return so far, where rewards are scaled by it; otherwise ()."""
 
     @property
     def policy_params(self) -> Any:

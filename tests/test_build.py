@@ -134,6 +134,8 @@ def test_values_out_of_range_are_refused(changes, field):
         ({"optimizer": "adam"}, "weight_decay", False),
         ({"network": "impala-cnn"}, "spectral_norm", True),
         ({}, "pool", True),
+        ({}, "reward_scale", True),
+        ({"normalize_reward": True}, "reward_scale", False),
         ({"network": "mlp"}, "pool", False),
     ],
 )

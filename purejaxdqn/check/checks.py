@@ -237,7 +237,11 @@ CHECKS: tuple[Check, ...] = (
     Check("repeats", repeats, "Draw from the key that is given alone, and keep what changes in the state."),
     Check("lanes", lanes, "Use jnp functions of the arguments alone: no global state, no callbacks."),
     Check("finite", finite, "Look for a division by 0 or a logarithm, and clip what grows."),
-    Check("inputs", inputs, "Give numbers about as large as 1, and pictures as uint8 [height, width, channels]."),
+    Check(
+        "inputs",
+        inputs,
+        "Give numbers about as large as 1 (or see --normalize-obs), and pictures as uint8 [height, width, channels].",
+    ),
     Check("chain", chain, "Let the state hold the current observation, and fill the row from it."),
     Check(
         "last observation", last_observation, "Put the observation before the reset into final_obs, or use batch_env."
@@ -246,7 +250,9 @@ CHECKS: tuple[Check, ...] = (
     Check("ends", ends, "A task that is over terminates; one that goes on where it is cut truncates; never both."),
     Check("limit", limit, "A time limit truncates (time_limit of batch_env), and the spec says the true one."),
     Check("resets", resets, "If that is not meant, draw the first state from the key of reset."),
-    Check("rewards", rewards, "Try --reward-scale, or play longer: a random policy may find none."),
+    Check(
+        "rewards", rewards, "Try --reward-scale or --normalize-reward, or play longer: a random policy may find none."
+    ),
     Check("actions", actions, "Use the action in step."),
     Check("speed", speed, ""),
 )

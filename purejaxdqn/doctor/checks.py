@@ -124,7 +124,8 @@ def q_bounds(case: Case) -> Verdict:
     if bound is None:
         missing = case.vitals.reward_abs_max is None
         return Verdict(*(("not looked at", UNSEEN) if missing else ("not applicable", "rewards set no bound on Q")))
-    history = np.abs(column(case, "q_value"))
+    # Where rewards are normalised, earlier values were in other units.
+    history = np.abs(column(case, "q_value")) if not case.config.normalize_reward else np.zeros(0)
     largest = max([case.vitals.q_abs_max or 0.0, *history[np.isfinite(history)]])
     text = f"|Q| up to {largest:.3g}, where rewards add up to {bound:.3g} at most"
     return graded(largest / bound, BOUND_ALARM, BOUND_ALARM, text)

@@ -20,6 +20,7 @@ from purejaxdqn.doctor.rollouts import make_play
 from purejaxdqn.doctor.samples import make_look_replay, make_look_rollout
 from purejaxdqn.doctor.vitals import Vitals, vitals_of
 from purejaxdqn.envs.names import loop_of
+from purejaxdqn.learning.normalization import seen_of
 from purejaxdqn.loops.lanes import map_lane_leaves
 from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.machine.threefry import KEY_IMPL
@@ -164,8 +165,10 @@ class Examiner:
             probed = self.probe(local.learner, place, near, words[1], h)
         if self.on_device:
             played = self.play(local.learner.params, place, words[2], h)
-        fed, probed, played = jax.device_get((fed, probed, played))
-        return vitals_of(fed, probed, played, config, settings.hypers, self.parts.env.spec)
+        seen = seen_of(local.learner).statistics
+        statistics = take_lane(seen, place) if self.on_device else seen
+        fed, probed, played, statistics = jax.device_get((fed, probed, played, statistics))
+        return vitals_of(fed, probed, played, config, settings.hypers, self.parts.env.spec, statistics)
 
     def look(self, subject: Subject, place: int, words: np.ndarray, h: Hypers) -> Any:
         """The learner's data; None if it was not kept."""

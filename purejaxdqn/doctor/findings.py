@@ -119,7 +119,7 @@ CHECKS: tuple[Check, ...] = (
         "inputs",
         checks.inputs,
         "A network wants inputs of about unit size; pixels are scaled where they are uint8.",
-        "Scale the observations, give pixels as uint8, or use --norm layer.",
+        "Scale the observations (--normalize-obs), give pixels as uint8, or use --norm layer.",
     ),
     Check(
         "actions",

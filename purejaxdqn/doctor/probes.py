@@ -19,8 +19,10 @@ from purejaxdqn.doctor.samples import BATCHES, Fed
 from purejaxdqn.learn import LearnMetrics, batch_targets, make_replay_learn, make_rollout_learn
 from purejaxdqn.learning.backups import greedy
 from purejaxdqn.learning.heads import Head, LossParts
+from purejaxdqn.learning.normalization import read_reward
 from purejaxdqn.learning.optim import soft_update
 from purejaxdqn.networks.layers import Hidden
+from purejaxdqn.observations.moments import without_running
 from purejaxdqn.replay.presampled import DrawnMemory, drawn_replay
 from purejaxdqn.types import Counter, Hypers, Learner, Transition
 
@@ -86,8 +88,8 @@ def of_legal(q: Array, mask: Array | None) -> Array:
 
 
 def flat(tree: Any) -> Array:
-    """All leaves in one vector; one zero where there are none."""
-    return ravel_pytree(tree)[0] if jax.tree.leaves(tree) else jnp.zeros(1)
+    """All parameters in one vector, without what is known of observations and rewards; one zero for no network."""
+    return ravel_pytree(without_running(tree))[0] if jax.tree.leaves(tree) else jnp.zeros(1)
 
 
 def probe_counts(config: Config, h: Hypers, updates: Array) -> Array:
@@ -138,7 +140,8 @@ def rollout_update(config: Config, parts: Parts) -> UpdateFn:
     def update(learner: Learner, fed: Fed, key: Array, h: Hypers) -> tuple[Learner, LearnMetrics, Array]:
         target_key, online_key = jax.random.split(key)
         valued = learner.replace(target_params=learner.params)  # type: ignore[attr-defined]
-        y = batch_targets(network, head, greedy(double=False), valued, fed.batch, target_key, h)
+        batch = fed.batch.replace(r_t=read_reward(learner.params, fed.batch.r_t))  # type: ignore[attr-defined]
+        y = batch_targets(network, head, greedy(double=False), valued, batch, target_key, h)
         dist = network.apply(learner.params, fed.batch.obs_tm1, online_key, "online")
         error = jax.vmap(head.loss, in_axes=(0, 0, 0, None))(dist, fed.batch.a_tm1, y, h).abs_td_error
         after, _, metrics = learn(learner, (), fed.rows, key, h)

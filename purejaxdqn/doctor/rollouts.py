@@ -10,6 +10,7 @@ from jax import Array
 
 from purejaxdqn.build import Parts
 from purejaxdqn.learning.masks import legal_values
+from purejaxdqn.learning.normalization import read_reward
 from purejaxdqn.types import Hypers
 
 PRECISION, MOST_STEPS = 1e-3, 2_000
@@ -75,13 +76,14 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
             action, _ = best_q(params, parts.env.observe(env), parts.env.mask(env))
             env, _, row = parts.env.step(jax.random.fold_in(step_key, step), env, action)
             counts = jnp.logical_and(running(so_far), row.valid)
+            reward = read_reward(params, parts.view(row).reward)
 
             def keep(new: Array, old: Array) -> Array:
                 return jnp.where(counts.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
             after = Played(
                 so_far.start_q,
-                so_far.discounted_return + jnp.where(counts, h.gamma**step * parts.view(row).reward, 0.0),
+                so_far.discounted_return + jnp.where(counts, h.gamma**step * reward, 0.0),
                 so_far.length + counts,
                 jnp.logical_or(so_far.terminated, jnp.logical_and(counts, row.terminated)),
                 jnp.logical_or(so_far.truncated, jnp.logical_and(counts, row.truncated)),

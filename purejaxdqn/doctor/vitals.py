@@ -15,7 +15,9 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.doctor.probes import Probed
 from purejaxdqn.doctor.rollouts import Played
 from purejaxdqn.doctor.samples import BATCHES, Fed
+from purejaxdqn.learning.normalization import scale_reward
 from purejaxdqn.observations.leaves import list_leaves
+from purejaxdqn.observations.moments import normalize_obs
 from purejaxdqn.recipes.algorithms import family
 from purejaxdqn.types import Hypers
 
@@ -132,9 +134,9 @@ def columns_of(trees: Any, count: int) -> list[np.ndarray]:
     return [np.ascontiguousarray(leaf).reshape(count, -1) for leaf in jax.tree.leaves(trees)]
 
 
-def input_vitals(fed: Fed, config: Config, spec: EnvSpec) -> dict[str, Any]:
+def input_vitals(fed: Fed, config: Config, spec: EnvSpec, statistics: Any) -> dict[str, Any]:
     """Vitals of observations, rewards and actions."""
-    features = entering(fed.batch.obs_tm1, spec)
+    features = entering(normalize_obs(spec, statistics.get("obs"), fed.batch.obs_tm1), spec)
     finite = np.isfinite(features)
     found: dict[str, Any] = {
         "obs_dtype": dtypes_of(spec),
@@ -159,7 +161,7 @@ def input_vitals(fed: Fed, config: Config, spec: EnvSpec) -> dict[str, Any]:
         "obs_dead_dims": int((seen == seen[0]).all(axis=0).sum()),
         "obs_frozen_share": float(same[followed].mean()) if followed.any() else None,
         "followed_steps": int(followed.sum()),
-        "reward_abs_max": float(np.abs(reward).max()),
+        "reward_abs_max": float(np.abs(scale_reward(statistics.get("reward"), reward)).max()),
         "reward_zero_share": float((reward == 0.0).mean()),
         "reward_clipped_share": clipped if reward_clip(config, spec) else None,
         "action_shares": shares(np.bincount(window.action[valid], minlength=spec.num_actions)),
@@ -244,12 +246,21 @@ def play_vitals(played: Played, reward_abs_max: float | None) -> dict[str, Any]:
 
 
 def vitals_of(
-    fed: Fed | None, probed: Probed | None, played: Played | None, config: Config, h: Hypers, spec: EnvSpec
+    fed: Fed | None,
+    probed: Probed | None,
+    played: Played | None,
+    config: Config,
+    h: Hypers,
+    spec: EnvSpec,
+    statistics: Any,
 ) -> Vitals:
-    """All vitals that the measurements allow; an argument is None if it was not measured."""
+    """All vitals that the measurements allow; an argument is None if it was not measured.
+
+    The statistics are those that observations and rewards are normalised by, see `observations.moments.RUNNING`.
+    """
     found: dict[str, Any] = {"obs_dtype": dtypes_of(spec)}
     if fed is not None:
-        found |= input_vitals(fed, config, spec) | replay_vitals(fed, config)
+        found |= input_vitals(fed, config, spec, statistics) | replay_vitals(fed, config)
     if fed is not None and probed is not None:
         found |= learning_vitals(fed, probed, config, h, found.get("reward_abs_max") or 0.0)
     if played is not None:

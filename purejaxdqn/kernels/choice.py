@@ -66,6 +66,7 @@ def why_not(config: Config, spec: EnvSpec) -> str | None:
         "actions are masked": not spec.masked,
         "there is an ensemble": config.ensemble == 1,
         "parameters are averaged": not config.average_params,
+        "observations or rewards are normalised": not (config.normalize_obs or config.normalize_reward),
         "the run is in shards": config.data_parallel == 1,
         "layers have spectral norm": not config.spectral_norm,
         f"a batch of {config.batch_size} is no multiple of {LEAST}": config.batch_size % LEAST == 0,

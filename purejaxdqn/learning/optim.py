@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from purejaxdqn.config import Config
 from purejaxdqn.learning.schedules import linear_schedule
 from purejaxdqn.machine.shapes import assert_array, assert_arrays, assert_same_trees
+from purejaxdqn.observations.moments import RUNNING
 from purejaxdqn.types import PRIOR, PROPOSAL, STATISTICS, Hypers, is_under
 
 Params = TypeVar("Params")
@@ -78,7 +79,8 @@ def decay_weights(share: float | Array) -> optax.GradientTransformation:
     """
 
     def decayed(path: Any, change: Array, param: Array) -> Array:
-        return change if is_under(path, STATISTICS) or is_under(path, PRIOR) else change - share * param
+        kept = any(is_under(path, name) for name in (STATISTICS, PRIOR, RUNNING))
+        return change if kept else change - share * param
 
     return optax.stateless(lambda changes, params: jax.tree_util.tree_map_with_path(decayed, changes, params))
 

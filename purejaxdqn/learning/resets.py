@@ -16,6 +16,7 @@ from purejaxdqn.learning.optim import make_optimizer
 from purejaxdqn.machine.any_lane import where_needed
 from purejaxdqn.machine.shapes import assert_array, assert_arrays
 from purejaxdqn.machine.threefry import in_a_loop
+from purejaxdqn.observations.moments import RUNNING
 from purejaxdqn.types import PRIOR, Hypers, Learner, is_under
 
 FRESH = 0x0F2E54
@@ -25,7 +26,8 @@ FRESH = 0x0F2E54
 def shrink_and_perturb(old: Any, fresh: Any, shrink: float | Array, torso: str) -> Any:
     """Parameters after a reset: shrink · old + (1 - shrink) · fresh in the torso, fresh in all other layers.
 
-    What a torso keeps without learning it (running means) goes the same way; an ensemble's priors never change.
+    What a torso keeps without learning it (running means) goes the same way; an ensemble's priors never change, and
+    neither does what is known of observations and rewards.
 
     Args:
       old: parameters, any pytree with names on its paths.
@@ -36,7 +38,7 @@ def shrink_and_perturb(old: Any, fresh: Any, shrink: float | Array, torso: str) 
     assert_array("shrink", shrink, ())
 
     def renewed(path: Any, before: Array, new: Array) -> Array:
-        if is_under(path, PRIOR):
+        if is_under(path, PRIOR) or is_under(path, RUNNING):
             return before
         return shrink * before + (1.0 - shrink) * new if is_under(path, torso) else new
 
@@ -86,7 +88,7 @@ def with_resets(
         old = (learner.params, learner.target_params, learner.average, learner.opt_state)
         fresh_key = jax.random.fold_in(jax.random.fold_in(key, updates), FRESH)
         params, target_params, average, opt_state = reset(now, old, fresh_key, h.reset_shrink)
-        begun = Learner(params, target_params, opt_state, learner.updates, average)
+        begun = Learner(params, target_params, opt_state, learner.updates, average, learner.returns)
         return learn(begun, memory, rows, key, h)
 
     return learn_or_reset

@@ -20,6 +20,7 @@ from purejaxdqn.envs.names import loop_of
 from purejaxdqn.envs.own import as_env
 from purejaxdqn.learn import init_learner, start_from
 from purejaxdqn.learning.explore import env_steps_at, epsilon_at
+from purejaxdqn.learning.normalization import Seen, seen_of, with_seen
 from purejaxdqn.loops.acting import make_choose
 from purejaxdqn.loops.counts import Followed, add_episodes, add_learning, count_ended, follow_episodes, zero_metrics
 from purejaxdqn.loops.evaluation import make_evaluate
@@ -90,20 +91,20 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
             ended=jnp.zeros((), jnp.int32),
         )
 
-        def at_random(env: Any, explorer: Any, key: Array, index: Array) -> tuple[Array, Any]:
-            del index
+        def at_random(env: Any, explorer: Any, seen: Seen, key: Array, index: Array) -> tuple[Array, Any]:
+            del seen, index
             mask = parts.env.mask(env)
             return random_actions(key, config.shard_envs, parts.env.spec.num_actions, mask), explorer
 
-        def by_policy(env: Any, explorer: Any, key: Array, index: Array) -> tuple[Array, Any]:
-            return act(learner.params, env, explorer, jax.random.split(key), h, index)
+        def by_policy(env: Any, explorer: Any, seen: Seen, key: Array, index: Array) -> tuple[Array, Any]:
+            return act(with_seen(learner, seen).params, env, explorer, jax.random.split(key), h, index)
 
         choose = {"random": at_random, "policy": by_policy}[config.prefill]
 
-        def fill(index: Array, carry: tuple[Any, Any, Episodes, Any]) -> tuple[Any, Any, Episodes, Any]:
-            env, memory, episodes, explorer = carry
+        def fill(index: Array, carry: tuple[Any, Any, Episodes, Any, Seen]) -> tuple[Any, Any, Episodes, Any, Seen]:
+            env, memory, episodes, explorer, seen = carry
             action_key, step_key = jax.random.split(jax.random.fold_in(fill_key, index))
-            action, explorer = choose(env, explorer, action_key, index)
+            action, explorer = choose(env, explorer, seen, action_key, index)
             env, _, row = parts.env.step(step_key, env, action)
             # Written as it was computed. XLA may fuse the environment into the writing, where it rounds otherwise than
             # in a program of more lanes, and a lane would not be its solo run to the last bit.
@@ -111,13 +112,14 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
             learnt = parts.view(row)
             running, followed = follow_episodes(episodes, row, learnt)
             episodes, explorer = count_ended(running, followed), parts.explorer.begin(explorer, followed.done)
-            return env, parts.replay.add(memory, jax.tree.map(lambda leaf: leaf[None], learnt)), episodes, explorer
+            rows = jax.tree.map(lambda leaf: leaf[None], learnt)
+            return env, parts.replay.add(memory, rows), episodes, explorer, parts.follow(seen, rows, h)
 
-        carry = (env, parts.replay.init(one_env), idle, parts.explorer.init(config.shard_envs))
-        env, memory, episodes, explorer = jax.lax.fori_loop(0, config.prefill_steps, fill, carry)
+        carry = (env, parts.replay.init(one_env), idle, parts.explorer.init(config.shard_envs), seen_of(learner))
+        env, memory, episodes, explorer, seen = jax.lax.fori_loop(0, config.prefill_steps, fill, carry)
         state = State(
             vector_steps=counter(config.prefill_steps),
-            learner=learner,
+            learner=with_seen(learner, seen),
             memory=memory,
             env=env,
             episodes=episodes,

@@ -131,7 +131,8 @@ class HostLoop:
             update, else with the run's own policy.
         """
         state = self.phase.begin(state)
-        start, memory, actors = int(state.vector_steps.count), state.memory, list(state.actors)
+        start, learner, memory = int(state.vector_steps.count), state.learner, state.memory
+        actors = list(state.actors)
         # Other games than those that the run began with.
         seed = self.seed if start == 0 else int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0])
         self.pool = self.parts.env.open_pool(self.config.num_envs, seed, len(self.groups))
@@ -141,9 +142,9 @@ class HostLoop:
             # A run that goes on keeps its clock, and so its ε, and only draws anew.
             clock, draw = (index, index) if start == 0 else (start, REFILL + index)
             rows = self.receive(actors, Chunk())
-            self.act_and_send(state.learner.params, actors, state.key_data, h, clock, draw)
-            memory = self.phase.add(memory, rows)
-        return HostState(counter(start or steps), state.learner, memory, tuple(actors), state.key_data)
+            self.act_and_send(learner.params, actors, state.key_data, h, clock, draw)
+            learner, memory = self.phase.follow(learner, rows, h), self.phase.add(memory, rows)
+        return HostState(counter(start or steps), learner, memory, tuple(actors), state.key_data)
 
     @property
     def recent_returns(self) -> np.ndarray:

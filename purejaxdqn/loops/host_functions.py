@@ -15,6 +15,7 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.envs.interface import HostStep
 from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.learning.explore import env_steps_at, epsilon_at, epsilon_greedy
+from purejaxdqn.learning.normalization import Seen
 from purejaxdqn.loops.acting import make_choose
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
@@ -75,6 +76,8 @@ class HostFunctions(NamedTuple):
     """(parameters, obs, mask, key, ε) -> actions int32 [B], without noise in the network."""
     add: Callable[[Any, tuple[Row, ...]], Any]
     """(memory, rows) -> memory; the memory given is donated."""
+    follow: Callable[[Seen, tuple[Row, ...], Hypers], Seen]
+    """(what a learner has seen, rows, hypers) -> the same with these rows, where no learning phase is given them."""
     learn_key: Callable[[Array], Array]
     """Key data of the run -> the key of its learning phases."""
     learn: Callable[..., tuple[Learner, Any, LearnMetrics]]
@@ -90,6 +93,7 @@ class ShardFunctions(NamedTuple):
     receive: Callable[..., tuple[Actor, Row]]
     act: Callable[..., tuple[Array, Any]]
     add: Callable[..., Any]
+    follow: Callable[..., Seen]
     learn: Callable[..., tuple[Learner, Any, LearnMetrics]]
 
 
@@ -236,6 +240,9 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
     def add(memory: Any, rows: tuple[Row, ...]) -> Any:
         return parts.replay.add(memory, join(rows))
 
+    def follow(seen: Seen, rows: tuple[Row, ...], h: Hypers) -> Seen:
+        return parts.follow(seen, join(rows), h)
+
     def learn(
         learner: Learner, memory: Any, total: LearnMetrics, rows: tuple[Row, ...], key_data: Array, h: Hypers
     ) -> tuple[Learner, Any, LearnMetrics]:
@@ -243,7 +250,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
         learner, memory, metrics = parts.learn(learner, memory, join(rows) if rows else None, key, h)
         return learner, memory, jax.tree.map(jnp.add, total, metrics)
 
-    return ShardFunctions(init=init, receive=receive, act=act, add=add, learn=learn)
+    return ShardFunctions(init=init, receive=receive, act=act, add=add, follow=follow, learn=learn)
 
 
 def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
@@ -265,6 +272,7 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
         mask=partial(packed_mask, parts.env.spec),
         play=jax.jit(play),
         add=jax.jit(functions.add, donate_argnums=0),
+        follow=jax.jit(functions.follow),
         learn_key=learn_key,
         learn=jax.jit(functions.learn, donate_argnums=(0, 1, 2)),
     )

@@ -14,6 +14,7 @@ from jax import Array
 
 from purejaxdqn.config import Config
 from purejaxdqn.learn import update_keys
+from purejaxdqn.learning.normalization import Seen, follow_rows
 from purejaxdqn.loops.host_functions import Actor, HostFunctions, HostState
 from purejaxdqn.replay.interface import Replay
 from purejaxdqn.replay.presampled import DrawnMemory
@@ -84,6 +85,10 @@ class DevicePhase:
         """Writes rows without learning."""
         return self.functions.add(memory, rows)
 
+    def follow(self, learner: Learner, rows: tuple[Row, ...], h: Hypers) -> Learner:
+        """The learner whose running statistics, if it has some, are those with these rows; a phase does this too."""
+        return follow_rows(learner, lambda seen: self.functions.follow(seen, rows, h))
+
     def learn(self, learner: Learner, memory: Any, total: Any, rows: Any, key_data: Array, h: Hypers) -> Any:
         """One learning phase."""
         return self.functions.learn(learner, memory, total, rows, key_data, h)
@@ -133,9 +138,18 @@ class HostPhase:
         """Writes rows without learning."""
         return self.functions.add(memory, rows)
 
+    def follow(self, learner: Learner, rows: tuple[Row, ...], h: Hypers) -> Learner:
+        """The learner whose running statistics, if it has some, are those with these rows, which stay on the CPU."""
+
+        def there_and_back(seen: Seen) -> Seen:
+            seen, here = jax.device_put((seen, h), self.cpu)
+            return jax.device_put(self.functions.follow(seen, rows, here), self.device)
+
+        return follow_rows(learner, there_and_back)
+
     def learn(self, learner: Learner, memory: Any, total: Any, rows: Any, key_data: Array, h: Hypers) -> Any:
         """One learning phase: its batches go to the device, and its priorities come back before the next."""
-        memory = self.add(self.settle(memory), rows)
+        learner, memory = self.follow(learner, rows, h), self.add(self.settle(memory), rows)
         key, here = jax.device_put((key_data, h), self.cpu)
         drawn, where = self.memory.draw(memory, self.functions.learn_key(key), self.updates, here)
         self.updates += self.per_phase

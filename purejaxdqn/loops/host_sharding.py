@@ -51,6 +51,7 @@ def spread_functions(config: Config, parts: Parts, functions: HostFunctions, spr
         receive=receive,
         act=over(shard.act, (None, 0, 0, 0, None, None, None, None, None), (0, 0)),
         add=over(shard.add, (memory, 0), memory, donate=(0,)),
+        follow=over(shard.follow, (None, 0, None), None),
         learn=over(shard.learn, (None, memory, None, 0, None, None), (None, memory, None), donate=(0, 1, 2)),
         place=lambda state: jax.device_put(state, placed),
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 DEVICES, SHARDS = "devices", "shards"
@@ -31,6 +32,8 @@ class Shards(NamedTuple):
     """PRNG keys of any shape that all shards share -> as many of this shard's own."""
     own_part: Callable[[Array], Array]
     """Array [B, ...] that all shards share -> this shard's part [B / number, ...]."""
+    gather: Callable[[Any], Any]
+    """Every leaf [...] of a tree -> those of all shards in their order, [number, ...]. All shards get it."""
 
 
 def unchanged(value: Any) -> Any:
@@ -38,7 +41,12 @@ def unchanged(value: Any) -> Any:
     return value
 
 
-WHOLE = Shards(1, None, unchanged, unchanged, unchanged, unchanged, unchanged, unchanged)
+def as_only_one(tree: Any) -> Any:
+    """Every leaf [...] as [1, ...]."""
+    return jax.tree.map(lambda leaf: leaf[None], tree)
+
+
+WHOLE = Shards(1, None, unchanged, unchanged, unchanged, unchanged, unchanged, unchanged, as_only_one)
 """For an unsharded run."""
 
 
@@ -58,6 +66,14 @@ def make_shards(count: int) -> Shards:
         size = whole.shape[0] // count
         return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(AXES) * size, size)
 
+    def gather(tree: Any) -> Any:
+        def of_all(leaf: Array) -> Array:
+            # A sum in which all others have zeros: `vmap` batches no all_gather over two axes.
+            own = jnp.zeros((count, *leaf.shape), leaf.dtype).at[jax.lax.axis_index(AXES)].set(leaf)
+            return jax.lax.psum(own, AXES).astype(leaf.dtype)
+
+        return jax.tree.map(of_all, tree)
+
     return Shards(
         number=count,
         axes=AXES,
@@ -67,4 +83,5 @@ def make_shards(count: int) -> Shards:
         min=lambda tree: jax.lax.pmin(tree, AXES),
         own_keys=own_keys,
         own_part=own_part,
+        gather=gather,
     )

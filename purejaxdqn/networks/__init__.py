@@ -1,6 +1,7 @@
 """Networks: from observations to a return distribution of every action.
 
-May import `config`, `types` and `machine`. Read `qnetwork.py` first: torso, streams and outputs put together.
+May import `config`, `types`, `machine` and `observations`. Read `qnetwork.py` first: torso, streams and outputs put
+together.
 """
 
 from purejaxdqn.networks.ensemble import make_ensemble

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from purejaxdqn import train
 from purejaxdqn.build import build
-from purejaxdqn.config import Config, SettingError
+from purejaxdqn.config import Config, EnvSpec, SettingError
 from purejaxdqn.doctor import command
 from purejaxdqn.doctor.checks import Case
 from purejaxdqn.doctor.examine import REPORT, Examiner, earlier_moments, key_words, subject_of, take_lane
@@ -23,11 +23,14 @@ from purejaxdqn.doctor.findings import CHECKS, Finding, judge, since_start
 from purejaxdqn.doctor.probes import probe_counts, replay_update
 from purejaxdqn.doctor.rollouts import make_play
 from purejaxdqn.doctor.samples import BATCHES, Fed, make_look_replay, make_look_rollout
-from purejaxdqn.doctor.vitals import Vitals
+from purejaxdqn.doctor.vitals import Vitals, input_vitals
+from purejaxdqn.learning.normalization import RewardScale
 from purejaxdqn.machine.threefry import KEY_IMPL
+from purejaxdqn.observations.moments import RUNNING, Moments
+from purejaxdqn.replay.transitions import Stored
 from purejaxdqn.runs.folder import METRICS, Settings, read_config
 from purejaxdqn.runs.training import open_lanes
-from purejaxdqn.types import Counter, Hypers
+from purejaxdqn.types import Counter, Hypers, Transition
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -494,6 +497,42 @@ def test_what_was_obtained_is_in_the_learners_rewards():
     assert played[1.0][2].all(), "an untrained network's pole falls, so that nothing of Q is in what was obtained"
     np.testing.assert_allclose(played[10.0][0], 10.0 * played[1.0][0], rtol=1e-5)
     np.testing.assert_array_equal(played[10.0][1], played[1.0][1])
+
+
+def test_what_was_obtained_is_in_units_of_a_normalised_reward():
+    """With a variance of 16 and no larger reward than 1, a reward counts a quarter."""
+    parts = build(Config(normalize_reward=True, hidden=(4,)))
+    params = parts.network.init(jax.random.key(0))
+    scaled = {**params, RUNNING: {"reward": RewardScale(Moments(9.0, 0.0, 16.0), 1.0)}}
+    play, h = make_play(parts, 0.9, 4), Hypers(gamma=0.9).as_arrays()
+    plain, found = (play(p, jax.random.key(1), h) for p in (params, jax.tree.map(np.float32, scaled)))
+    assert np.asarray(plain.terminated).all()
+    np.testing.assert_allclose(found.discounted_return, np.asarray(plain.discounted_return) / 4.0, rtol=1e-5)
+
+
+def test_inputs_and_rewards_are_seen_as_a_normalised_run_reads_them():
+    """1,020 is two deviations of 10 beyond 1,000, and a reward of 3 is 1.5 units; what is constant still is."""
+    obs = np.array([[[1020.0, 1.0]], [[990.0, 1.0]]], np.float32)
+    no, reward = np.zeros((2, 1), bool), np.array([[3.0], [0.0]], np.float32)
+    window = Stored(obs, np.zeros((2, 1), np.int32), reward, no, no, ~no)
+    fed = Fed(window, Transition(obs, *(np.zeros(2) for _ in range(3)), obs), np.ones(2))
+    spec = EnvSpec("Test-v0", 2, (2,), "float32", None, 9)
+    moments = Moments(np.float32(9), np.array([1e3, 1.0], np.float32), np.array([100.0, 0.0], np.float32))
+    scale = RewardScale(Moments(np.float32(9), np.float32(0), np.float32(4)), np.float32(3))
+    plain = input_vitals(fed, Config(), spec, {})
+    found = input_vitals(fed, Config(), spec, {"obs": moments, "reward": scale})
+    assert (plain["input_min"], plain["input_max"], plain["reward_abs_max"]) == (1.0, 1020.0, 3.0)
+    np.testing.assert_allclose(
+        [found["input_min"], found["input_max"], found["reward_abs_max"]], [-1.0, 2.0, 1.5], 1e-5
+    )
+    assert found["obs_dead_dims"] == plain["obs_dead_dims"] == 1
+
+
+def test_values_of_earlier_units_are_no_alarm():
+    """Q of 900 lies far beyond what rewards of 1 add up to; of a normalised run it is not known what they were then."""
+    history = [{"q_value": "900.0"}]
+    assert findings_of(history=history)["q-bounds"].severity == "alarm"
+    assert findings_of(config=Config(normalize_reward=True), history=history)["q-bounds"].severity == "ok"
 
 
 def test_a_rollout_learner_is_looked_at_as_it_is_told():

@@ -49,6 +49,25 @@ ON_PICTURES = [
 ]
 
 
+NORMALISED = {"normalize_obs": True, "normalize_reward": True}
+WITH_STATISTICS = [
+    (("categorical", "munchausen", True, True, "prioritized", 3), {"ensemble": 2, "average_params": True}),
+    # The network's own statistics are among its parameters, too.
+    (("iqn", "double", False, False, "uniform", 1), {"norm": "batch", "optimizer": "adamw", "resets": True}),
+]
+
+
+@pytest.mark.parametrize(
+    ("combination", "changes"),
+    [pytest.param(*case, marks=[] if i == 0 else pytest.mark.long) for i, case in enumerate(WITH_STATISTICS)],
+    ids=[case[0][0] for case in WITH_STATISTICS],
+)
+def test_choices_compose_with_running_statistics(combination, changes):
+    """Of observations and rewards: as above, and γ is one of the hypers that differ."""
+    result = check(Combination(*combination), **changes, **NORMALISED)
+    assert good(result), result
+
+
 @pytest.mark.parametrize(
     ("combination", "changes"),
     [pytest.param(*case, marks=[] if i == 0 else pytest.mark.long) for i, case in enumerate(ON_PICTURES)],

@@ -26,7 +26,7 @@ FOREIGN_CONFIG = {
     **{"loss": "none", "reduction": "none", "optimizer": "sgd", "epsilon_schedule": "exponential"},
     **{"learning_rate_schedule": "linear", "average_params": True, "torso_width": 3, "pool": 5, "spectral_norm": 2},
     **{"explorer": "none", "epsilon_ladder": 2, "duration_cap": 19, "ensemble": 18, "prior_scale": 0.7},
-    **{"random_shift": 6, "resets": 2, "anneal_horizon": 2},
+    **{"random_shift": 6, "resets": 2, "anneal_horizon": 2, "normalize_obs": True, "normalize_reward": True},
 }
 FOREIGN_HYPERS = {
     **{"learning_rate": 0.3, "learning_rate_final": 0.2, "adam_epsilon": 0.6, "max_grad_norm": 0.7, "gamma": 0.8},

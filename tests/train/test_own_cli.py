@@ -11,13 +11,13 @@ from command_lines import refused
 from doors import SMALL, blocks, write_files
 
 from purejaxdqn import evaluate, load_policy, train
-from purejaxdqn.build import build
+from purejaxdqn.build import build, build_model
 from purejaxdqn.config import Config
 from purejaxdqn.doctor.command import main as doctor
 from purejaxdqn.machine.imports import IMPORTED, import_source
 from purejaxdqn.report.command import main as report
-from purejaxdqn.runs.checkpoint import load_checkpoint
-from purejaxdqn.runs.folder import CHECKPOINTS, CONFIG, METRICS, MP4, SUMMARY
+from purejaxdqn.runs.checkpoint import from_flat, load_checkpoint
+from purejaxdqn.runs.folder import CHECKPOINTS, CONFIG, METRICS, MP4, SUMMARY, read_config
 from purejaxdqn.sweep.command import main as sweep
 from purejaxdqn.train import display
 
@@ -147,6 +147,45 @@ def test_a_dict_observation_goes_through_all_of_it(here, interrupted, capsys, mo
         names["policy"]({**batch, "map": np.zeros((3, 4, 4, 2))})
     with pytest.raises(ValueError, match="an observation has time, and this one has none"):
         names["policy"]({"map": batch["map"], "facing": batch["facing"]})
+
+
+@pytest.mark.slow
+def test_a_policy_normalises_as_its_run_did(here, interrupted, capsys, monkeypatch):
+    """The page's units: stopped and resumed byte for byte, and a policy is the plain network on numbers that NumPy
+    normalised by the statistics that were saved."""
+    units = ["--env", "units.py:make_env", "--normalize-obs", "--normalize-reward", *SMALL]
+    assert train.main([*units, "--out", "runs/units"]) == 0
+    interrupted()
+    assert train.main([*units, "--out", "stopped"]) == 143
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    more = ["--import", "units.py", "--no-compilation-cache"]
+    assert train.main(["--resume", "stopped", *more, "--quiet"]) == 0
+    states = [load_checkpoint(here / name / CHECKPOINTS).state for name in ("runs/units", "stopped")]
+    assert states[0].keys() == states[1].keys() and sum("running" in name for name in states[0]) == 14
+    assert all(states[0][name].tobytes() == states[1][name].tobytes() for name in states[0])
+
+    settings, spec, _ = read_config(here / "runs/units", "run")
+    saved = load_checkpoint(here / "runs/units" / CHECKPOINTS, with_state=False).policy["last"]
+    network, head = build_model(settings.config.replace(normalize_obs=False, normalize_reward=False), spec)
+    like = jax.eval_shape(network.init, jax.random.key(0))
+    params = from_flat({name: leaf[0] for name, leaf in saved.items()}, like)
+    count, mean, variance = (saved[f"['running']['obs'].{name}"][0] for name in ("count", "mean", "variance"))
+    assert count == 900
+    obs = (mean + np.sqrt(variance) * np.random.default_rng(0).normal(size=(5, 4))).astype(np.float32)
+    entered = np.clip((obs - mean) / np.sqrt(variance + 1e-8), -10, 10)
+    expected = head.q_values(network.apply(params, entered, None, "greedy"))
+    policy = load_policy("runs/units", which="last")
+    np.testing.assert_allclose(policy.q_values(obs), expected, rtol=1e-3, atol=1e-4)
+    names = {}
+    exec(next(block for block in blocks() if "runs/units" in block), names)
+    assert names["action"] in (0, 1)
+
+    capsys.readouterr()
+    assert evaluate.main(["runs/units", *more, "--episodes", "4", "--json"]) == 0
+    assert doctor(["runs/units", *more, "--episodes", "4", "--json"]) == 0
+    vitals = json.loads(capsys.readouterr().out.splitlines()[-1])["vitals"]["0"]
+    assert vitals["input_max"] <= 10.0 and 0.0 < vitals["reward_abs_max"] <= 10.0
 
 
 @pytest.mark.slow
