@@ -432,7 +432,6 @@ def test_2000_steps_of_training(case):
         batch_size=8,
         learning_starts=200,
         hidden=(16,),
-        replay_memory="device",
     )
     agent = make_agent(config)
     state = jax.jit(agent.init)(jax.random.key(0), Hypers())
@@ -440,7 +439,8 @@ def test_2000_steps_of_training(case):
     assert int(metrics.updates) > 100
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.learner.params, metrics.loss_sum)))
     if case.masked:
-        rows = jax.tree.map(lambda leaf: np.asarray(leaf)[: int(state.memory.ring.size)], state.memory.ring.rows)
+        ring = getattr(state.memory, "store", state.memory).ring
+        rows = jax.tree.map(lambda leaf: np.asarray(leaf)[: int(ring.size)], ring.rows)
         assert np.take_along_axis(rows.mask, rows.action[..., None].astype(int), axis=-1).all()
         assert not rows.mask.all()
 
@@ -473,7 +473,7 @@ def test_by_the_command_line(tmp_path, monkeypatch):
     pytest.importorskip("pgx")
     folder = str(tmp_path / "run")
     assert train.main(["--env", "pgx/2048", *SMALL, "--out", folder]) == 0
-    assert evaluate.main([folder, "--episodes", "2", "--quiet"]) == 0
+    assert evaluate.main([folder, "--no-compilation-cache", "--episodes", "2", "--json"]) == 0
     monkeypatch.setitem(sys.modules, "pgx", None)
     policy = load_policy(folder)
     mask = np.array([False, False, True, False])
