@@ -2,13 +2,14 @@
 # make train          set-up from the lock if needed, then a DQN on CartPole-v1
 # make test           set-up, lint, types and tests
 # make test-quick     lint, types and the core's tests, after every change: under 90 s on two cores
+# make test-suites    each suite in JAX, in an environment of its own with that extra alone; SUITES="pgx jumanji" for some
 # make check-install  the wheel trains from another folder, and the sdist holds what its tests need
 # make bench-quick    is it slower than it was? ratios against a fixed plain loop, in under 3 minutes
 # make gpu-count      is a GPU asked to do more than it was? counted by XLA's compiler, without a GPU
 #
 # Variables: PYTHON=python3.12   the interpreter that makes the environment (3.11 or newer)
 #            VENV=.venv          where the environment is
-#            EXTRAS="cuda12"     extras to install as well: atari, gymnasium, cuda12, cuda13, wandb
+#            EXTRAS="cuda12"     extras to install as well: atari, gymnasium, cuda12, cuda13, wandb, or a suite in JAX
 #            LOCK=no             the newest versions that pyproject.toml allows instead of the locked ones
 #            ENV_NAME=CartPole-v1, ARGS="--seed 3 ..."   what `make train` trains on and its further options
 
@@ -18,6 +19,7 @@ EXTRAS ?=
 LOCK ?= yes
 ENV_NAME ?= CartPole-v1
 ARGS ?=
+SUITES ?= craftax jumanji navix octax pgx xminigrid
 # A file's tests in one process: what one of them compiled, the next one has.
 PYTEST_ARGS ?= -n 2 --dist loadfile -m "not learning and not long"
 # The core: targets, losses, returns and heads, the ring, bounds, rooms, the project's pages. No loop and no command.
@@ -58,8 +60,8 @@ install_run = $(PIP) $(addprefix -r ,$(run_locks)) && $(PIP) --no-deps -e .
 install_dev = $(PIP) $(addprefix -r ,$(dev_locks)) && $(PIP) --no-deps -e .
 endif
 
-.PHONY: help setup setup-dev train test test-quick lint format types pytest test-learning bench-quick gpu-count \
-  relock check-install clean
+.PHONY: help setup setup-dev train test test-quick lint format types pytest test-learning test-suites bench-quick \
+  gpu-count relock check-install clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -119,6 +121,12 @@ pytest: $(dev_stamp)
 
 test-learning: $(dev_stamp)
 	$(BIN)/python -m pytest -m "learning or long"
+
+# One environment for each: what one suite installs, another may overwrite.
+test-suites:
+	@for suite in $(SUITES); do \
+	  $(MAKE) pytest VENV=$(VENV)-$$suite EXTRAS=$$suite PYTEST_ARGS="-n 0 tests/envs/test_suites.py" || exit 1; \
+	done
 
 bench-quick: $(run_stamp)
 	$(BIN)/python -m benchmarks.quick

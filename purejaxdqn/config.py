@@ -33,7 +33,7 @@ class Config:
 
     env: str = "CartPole-v1"
     """Environment id: gymnax's, an Atari game of EnvPool such as Pong-v5, envpool/ID for EnvPool's others,
-    gymnasium/ID, or one of your own, MODULE:FACTORY or path/to/file.py:FACTORY."""
+    gymnasium/ID, a suite's such as pgx/2048, or one of your own, MODULE:FACTORY or path/to/file.py:FACTORY."""
     env_params: tuple[tuple[str, Any], ...] = ()
     """Environment parameters that differ from the environment's defaults, as (name, value) pairs."""
     total_steps: int = 200_000

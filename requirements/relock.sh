@@ -58,7 +58,8 @@ resolve "$scratch/base" "$scratch/base.in"
 wanted dev >"$scratch/dev.in"
 resolve "$scratch/dev" "$scratch/dev.in" -c "$scratch/base"
 
-for extra in atari gymnasium cuda12 cuda13 wandb; do
+extras="atari gymnasium craftax jumanji navix octax pgx xminigrid cuda12 cuda13 wandb"
+for extra in $extras; do
   wanted "$extra" >"$scratch/$extra.in"
   # under the pins of the tests' lock, so that an extra never disagrees with it
   resolve "$scratch/$extra.all" "$scratch/$extra.in" -c "$scratch/dev"
@@ -67,7 +68,7 @@ done
 
 { header "What purejaxdqn needs to run."; cat "$scratch/base"; } >requirements/lock.txt
 { header "What the tests need, the packages of lock.txt included."; cat "$scratch/dev"; } >requirements/lock-dev.txt
-for extra in atari gymnasium cuda12 cuda13 wandb; do
+for extra in $extras; do
   { header "What the extra '$extra' needs on top of lock.txt."; cat "$scratch/$extra"; } >"requirements/lock-$extra.txt"
 done
 wc -l requirements/lock*.txt

@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from purejaxdqn.bounds import whole
 from purejaxdqn.config import EnvSpec, SettingError, one_line, require
@@ -49,6 +51,16 @@ def as_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
     if found.shape != shape or found.dtype.kind not in "bui":
         raise ValueError(f"a mask is bool {shape}, True for each action that is legal, not {found.dtype} {found.shape}")
     return found.astype(bool)
+
+
+def joint_mask(mask: Array, sizes: tuple[int, ...]) -> Array:
+    """A mask of all combinations of the parts of an action, bool [*sizes].
+
+    Args:
+      mask: the same, or one of each part alone, bool [parts, choices].
+      sizes: choices of each part.
+    """
+    return mask if mask.shape == sizes else jnp.stack(jnp.meshgrid(*mask, indexing="ij")).all(axis=0)
 
 
 def check_masks(spec: EnvSpec, step: HostStep) -> None:

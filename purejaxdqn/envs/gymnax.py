@@ -15,7 +15,14 @@ from jax import Array
 from purejaxdqn.bounds import INT32
 from purejaxdqn.config import EnvSpec, SettingError, require
 from purejaxdqn.envs.interface import Env
-from purejaxdqn.envs.parameters import Changes, as_type_of, check_parameter, is_number, numeric_defaults
+from purejaxdqn.envs.parameters import (
+    Changes,
+    as_type_of,
+    check_parameter,
+    is_number,
+    numeric_defaults,
+    numeric_fields,
+)
 from purejaxdqn.envs.protocol import check_played, check_protocol, has_methods, tried
 from purejaxdqn.envs.single import no_mask, reset_by_itself
 from purejaxdqn.envs.spaces import largest
@@ -59,8 +66,7 @@ def env_settings(env_id: str) -> dict[str, Any]:
     `default_params`.
     """
     env, params = make_raw(env_id)
-    fields = {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
-    return {name: value for name, value in fields.items() if is_number(value)} | numeric_defaults(type(env).__init__)
+    return numeric_fields(params) | numeric_defaults(type(env).__init__)
 
 
 def make_raw(env_id: str, **options: Any) -> tuple[Any, Any]:

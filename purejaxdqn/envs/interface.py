@@ -15,6 +15,8 @@ ATARI_SUFFIX = "-v5"
 """Of EnvPool's Atari games, and of nothing that gymnax has."""
 GYMNASIUM_PREFIX = "gymnasium/"
 """Before the id of an environment of Gymnasium."""
+JAX_PREFIXES = ("craftax/", "jumanji/", "navix/", "octax/", "pgx/", "xminigrid/")
+"""Before the ids of suites in JAX, each an extra of this name and a file of this room."""
 
 
 class Env(NamedTuple):

@@ -6,19 +6,21 @@ from typing import Any, Literal
 
 from purejaxdqn.config import EnvSpec
 from purejaxdqn.envs import own
-from purejaxdqn.envs.interface import ATARI_SUFFIX, ENVPOOL_PREFIX, GYMNASIUM_PREFIX, Env, HostEnv
+from purejaxdqn.envs.interface import ATARI_SUFFIX, ENVPOOL_PREFIX, GYMNASIUM_PREFIX, JAX_PREFIXES, Env, HostEnv
 from purejaxdqn.envs.parameters import Changes
 from purejaxdqn.observations.leaves import list_leaves
 
 Loop = Literal["device", "host"]
-SUITES: dict[str, Loop] = {"gymnax": "device", "envpool": "host", "gymnasium": "host"}
+SUITES: dict[str, Loop] = {"gymnax": "device", "suites": "device", "envpool": "host", "gymnasium": "host"}
 """Files of this room, and where all of the environments step that one of them makes."""
 
 
 def suite_of(env_id: str) -> str:
-    """The file of this room that makes an environment: that of a suite, or `own`."""
+    """The file of this room that makes an environment: that of a suite, or of the suites in JAX, or `own`."""
     if own.is_own(env_id):
         return "own"
+    if env_id.startswith(JAX_PREFIXES):
+        return "suites"
     if env_id.startswith(GYMNASIUM_PREFIX):
         return "gymnasium"
     if env_id.startswith(ENVPOOL_PREFIX) or env_id.endswith(ATARI_SUFFIX):

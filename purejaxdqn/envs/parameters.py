@@ -1,5 +1,6 @@
 """Parameters of environments: which numbers can be set, and what they may be."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,6 +25,12 @@ def numeric_defaults(function: Callable[..., Any]) -> dict[str, Any]:
         # What is written in C need not say.
         return {}
     return {argument.name: argument.default for argument in arguments if is_number(argument.default)}
+
+
+def numeric_fields(record: Any) -> dict[str, Any]:
+    """The numbers among the fields of a dataclass, by name."""
+    found = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    return {name: value for name, value in found.items() if is_number(value)}
 
 
 def check_parameter(name: str, value: Any, default: Any, is_size: bool) -> None:

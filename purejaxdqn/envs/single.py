@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.custom_batching import sequential_vmap
 
 from purejaxdqn.bounds import INT32, whole
 from purejaxdqn.config import EnvSpec, require
@@ -35,6 +36,7 @@ def batch_env(
     num_obs_values: Any = None,
     obs_scale: Any = None,
     mask: Callable[[Any], Any] = no_mask,
+    sequential_resets: bool = False,
     name: str = "environment",
 ) -> Env:
     """An environment from two pure functions of ONE environment, without a batch and without any reset of its own.
@@ -53,6 +55,9 @@ def batch_env(
       obs_scale: what an observation's numbers are divided by, likewise; None for 255 of uint8 pictures, and 1 else.
       mask: (state) -> bool [num_actions], True for the actions that are legal there, at least one unless it is a last
         state; of an action of several parts one axis for each part. By default all are legal everywhere.
+      sequential_resets: whether environments are reset one after another, and in a step those alone whose episode
+        ended, with the same numbers. For a `reset` that is dear to compute or to compile: vmapped, it is computed for
+        every environment in every step.
       name: for errors and titles, where no other name is given to it.
 
     Raises:
@@ -71,7 +76,7 @@ def batch_env(
         return found[0], found[1], found[2], found[3], cut
 
     said = {"num_obs_values": num_obs_values, "obs_scale": obs_scale}
-    return reset_by_itself(name, reset, advance, num_actions, said, time_limit, mask)
+    return reset_by_itself(name, reset, advance, num_actions, said, time_limit, mask, sequential_resets)
 
 
 def reset_by_itself(
@@ -82,6 +87,7 @@ def reset_by_itself(
     said: dict[str, Any],
     time_limit: int | None,
     mask: Callable[[Any], Any] = no_mask,
+    sequential_resets: bool = False,
 ) -> Env:
     """What `batch_env` makes, from a step that is told how many steps its episode has had.
 
@@ -100,14 +106,25 @@ def reset_by_itself(
         state, count = held
         step_key, reset_key = jax.random.split(key)
         last, state, reward, terminated, truncated = advance(step_key, state, parts_of(action), count + 1)
-        last = plain(last)
         terminated = jnp.asarray(terminated, bool)
         truncated = jnp.logical_and(jnp.asarray(truncated, bool), jnp.logical_not(terminated))
         over, last_mask = jnp.logical_or(terminated, truncated), flat_mask(state)
-        obs, fresh = begin(reset_key)
-        obs, state = jax.tree.map(lambda new, old: jnp.where(over, new, old), (obs, fresh), (last, state))
-        held = (state, jnp.where(over, 0, count + 1))
-        return held, obs, jnp.asarray(reward, jnp.float32), terminated, truncated, last, last_mask
+        told = jnp.asarray(reward, jnp.float32), terminated, truncated, last_mask
+        return reset_key, over, (plain(last), state), jnp.where(over, 0, count + 1), told
+
+    def begin_another(key: Array, over: Array, ended: Any) -> Any:
+        return jax.tree.map(lambda new, old: jnp.where(over, new, old), begin(key), ended)
+
+    def begin_others_in_turn(keys: Array, over: Array, ended: Any) -> Any:
+        places = jnp.argsort(jnp.logical_not(over))
+
+        def one(index: Array, held: Any) -> Any:
+            place = places[index]
+            return jax.tree.map(lambda old, new: old.at[place].set(new), held, begin(keys[place]))
+
+        return jax.lax.fori_loop(0, over.sum(), one, ended)
+
+    begin_others = begin_others_in_turn if sequential_resets else jax.vmap(begin_another)
 
     def reset_all(key: Array, num_envs: int) -> tuple[Any, Array]:
         obs, state = jax.vmap(begin)(jax.random.split(key, num_envs))
@@ -117,19 +134,21 @@ def reset_by_itself(
         held, obs_tm1 = env_state
         keys = jax.random.split(key, action.shape[0])
         mask_tm1 = masks(env_state)
-        held, obs, reward, terminated, truncated, last, last_mask = jax.vmap(step_one)(keys, held, action)
+        reset_keys, over, ended, count, told = jax.vmap(step_one)(keys, held, action)
+        obs, state = begin_others(reset_keys, over, ended)
+        reward, terminated, truncated, last_mask = told
         row = Row(
             obs=obs_tm1,
             action=action,
             reward=reward,
             terminated=terminated,
             truncated=truncated,
-            final_obs=last,
+            final_obs=ended[0],
             valid=jnp.ones_like(terminated),
             mask=mask_tm1,
             final_mask=last_mask,
         )
-        return (held, obs), obs, row
+        return ((state, count), obs), obs, row
 
     def masks(env_state: Any) -> Any:
         return jax.vmap(flat_mask)(env_state[0][0])
@@ -138,11 +157,14 @@ def reset_by_itself(
         obs, *rest = advance(key, state, parts_of(action), jnp.int32(1))
         return arrays_of(name, obs), *jax.tree.map(jnp.asarray, rest)
 
-    def begin(key: Array) -> tuple[Any, Any]:
+    def begin_one(key: Array) -> tuple[Any, Any]:
         found = reset(key)
         pair = isinstance(found, tuple | list) and len(found) == 2
         require(pair, "env", name, "its reset gives no pair: give obs, state")
         return plain(found[0]), found[1]
+
+    # A loop also where environments, or runs, are vmapped.
+    begin = sequential_vmap(begin_one) if sequential_resets else begin_one
 
     def first(key: Array) -> tuple[Any, Any]:
         obs, state = begin(key)

@@ -1,4 +1,4 @@
-"""What the spaces of Gymnasium say of an observation: Gymnasium's own and those that EnvPool gives."""
+"""What spaces say of an observation: Gymnasium's own, those that EnvPool gives, and the bounds of Jumanji's."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,6 +14,9 @@ NARROW = {"int64": "int32", "uint64": "uint32", "float64": "float32"}
 GRIDS, GRID_KINDS = ("MiniGrid-", "BabyAI-"), 11
 """Environments whose spaces say less than is known: `image` holds numbers of kinds from 0 to 10 and no colours up to
 255, and the `mission` of EnvPool's is text in bytes."""
+
+MOST_KINDS = 32
+"""Whole numbers of 3 to so many values are numbers of kinds; of more they are amounts."""
 
 
 class Observations(NamedTuple):
@@ -33,6 +36,17 @@ def largest(space: Any) -> float | None:
         return None
     high = float(np.max(space.high))
     return None if high == 255.0 and len(space.shape) == 3 else high
+
+
+def read_bounds(space: Any) -> tuple[int, int | None, float | None]:
+    """Of whole numbers between bounds, which nothing says more of: what is subtracted, `num_obs_values`, `obs_scale`.
+
+    Numbers of kinds begin at 0 then, and amounts are divided by the largest.
+    """
+    if not (hasattr(space, "maximum") and np.issubdtype(space.dtype, np.integer)):
+        return 0, None, None
+    low, high = int(np.min(space.minimum)), int(np.max(space.maximum))
+    return (low, high - low + 1, None) if 2 <= high - low < MOST_KINDS else (0, None, float(max(high, 1)))
 
 
 def is_text(space: Any) -> bool:

@@ -135,6 +135,7 @@ def test_flags_of_xla_are_added_to_the_users_and_never_contradict_them():
 def test_a_training_loop_is_made_without_libraries_for_pictures_and_checkpoints():
     """A third of the time to the first step went into these; afterwards they work as ever."""
     heavy = ["pandas", "seaborn.utils", "matplotlib.rcsetup", "orbax"]
+    heavy += ["craftax", "jumanji", "navix", "octax", "pgx", "xminigrid"]
     program = f"""
     import purejaxdqn.train.command, purejaxdqn.runs.runner, purejaxdqn.envs.gymnax
     print(*[name for name in {heavy} if name in sys.modules])
