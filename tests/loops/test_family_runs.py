@@ -18,6 +18,7 @@ SMALL = {"num_envs": 4, "total_steps": 2_000, "hidden": (8, 8)}
 REPLAY = SMALL | {"buffer_size": 200, "batch_size": 8, "learning_starts": 40, "updates_per_rollout": 1}
 BREAKOUT = "breakout-minatar"
 ALGORITHMS = {
+    "prioritized": REPLAY,
     "rainbow": REPLAY | {"num_atoms": 7},
     "m-iqn": REPLAY | {"num_quantiles": 4, "num_cosines": 6, "replay": "prioritized"},
     "btr": REPLAY | {"num_quantiles": 4, "num_target_quantiles": 3, "num_policy_quantiles": 5, "num_cosines": 6},
@@ -26,7 +27,8 @@ ALGORITHMS = {
 
 
 @pytest.mark.parametrize(
-    "algo", [pytest.param(algo, marks=pytest.mark.long if algo in ("m-iqn", "btr") else ()) for algo in ALGORITHMS]
+    "algo",
+    [pytest.param(algo, marks=() if algo in ("prioritized", "pqn") else pytest.mark.long) for algo in ALGORITHMS],
 )
 def test_chunks_checkpoints_and_lanes_do_not_show(algo, tmp_path):
     """Four iterations are two and two, with a checkpoint on disk between them; and lane 1 of 2 is the solo run, bit for
