@@ -79,10 +79,11 @@ def test_the_pages_hooks_from_python_and_by_the_command_line(here, capsys, monke
     sys.modules.pop("hooks")
     whole, stopped = here / "runs" / "hooked", here / "stopped"
     rows = rows_of(whole)
-    assert list(rows[0])[-3:] == ["ends_per_step", "param_norm", "target_distance"] and len(rows) == 4
+    assert list(rows[0])[-3:] == ["ends_per_step", "param_max", "param_norm"] and len(rows) == 4
     params = load_checkpoint(whole / CHECKPOINTS, with_state=False).policy["last"]
     norm = np.sqrt(sum(np.sum(np.asarray(leaf, np.float64) ** 2) for leaf in params.values()))
     np.testing.assert_allclose(float(rows[-1]["param_norm"]), norm, rtol=1e-5)
+    assert float(rows[-1]["param_max"]) == pytest.approx(max(np.abs(leaf).max() for leaf in params.values()))
     for row in rows:
         assert float(row["ends_per_step"]) == pytest.approx(int(row["episodes"]) / 200)
     config = json.loads((whole / CONFIG).read_text())
@@ -100,7 +101,7 @@ def test_the_pages_hooks_from_python_and_by_the_command_line(here, capsys, monke
 
     before = {path: path.read_bytes() for path in (stopped / CONFIG, stopped / METRICS)}
     on = ["--resume", "stopped", "--no-compilation-cache", "--quiet"]
-    columns = "ends_per_step, param_norm, target_distance"
+    columns = "ends_per_step, param_max, param_norm"
     assert f"--probe hooks.py:probe: metrics.csv has columns of it ({columns})" in refused(capsys, train.main, on)
     said = refused(capsys, train.main, [*on, "--probe", "mine.py:other"])
     assert f"--probe mine.py:other: it gives other, and metrics.csv was begun with {columns}" in said
