@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -119,6 +120,19 @@ def tried_table() -> str:
     return table(heads, rows, source(result, "tried", "../"))
 
 
+def pixels_table() -> str:
+    """An update of Nature's CNN by variant and threads, beside its products alone."""
+    result = read_result("pixels")
+    if result is None:
+        return "Not measured here yet."
+    rows = []
+    for name, held in result["seconds"].items():
+        words = name.replace("before", f"at {result['before']}")
+        update, products = (median(held[part]) * 1e3 if held[part] else None for part in ("update", "products"))
+        rows.append([words, number(update), number(products)])
+    return table(["", "update, ms", "its products alone, ms"], rows, source(result, "pixels", "../"))
+
+
 def peers_table() -> str:
     """Contests, speed beside returns, and what each is."""
     result = read_result("peers")
@@ -199,7 +213,7 @@ def solved_table() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {"bounds": bounds_table, "peers": peers_table, "solved": solved_table}
 TABLES |= {"peer-returns": returns_table}
-TABLES |= {"kernels": kernels_table, "tried": tried_table}
+TABLES |= {"kernels": kernels_table, "tried": tried_table, "pixels": pixels_table}
 TABLES |= {f"parts-{name}": partial(parts_table, name) for name in ("environments", "acting", "replay", "learner")}
 TABLES |= {f"loops-{name}": partial(loops_table, name) for name in ("environments", "lanes", "algorithms")}
 

@@ -2,8 +2,8 @@
 
 python -m benchmarks.pixels [--before FOLDER]
 
-A batch of 32 of `nature-dqn` that lies ready. Every variant runs in processes of its own, in turns: XLA's threads are of
-a process. `--before` is a checkout of another commit, whose update takes its turns with the others.
+A batch of 32 of `nature-dqn` that lies ready. Every variant runs in processes of its own, in turns: XLA's threads are
+those of a process. `--before` is a checkout of another commit, whose update takes its turns with the others.
 """
 
 import argparse
