@@ -127,8 +127,8 @@ def make_follow(config: Config, spec: EnvSpec) -> FollowFn:
     shards = make_shards(config.data_parallel)
 
     def follow(seen: Seen, rows: Row, h: Hypers) -> Seen:
-        # A part of the program of its own: fused with what is around it, its sums may be rounded otherwise in a program of
-        # more lanes, and a lane would not be its solo run to the last bit.
+        # A part of the program of its own: fused with what is around it, its sums may be rounded otherwise in a program
+        # of more lanes, and a lane would not be its solo run to the last bit.
         seen, rows = jax.lax.optimization_barrier((seen, rows))
         statistics, returns = dict(seen.statistics), seen.returns
         if config.normalize_obs:

@@ -149,7 +149,7 @@ def test_a_dict_observation_goes_through_all_of_it(here, interrupted, capsys, mo
         names["policy"]({"map": batch["map"], "facing": batch["facing"]})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_policy_normalises_as_its_run_did(here, interrupted, capsys, monkeypatch):
     """The page's units: stopped and resumed byte for byte, and a policy is the plain network on numbers that NumPy
     normalised by the statistics that were saved."""
