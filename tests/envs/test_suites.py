@@ -250,13 +250,14 @@ CASES = [
     Case(
         "jumanji/Snake-v1",
         4,
-        {"grid": (4, 4, 5), "step_count": ()},
+        {"grid": (5, 5, 5), "step_count": ()},
         {"grid": "float32", "step_count": "int32"},
         {"grid": None, "step_count": None},
-        {"grid": None, "step_count": 39.0},
+        {"grid": None, "step_count": 149.0},
         masked=True,
-        time_limit=40,
-        params={"num_rows": 4, "num_cols": 4, "time_limit": 40},
+        time_limit=150,
+        params={"num_rows": 5, "num_cols": 5, "time_limit": 150},
+        steps=4_000,
         view=without_mask,
     ),
     Case(
