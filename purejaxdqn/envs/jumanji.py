@@ -36,7 +36,8 @@ def settings(name: str) -> dict[str, Any]:
 def make(name: str, **given: Any) -> Parts:
     """An environment, whose state is Jumanji's and the mask."""
     env = jumanji.make(name, **given)
-    kind, sizes, rewards = env.action_spec, getattr(env.action_spec, "num_values", None), env.reward_spec.shape
+    kind, rewards = env.action_spec, env.reward_spec.shape
+    sizes: Any = getattr(kind, "num_values", None)
     finds = f"its actions are a {type(kind).__name__} {kind.shape} and its rewards {rewards}"
     remedy = f"{finds}, and value learning needs discrete ones and one reward: use one such as jumanji/Snake-v1"
     require(sizes is not None and rewards == (), "env", f"jumanji/{name}", remedy)

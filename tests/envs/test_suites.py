@@ -250,13 +250,14 @@ CASES = [
     Case(
         "jumanji/Snake-v1",
         4,
-        {"grid": (4, 4, 5), "step_count": ()},
+        {"grid": (5, 5, 5), "step_count": ()},
         {"grid": "float32", "step_count": "int32"},
         {"grid": None, "step_count": None},
-        {"grid": None, "step_count": 39.0},
+        {"grid": None, "step_count": 149.0},
         masked=True,
-        time_limit=40,
-        params={"num_rows": 4, "num_cols": 4, "time_limit": 40},
+        time_limit=150,
+        params={"num_rows": 5, "num_cols": 5, "time_limit": 150},
+        steps=4_000,
         view=without_mask,
     ),
     Case(
@@ -308,8 +309,8 @@ CASES = [
         3,
         (32, 64, 4),
         "bool",
-        time_limit=150,
-        params={"max_num_steps_per_episodes": 150},
+        time_limit=30,
+        params={"max_num_steps_per_episodes": 30},
         steps=1_000,
         view=lambda frames: jnp.moveaxis(jnp.swapaxes(frames, -1, -2), -3, -1),
     ),
@@ -369,6 +370,13 @@ def play_theirs(case, actions, keys):
     return jax.device_get(run())
 
 
+def check_alike(mine, theirs):
+    """Equal trees of arrays; of floats the last bits may differ, as another program has other roundings."""
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        np.testing.assert_allclose(a.astype(float), b.astype(float), rtol=0, atol=1e-6)
+
+
 def episode_steps(over):
     """Which step of its episode each step is, from 1 on."""
     count, found = 0, []
@@ -400,8 +408,8 @@ def test_it_is_step_by_step_what_the_suites_own_functions_give(case):
     over = mine.terminated | mine.truncated
     np.testing.assert_array_equal(over, done)
     np.testing.assert_array_equal(mine.reward, reward)
-    assert same_bits(jax.tree.map(lambda leaf: leaf[0], first), case.view(theirs_first))
-    assert same_bits(mine.final_obs, jax.vmap(case.view)(obs))
+    check_alike(jax.tree.map(lambda leaf: leaf[0], first), case.view(theirs_first))
+    check_alike(mine.final_obs, jax.vmap(case.view)(obs))
     assert not (mine.terminated & mine.truncated).any()
     np.testing.assert_array_equal(mine.truncated, (episode_steps(over) == case.time_limit) & ~mine.terminated)
     if terminated is not None:
