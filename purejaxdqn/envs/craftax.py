@@ -1,7 +1,7 @@
 """Craftax and Craftax-Classic (Matthews et al. 2024), with symbols or pixels.
 
 Craftax says `done` of a termination and of its time limit alike. So its limit is put out of reach, and the episode is
-cut here, in the same step. A new world is dear to make and to compile: worlds are made one after another, where needed.
+cut here, in the same step. A new world is dear to make: worlds are made one after another, where needed.
 """
 
 from typing import Any

@@ -5,6 +5,7 @@ cut here, in the same step. An action mask in the observation becomes the mask.
 """
 
 from functools import reduce
+from operator import getitem
 from typing import Any
 
 import jax
@@ -36,25 +37,22 @@ def settings(name: str) -> dict[str, Any]:
 def make(name: str, **given: Any) -> Parts:
     """An environment, whose state is Jumanji's and the mask."""
     env = jumanji.make(name, **given)
-    kind, rewards = env.action_spec, env.reward_spec.shape
-    sizes: Any = getattr(kind, "num_values", None)
-    finds = f"its actions are a {type(kind).__name__} {kind.shape} and its rewards {rewards}"
+    sizes: Any = getattr(env.action_spec, "num_values", None)
+    finds = f"its actions are a {type(env.action_spec).__name__}, its rewards {env.reward_spec.shape}"
     remedy = f"{finds}, and value learning needs discrete ones and one reward: use one such as jumanji/Snake-v1"
-    require(sizes is not None and rewards == (), "env", f"jumanji/{name}", remedy)
+    require(sizes is not None and env.reward_spec.shape == (), "env", f"jumanji/{name}", remedy)
     limit, env.time_limit = getattr(env, "time_limit", INT32), INT32
 
     def parted(timestep: Any) -> tuple[Any, Array | None]:
         obs = plain(timestep.observation)
-        mask = obs.pop("action_mask", None)
-        mask = mask if mask is None else joint_mask(mask, tuple(np.ravel(sizes)))
+        mask = jax.tree.map(lambda each: joint_mask(each, tuple(np.ravel(sizes))), obs.pop("action_mask", None))
         # A surrounded snake has no legal action left, and whatever it does ends the episode.
-        return obs, mask if mask is None else mask | ~mask.any()
-
-    def bounds(path: Any, _: Any) -> tuple[int, int | None, float | None]:
-        return read_bounds(reduce(lambda spec, key: spec[part_of(key)], path, env.observation_spec))
+        return obs, jax.tree.map(lambda legal: legal | ~legal.any(), mask)
 
     shapes = jax.eval_shape(lambda key: parted(env.reset(key)[1])[0], jax.random.PRNGKey(0))
-    found = jax.tree_util.tree_map_with_path(bounds, shapes)
+    found = jax.tree_util.tree_map_with_path(
+        lambda path, _: read_bounds(reduce(getitem, map(part_of, path), env.observation_spec)), shapes
+    )
     lows, values, scales = (jax.tree.map(lambda _, leaf, i=i: leaf[i], shapes, found) for i in range(3))
 
     def seen(state: Any, timestep: Any) -> tuple[Any, tuple[Any, Array | None]]:

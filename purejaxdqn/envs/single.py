@@ -56,8 +56,8 @@ def batch_env(
       mask: (state) -> bool [num_actions], True for the actions that are legal there, at least one unless it is a last
         state; of an action of several parts one axis for each part. By default all are legal everywhere.
       sequential_resets: whether environments are reset one after another, and in a step those alone whose episode
-        ended, with the same numbers. For a `reset` that is dear to compute or to compile: vmapped, it is computed for
-        every environment in every step.
+        ended, with the same numbers. For a `reset` that is dear: vmapped, it is computed for every environment in
+        every step.
       name: for errors and titles, where no other name is given to it.
 
     Raises:
