@@ -77,6 +77,11 @@ def tried(args: argparse.Namespace) -> list[Command]:
     return [] if args.small else [["kernels"], ["tried"]]
 
 
+def pixels(args: argparse.Namespace) -> list[Command]:
+    """An update of Nature's CNN; on the CPU."""
+    return [] if args.small else [["pixels"]]
+
+
 def memory(args: argparse.Namespace) -> list[Command]:
     """Whether memory grows with steps."""
     return [] if args.small else [["memory"], ["host_memory"]]
@@ -87,6 +92,7 @@ TOPICS: dict[str, Topic] = {
     "parts": Topic("stepping, acting, replay, one update, each beside its bound", on_device("parts"), "8"),
     "loops": Topic("the whole loop by environments, lanes and algorithm; compile time", on_device("loops"), "12"),
     "tried": Topic("kernels of an iteration, and what was tried to make it faster", tried, "4"),
+    "pixels": Topic("an update of Nature's CNN, by variant and threads", pixels, "20"),
     "replay": Topic("replays by fan-out, and in the whole loop", replays, "10"),
     "peers": Topic("beside the peers", peers, "55"),
     "solved": Topic("seconds to a solved task", solved, "30"),

@@ -124,7 +124,7 @@ def pixels_table() -> str:
     """An update of Nature's CNN by variant and threads, beside its products alone."""
     result = read_result("pixels")
     if result is None:
-        return "Not measured here yet."
+        return missing("pixels")
     rows = []
     for name, held in result["seconds"].items():
         words = name.replace("before", f"at {result['before']}")

@@ -82,9 +82,10 @@ def damaged(data: dict[str, Any], rng: random.Random) -> dict[str, Any]:
         if what == "remove":
             del place[key]
         elif what == "add" and isinstance(place, dict):
-            place[rng.choice(("x", "", "seeds", "gamma"))] = rng.choice(VALUES)
+            place[rng.choice(("x", "", "seeds", "gamma"))] = copy.deepcopy(rng.choice(VALUES))
         else:
-            place[key] = rng.choice(VALUES)
+            # A copy: the next entry may be one within it.
+            place[key] = copy.deepcopy(rng.choice(VALUES))
     return data
 
 
