@@ -92,7 +92,7 @@ TOPICS: dict[str, Topic] = {
     "parts": Topic("stepping, acting, replay, one update, each beside its bound", on_device("parts"), "8"),
     "loops": Topic("the whole loop by environments, lanes and algorithm; compile time", on_device("loops"), "12"),
     "tried": Topic("kernels of an iteration, and what was tried to make it faster", tried, "4"),
-    "pixels": Topic("an update of Nature's CNN, by variant and threads", pixels, "20"),
+    "pixels": Topic("an update of Nature's CNN, by variant and threads", pixels, "14"),
     "replay": Topic("replays by fan-out, and in the whole loop", replays, "10"),
     "peers": Topic("beside the peers", peers, "55"),
     "solved": Topic("seconds to a solved task", solved, "30"),

@@ -1,9 +1,10 @@
 """An update of Nature's CNN on a CPU: beside its products' bound, what was tried, one and two threads, and before.
 
-python -m benchmarks.pixels [--before FOLDER]
+python -m benchmarks.pixels [--before FOLDER COMMIT]
 
 A batch of 32 of `nature-dqn` that lies ready. Every variant runs in processes of its own, in turns: XLA's threads are
-those of a process. `--before` is a checkout of another commit, whose update takes its turns with the others.
+those of a process. `--before` is a checkout of a commit without rooms, such as 230c988, whose update takes its turns
+too.
 """
 
 import argparse
@@ -12,7 +13,6 @@ import os
 import statistics
 import sys
 from typing import Any
-from unittest import mock
 
 import jax
 from jax import Array
@@ -44,36 +44,34 @@ def xla_convolution() -> Any:
     return XlaConv
 
 
-def patches(variant: str) -> list[Any]:
+def replaced_by(variant: str) -> dict[str, Any]:
     """What a variant replaces in the library, for as long as its program is traced."""
-    from purejaxdqn.networks import torsos
-
     return {
-        NUMBERS: [mock.patch.object(torsos.NatureTorso, "takes_bytes", False)],
-        BY_XLA: [mock.patch.object(torsos, "Conv", xla_convolution())],
-    }.get(variant, [])
+        AS_IT_IS: lambda: {},
+        NUMBERS: lambda: {"networks.torsos.NatureTorso.takes_bytes": False},
+        BY_XLA: lambda: {"networks.torsos.Conv": xla_convolution()},
+    }[variant]()
 
 
 def measure(variant: str, threads: int, seconds: float, repetitions: int) -> dict[str, Any]:
-    """Seconds of one update, and of its products alone as they are multiplied in a process with as many threads."""
+    """Seconds of one update; of the library as it is also of its products alone, as this process multiplies them."""
     from purejaxdqn.machine.devices import use_platform
 
     use_platform("cpu", 1, on_host=threads > 1)
     from benchmarks.speed.bounds import Bounds, bound_timers, count_products
     from benchmarks.speed.learners import FRAMES, make_update
     from benchmarks.speed.timing import loop_timer, medians, take_turns
+    from benchmarks.speed.tried import patched
     from purejaxdqn.recipes.recipes import RECIPES, make_settings
 
     body, carry = make_update(*make_settings(RECIPES["nature-dqn"]), FRAMES)
     products = count_products(body, jax.numpy.int32(0), carry)
-    replaced = patches(variant)
-    for patch in replaced:
-        patch.start()
-    timers = {"update": loop_timer(body, carry, seconds)}
-    for patch in replaced:
-        patch.stop()
+    with patched(replaced_by(variant)):
+        timers = {"update": loop_timer(body, carry, seconds)}
+    if variant != AS_IT_IS:
+        return take_turns(timers, repetitions)
     found = take_turns(timers | bound_timers(products, (), seconds), repetitions)
-    return {"update": found["update"], "products": Bounds(medians(found)).least_products(products)}
+    return {"update": found["update"], "products": [Bounds(medians(found)).least_products(products)]}
 
 
 def measure_before(threads: int, seconds: float, repetitions: int) -> dict[str, Any]:
@@ -92,7 +90,7 @@ def measure_before(threads: int, seconds: float, repetitions: int) -> dict[str, 
 def main() -> None:
     """Measures, writes results/pixels.json and prints a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", help="folder of another commit, such as 230c988")
+    parser.add_argument("--before", nargs=2, metavar=("FOLDER", "COMMIT"), help="a checkout of another commit")
     parser.add_argument("--seconds", type=float, default=0.4, help="of one timing (default: 0.4)")
     parser.add_argument("--repetitions", type=int, default=3, help="timings in a process (default: 3)")
     parser.add_argument("--rounds", type=int, default=5, help="processes of each (default: 5)")
@@ -106,7 +104,7 @@ def main() -> None:
     from benchmarks.common import RESULTS, last_json, run, write_result
 
     here = str(RESULTS.parents[1])
-    folders = dict.fromkeys(VARIANTS, here) | ({BEFORE: os.path.abspath(args.before)} if args.before else {})
+    folders = dict.fromkeys(VARIANTS, here) | ({BEFORE: os.path.abspath(args.before[0])} if args.before else {})
     options = ["--seconds", str(args.seconds), "--repetitions", str(args.repetitions)]
     found: dict[str, dict[str, list[float]]] = {}
     for _ in range(args.rounds):
@@ -118,11 +116,11 @@ def main() -> None:
                     f"{name}, {threads} thread{'s' * (threads > 1)}", {"update": [], "products": []}
                 )
                 held["update"] += said["update"]
-                held["products"] += [said["products"]] if "products" in said else []
+                held["products"] += said.get("products", [])
     for name, held in found.items():
         print(f"{name}: {statistics.median(held['update']) * 1e3:.1f} ms")
     what = "seconds of an update of Nature's CNN at batch 32, and of its products alone, by variant and XLA's threads"
-    write_result("pixels", what, {"before": "230c988" if args.before else None, "seconds": found})
+    write_result("pixels", what, {"before": args.before[1] if args.before else None, "seconds": found})
 
 
 if __name__ == "__main__":

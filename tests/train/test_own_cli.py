@@ -113,6 +113,20 @@ def test_a_file_of_thirty_lines_has_everything_that_cartpole_has(
     assert f"--import {file}" in refused(capsys, sweep, ["--resume", "swept", "--quiet"])
 
 
+def stopped_and_resumed(words, whole, more, here, interrupted, monkeypatch):
+    """Stops a run and goes on with it: metrics.csv and state are the whole run's, byte for byte. Returns the state."""
+    interrupted()
+    assert train.main([*words, "--out", "stopped"]) == 143
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert train.main(["--resume", "stopped", *more, "--quiet"]) == 0
+    assert (here / "stopped" / METRICS).read_bytes() == (here / whole / METRICS).read_bytes()
+    states = [load_checkpoint(here / name / CHECKPOINTS).state for name in (whole, "stopped")]
+    assert states[0].keys() == states[1].keys()
+    assert all(states[0][name].tobytes() == states[1][name].tobytes() for name in states[0])
+    return states[0]
+
+
 @pytest.mark.long
 def test_a_dict_observation_goes_through_all_of_it(here, interrupted, capsys, monkeypatch):
     """The page's room: trained, stopped and resumed byte for byte, examined, drawn, reported and loaded as it shows."""
@@ -121,16 +135,9 @@ def test_a_dict_observation_goes_through_all_of_it(here, interrupted, capsys, mo
     spec = json.loads((here / "runs/room" / CONFIG).read_text())["env_spec"]
     assert spec["obs_shape"] == {"map": [4, 4, 2], "facing": [], "time": []}
     assert (here / "runs/room/policy.gif").stat().st_size > 100
-    interrupted()
-    assert train.main([*room, "--out", "stopped"]) == 143
-    monkeypatch.undo()
-    monkeypatch.chdir(here)
     more = ["--import", "room.py", "--no-compilation-cache"]
-    assert train.main(["--resume", "stopped", *more, "--quiet"]) == 0
-    assert (here / "stopped" / METRICS).read_bytes() == (here / "runs/room" / METRICS).read_bytes()
-    states = [load_checkpoint(here / name / CHECKPOINTS).state for name in ("runs/room", "stopped")]
-    assert states[0].keys() == states[1].keys() and sum("['map']" in name for name in states[0]) == 3
-    assert all(states[0][name].tobytes() == states[1][name].tobytes() for name in states[0])
+    state = stopped_and_resumed(room, "runs/room", more, here, interrupted, monkeypatch)
+    assert sum("['map']" in name for name in state) == 3
     capsys.readouterr()
     assert evaluate.main(["runs/room", *more, "--episodes", "4", "--json"]) == 0
     assert doctor(["runs/room", *more, "--episodes", "4", "--json"]) == 0
@@ -155,15 +162,9 @@ def test_a_policy_normalises_as_its_run_did(here, interrupted, capsys, monkeypat
     normalised by the statistics that were saved."""
     units = ["--env", "units.py:make_env", "--normalize-obs", "--normalize-reward", *SMALL]
     assert train.main([*units, "--out", "runs/units"]) == 0
-    interrupted()
-    assert train.main([*units, "--out", "stopped"]) == 143
-    monkeypatch.undo()
-    monkeypatch.chdir(here)
     more = ["--import", "units.py", "--no-compilation-cache"]
-    assert train.main(["--resume", "stopped", *more, "--quiet"]) == 0
-    states = [load_checkpoint(here / name / CHECKPOINTS).state for name in ("runs/units", "stopped")]
-    assert states[0].keys() == states[1].keys() and sum("running" in name for name in states[0]) == 14
-    assert all(states[0][name].tobytes() == states[1][name].tobytes() for name in states[0])
+    state = stopped_and_resumed(units, "runs/units", more, here, interrupted, monkeypatch)
+    assert sum("running" in name for name in state) == 14
 
     settings, spec, _ = read_config(here / "runs/units", "run")
     saved = load_checkpoint(here / "runs/units" / CHECKPOINTS, with_state=False).policy["last"]
