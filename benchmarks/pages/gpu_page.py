@@ -18,7 +18,7 @@ CASE_NAMES["tpu"] = CASE_NAMES["h100"]
 PROGRAM_NAMES = {"learn": "a learning phase", "evaluate": "a step of evaluation", "init": "the beginning, with prefill"}
 
 BY_LANES = {
-    "lanes": "as it is",
+    "lanes": "as shipped",
     "plain": "no graphs",
     "graphs": "graphs",
     "told": "told",

@@ -78,11 +78,12 @@ def robustness_table() -> str:
     return "\n".join([*lines, "", *(f"{line}<br>" for line in sources)])
 
 
-def family_table(env: str) -> str:
+def family_table(name: str) -> str:
     """What every algorithm reaches on one environment."""
-    result = load(f"family-{env}")
+    result = load(f"family-{name}")
     if result is None:
         return ""
+    env = result["env"]
     solved = SOLVED.get(env)
     heading = "lowest" if solved is None else f"seeds at {solved:g}"
     lines = [
@@ -97,7 +98,7 @@ def family_table(env: str) -> str:
         steps, speed = step_label(found["env_steps_per_seed"]), found["steps_per_second"]
         lines.append(f"| `{algo}` | {last['iqm']:.1f} ({low:.1f} to {high:.1f}) | {second} | {steps} | {speed:,.0f} |")
     each = "; each algorithm's own training command, commit and settings are in the file"
-    return "\n".join([*lines, "", source(result, f"family-{env}", "../").replace("</sub>", each + "</sub>")])
+    return "\n".join([*lines, "", source(result, f"family-{name}", "../").replace("</sub>", each + "</sub>")])
 
 
 def deep_sea_table() -> str:
@@ -185,8 +186,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "deep-sea": deep_sea_table,
 }
 TABLES |= {"atari": atari_table, "host": host_table}
-FAMILY = ("CartPole-v1", "Breakout-MinAtar", "DeepSea-bsuite")
-TABLES |= {f"family-{env}": partial(family_table, env) for env in FAMILY}
+FAMILY = ("CartPole-v1", "Breakout-MinAtar-gpu", "SpaceInvaders-MinAtar-gpu", "DeepSea-bsuite")
+TABLES |= {f"family-{name}": partial(family_table, name) for name in FAMILY}
 TABLES |= pages.TABLES | performance.TABLES | sweep_page.TABLES | atari_page.TABLES | gpu_page.TABLES
 TABLES |= worlds_page.TABLES
 
@@ -222,9 +223,9 @@ def draw_learning(path: Path) -> None:
     save_png(canvas, path)
 
 
-def draw_family(env: str, path: Path) -> None:
+def draw_family(name: str, path: Path) -> None:
     """A small picture for every algorithm: its evaluations during training, before those of all others in grey."""
-    result = load(f"family-{env}")
+    result = load(f"family-{name}")
     if result is None:
         return
     curves = {
@@ -249,7 +250,7 @@ def draw_family(env: str, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(curves) :]:
         axes.set_visible(False)
-    figure.supxlabel(f"environment steps, {env}, {result['seeds']} seeds", fontsize=8)
+    figure.supxlabel(f"environment steps, {result['env']}, {result['seeds']} seeds", fontsize=8)
     figure.supylabel("greedy return", fontsize=8)
     save_png(canvas, path)
 
@@ -268,8 +269,8 @@ def main() -> int:
     IMAGES.mkdir(parents=True, exist_ok=True)
     if any(load(f"learning-{env}") for env in ENVS):
         draw_learning(IMAGES / "learning.png")
-    for env in FAMILY:
-        draw_family(env, IMAGES / f"family-{env}.png")
+    for name in FAMILY:
+        draw_family(name, IMAGES / f"family-{name}.png")
     pages.draw(IMAGES)
     performance.draw(IMAGES)
     atari_page.draw(IMAGES)
