@@ -235,7 +235,8 @@ def network_name(network: Any) -> str:
         if known.source is torso.source and known.whole == torso.whole:
             return name
     title = getattr(torso.source, "__name__", type(torso.source).__name__)
-    name = next(name for name in (title, *(f"{title}-{i}" for i in itertools.count(2))) if name not in TORSOS)
+    names = itertools.chain([title], (f"{title}-{i}" for i in itertools.count(2)))
+    name = next(name for name in names if name not in TORSOS)
     TORSOS[name] = torso
     return name
 
