@@ -26,7 +26,7 @@ from purejaxdqn.loops.counts import Followed, add_episodes, add_learning, count_
 from purejaxdqn.loops.evaluation import make_evaluate
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.random_bits import random_actions
-from purejaxdqn.machine.shards import make_shards
+from purejaxdqn.machine.shards import as_only_one, make_shards
 from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
 from purejaxdqn.networks import network_name
 from purejaxdqn.types import Counter, Episodes, Hypers, Metrics, Row, State, counter
@@ -113,7 +113,7 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
             learnt = parts.view(row)
             running, followed = follow_episodes(episodes, row, learnt)
             episodes, explorer = count_ended(running, followed), parts.explorer.begin(explorer, followed.done)
-            rows = jax.tree.map(lambda leaf: leaf[None], learnt)
+            rows = as_only_one(learnt)
             return env, parts.replay.add(memory, rows), episodes, explorer, parts.follow(seen, rows, h)
 
         carry = (env, parts.replay.init(one_env), idle, parts.explorer.init(config.shard_envs), seen_of(learner))
