@@ -43,6 +43,7 @@ _HOMES = {
     "sample_starts": "replay.ring",
     "register": "build",
     "batch_env": "envs.single",
+    "whole_network": "networks.whole",
     "check_env": "check.command",
     "make_agent": "loops.device",
     "make_train": "loops.device",

@@ -24,7 +24,7 @@ from purejaxdqn.learning.schedules import BY_STEP, OFF_LATER
 from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
-from purejaxdqn.networks import TORSOS, Network, make_ensemble, make_network, own_torso, torso_name, torso_reads
+from purejaxdqn.networks import TORSOS, Network, make_ensemble, make_network, network_reads, own_torso, torso_name
 from purejaxdqn.networks.normalized import with_statistics
 from purejaxdqn.replay.augmented import with_random_shifts
 from purejaxdqn.replay.interface import Replay, no_replay
@@ -145,7 +145,8 @@ def register(seam: str, name: str, make: Callable[..., Any], reads: tuple[str, .
       name: what `Config` and the command line will call it.
       make: (config) -> `Head`, `Backup`, `View` or `Explorer`, or (config, env) -> `Replay`; for `env` a factory, whose
         arguments with numbers as defaults become `--env-params` (see `envs.own.as_env` for what it may give); for
-        `network` (config) -> flax module from features [B, ...] to features [B, ...], or such a module.
+        `network` (config) -> flax module from features [B, ...] to features [B, ...], such a module, or all of a
+        network, by `whole_network`.
       reads: fields of `Config` and `Hypers` that it reads beside those that every choice does.
 
     Raises:
@@ -162,7 +163,7 @@ def readers() -> dict[str, list[tuple[str, Any]]]:
     """For each setting that only some choices read: the (field, value) pairs that do."""
     table = {seam: {name: choice.reads for name, choice in choices.items()} for seam, choices in SEAMS.items()}
     found: dict[str, list[tuple[str, Any]]] = {}
-    for field, values in (table | FIXED | {"network": torso_reads()}).items():
+    for field, values in (table | FIXED | {"network": network_reads()}).items():
         for value, names in values.items():
             for name in names:
                 found.setdefault(name, []).append((field, value))

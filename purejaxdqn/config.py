@@ -321,10 +321,3 @@ class EnvSpec(NamedTuple):
     """Whether the environment says of every state which actions are legal there."""
     action_sizes: tuple[int, ...] | None = None
     """Choices of each part of a multi-discrete action, whose product is num_actions; None for an action of one part."""
-
-    @property
-    def frame_shape(self) -> tuple[int, ...]:
-        """Shape of one frame, [..., channels]."""
-        if self.frame_stack == 1:
-            return self.obs_shape
-        return (*self.obs_shape[:-1], self.obs_shape[-1] // self.frame_stack)

@@ -9,7 +9,7 @@ import numpy as np
 from purejaxdqn.bounds import INT32
 from purejaxdqn.check.play import Played
 from purejaxdqn.config import EnvSpec
-from purejaxdqn.observations.leaves import DARK, Leaf, bracketed, list_leaves
+from purejaxdqn.observations.leaves import DARK, Leaf, bracketed, channels_first, list_leaves
 
 Severity = Literal["alarm", "note", "ok", "not applicable"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
@@ -118,8 +118,7 @@ def input_of(leaf: Leaf, obs: np.ndarray) -> Verdict:
         inside = bool(np.logical_and(obs >= 0, obs < leaf.num_values).all())
         said = f"{name}values from {obs.min()} to {obs.max()} of {leaf.num_values}"
         return ("ok" if inside else "alarm", said)
-    # A small board of bools has often more kinds of pieces than cells in a row.
-    if leaf.is_picture and shape[-1] > max(shape[:2]) and obs.dtype != bool:
+    if channels_first(leaf) != "no":
         return "alarm", f"{name}pictures {shape} have more channels than rows: they seem to come channels first"
     if obs.dtype == np.uint8 and leaf.scale is None and obs.max() <= DARK:
         return "note", f"{name}uint8 up to {obs.max()}, which is divided by 255"

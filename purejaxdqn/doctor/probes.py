@@ -21,6 +21,7 @@ from purejaxdqn.learning.backups import greedy
 from purejaxdqn.learning.heads import Head, LossParts
 from purejaxdqn.learning.normalization import read_reward
 from purejaxdqn.learning.optim import soft_update
+from purejaxdqn.machine.shards import as_only_one
 from purejaxdqn.networks.layers import Hidden
 from purejaxdqn.observations.moments import without_running
 from purejaxdqn.replay.presampled import DrawnMemory, drawn_replay
@@ -124,7 +125,7 @@ def replay_update(config: Config, parts: Parts) -> UpdateFn:
     learn = make_replay_learn(one_update_config(config), parts.network, head, backup, drawn_replay())
 
     def update(learner: Learner, fed: Fed, key: Array, h: Hypers) -> tuple[Learner, LearnMetrics, Array]:
-        one = jax.tree.map(lambda leaf: leaf[None], (fed.batch, fed.weight))
+        one = as_only_one((fed.batch, fed.weight))
         memory = DrawnMemory(one[0], one[1], jnp.zeros_like(fed.weight)[None], jnp.zeros((), jnp.int32))
         after, memory, metrics = learn(learner, memory, (), key, h)
         return after, metrics, memory.priority[0]

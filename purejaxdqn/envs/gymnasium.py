@@ -5,9 +5,9 @@ ignores its action: that is `HostEnv`'s contract as it stands.
 """
 
 import multiprocessing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -93,7 +93,7 @@ class GymnasiumPool:
     def __init__(
         self,
         groups: list[Any],
-        seeds: list[list[int]],
+        seeds: Sequence[list[int] | int],
         to_frame: Callable[[Any], Any],
         actions: Actions,
         masked: bool,
@@ -102,7 +102,7 @@ class GymnasiumPool:
 
         Args:
           groups: vector environments.
-          seeds: of the environments of each group.
+          seeds: of the environments of each group, or one for each.
           to_frame: observations as a vector environment gives them -> as the rest of a run knows them.
           actions: of the environment.
           masked: whether their infos have an action mask.
@@ -110,7 +110,7 @@ class GymnasiumPool:
         self.num_groups = len(groups)
         self._groups, self._seeds, self._to_frame = groups, seeds, to_frame
         self._actions, self._masked = actions, masked
-        self._over = [np.zeros(len(seed), bool) for seed in seeds]
+        self._over = [np.zeros(group.num_envs, bool) for group in groups]
         self._waiting: list[Callable[[], HostStep]] = []
         self._first_frame: Any = np.zeros(0)
 
@@ -138,7 +138,7 @@ class GymnasiumPool:
     def _begin(self, group: int) -> HostStep:
         """The first observations."""
         obs, infos = self._groups[group].reset(seed=self._seeds[group])
-        no = np.zeros(len(self._seeds[group]), bool)
+        no = np.zeros(self._groups[group].num_envs, bool)
         return HostStep(self._to_frame(obs), no.astype(np.float32), no, no, no, ~no, self._mask(infos, len(no)))
 
     def _mask(self, infos: Mapping[str, Any], count: int) -> np.ndarray | None:
@@ -163,9 +163,10 @@ class GymnasiumPool:
         """The first environment's own picture, uint8 [H, W, 3]; if it has none, its observation."""
         gymnasium = import_gymnasium("")
         try:
-            picture = np.asarray(self._groups[0].envs[0].render())
-        except (AttributeError, NotImplementedError, ImportError, gymnasium.error.Error):
-            picture = np.zeros(0)
+            pictures = self._groups[0].render()
+        except (AttributeError, AssertionError, NotImplementedError, ImportError, gymnasium.error.Error):
+            pictures = None
+        picture = np.zeros(0) if pictures is None else np.asarray(pictures[0])
         shown = picture.ndim == 3 and picture.dtype == np.uint8 and picture.shape[-1] == 3
         return picture if shown else draw_observation(self._first_frame)
 
@@ -234,6 +235,76 @@ def only_arrays(make: Callable[[], Any], spaces: Mapping[Any, Any]) -> Any:
     )
 
 
+class Seen(NamedTuple):
+    """What one environment gave."""
+
+    observed: Observations
+    actions: Actions
+    masked: bool
+    limit: int | None
+    """Steps after which Gymnasium cuts its episodes, where its spec says so."""
+
+
+def look_at(name: str, one: Any) -> Seen:
+    """Reads the spaces of one environment, plays it, and closes it.
+
+    Raises:
+      SettingError: for continuous actions, observations that are no numbers, or where it does not give what it says.
+    """
+    spaces = import_gymnasium(name).spaces
+    remedy = "it has no discrete actions, which value learning needs: use an environment such as gymnasium/CartPole-v1"
+    require(isinstance(one.action_space, (spaces.Discrete, spaces.MultiDiscrete)), "env", name, remedy)
+    observed, actions = read_space(name, one.observation_space), find_actions(name, one.action_space)
+    masked = tried(name, "its reset or step", partial(check_played, name, one, observed, actions))
+    one.close()
+    return Seen(observed, actions, masked, getattr(one.spec, "max_episode_steps", None))
+
+
+def on_host(
+    name: str,
+    seen: Seen,
+    groups: Any,
+    open_group: Callable[[int], Any],
+    to_frame: Callable[[Any], Any],
+    one_seed: bool = False,
+) -> HostEnv:
+    """The environment that steps on the host.
+
+    Args:
+      name: of the environment.
+      seen: what one of it gives.
+      groups: of environments, which training steps in turn.
+      open_group: (number of environments) -> a vector environment, whose mode is NEXT_STEP.
+      to_frame: its observations -> as the rest of a run knows them.
+      one_seed: whether it is given one seed, and no list of them.
+    """
+    groups, actions = int(groups), seen.actions
+    require(groups >= 1, "env_params.num_groups", groups, "use a whole number of at least 1")
+
+    def open_pool(num_envs: int, seed: int, num_groups: int = 1) -> GymnasiumPool:
+        check_groups(num_envs, num_groups)
+        size, seeds = num_envs // num_groups, env_seeds(seed, num_envs)
+        parts = [seeds[start : start + size] for start in range(0, num_envs, size)]
+        given = [part[0] for part in parts] if one_seed else parts
+        return GymnasiumPool([open_group(size) for _ in parts], given, to_frame, actions, seen.masked)
+
+    return HostEnv(
+        spec=EnvSpec(
+            env_id=name,
+            num_actions=actions.number,
+            **seen.observed.fields,
+            time_limit=INT32 if seen.limit is None else int(seen.limit),
+            masked=seen.masked,
+            action_sizes=actions.sizes,
+        ),
+        open_pool=open_pool,
+        learning_view=lambda step: step,
+        action_names=tuple(f"action {i}" for i in range(actions.number)),
+        num_groups=groups,
+        frames_per_step=1,
+    )
+
+
 def wrap(
     name: str, make: Callable[[], Any], options: Mapping[str, Any], picture: Callable[[], Any] | None = None
 ) -> HostEnv:
@@ -246,19 +317,10 @@ def wrap(
       picture: makes one that renders, for videos; by default `make`.
 
     Raises:
-      SettingError: for continuous actions, observations that are no numbers, or where it does not give what it says.
+      SettingError: for what `look_at` refuses.
     """
-    gymnasium = import_gymnasium(name)
-    spaces, vector = gymnasium.spaces, gymnasium.vector
-    one = tried(name, "its factory", make)
-    limit = getattr(one.spec, "max_episode_steps", None)
-    remedy = "it has no discrete actions, which value learning needs: use an environment such as gymnasium/CartPole-v1"
-    require(isinstance(one.action_space, (spaces.Discrete, spaces.MultiDiscrete)), "env", name, remedy)
-    observed, actions = read_space(name, one.observation_space), find_actions(name, one.action_space)
-    masked = tried(name, "its reset or step", partial(check_played, name, one, observed, actions))
-    one.close()
-    groups, apart = int(options["num_groups"]), bool(options["asynchronous"])
-    require(groups >= 1, "env_params.num_groups", groups, "use a whole number of at least 1")
+    vector, seen = import_gymnasium(name).vector, look_at(name, tried(name, "its factory", make))
+    observed, apart = seen.observed, bool(options["asynchronous"])
     batched = {path: path if path == () else (name_of(path),) for path in observed.spaces}
 
     def to_frame(obs: Any) -> Any:
@@ -273,24 +335,4 @@ def wrap(
         start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         return vector.AsyncVectorEnv([parted] * size, context=start)
 
-    def open_pool(num_envs: int, seed: int, num_groups: int = 1) -> GymnasiumPool:
-        check_groups(num_envs, num_groups)
-        size, seeds = num_envs // num_groups, env_seeds(seed, num_envs)
-        parts = [seeds[start : start + size] for start in range(0, num_envs, size)]
-        return GymnasiumPool([open_group(size) for _ in parts], parts, to_frame, actions, masked)
-
-    return HostEnv(
-        spec=EnvSpec(
-            env_id=name,
-            num_actions=actions.number,
-            **observed.fields,
-            time_limit=INT32 if limit is None else int(limit),
-            masked=masked,
-            action_sizes=actions.sizes,
-        ),
-        open_pool=open_pool,
-        learning_view=lambda step: step,
-        action_names=tuple(f"action {i}" for i in range(actions.number)),
-        num_groups=groups,
-        frames_per_step=1,
-    )
+    return on_host(name, seen, options["num_groups"], open_group, to_frame)

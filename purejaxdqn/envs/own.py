@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
+from importlib import import_module
 from typing import Any
 
 from purejaxdqn.config import EnvSpec, require
 from purejaxdqn.envs.interface import GYMNASIUM_PREFIX, Env, HostEnv
-from purejaxdqn.envs.parameters import Changes, changed, numeric_defaults
+from purejaxdqn.envs.parameters import Changes, changed, is_required, numeric_defaults
 from purejaxdqn.envs.protocol import check_env_record, has_methods, tried
 from purejaxdqn.machine.imports import IMPORTED, function_of, module_name
 from purejaxdqn.machine.number_modes import in_usual_modes
@@ -22,7 +23,7 @@ KEPT = 64
 """Environments that are kept, so that none is made twice in a run."""
 FORMS = (
     "an Env, a HostEnv, batch_env(reset, step, ...), an environment of gymnax's protocol (reset, step and "
-    "default_params), or a gymnasium.Env"
+    "default_params), a gymnasium.Env, or a gymnasium.vector.VectorEnv of num_envs environments"
 )
 
 
@@ -63,26 +64,35 @@ def make_env(name: str, env_params: Changes = ()) -> Env | HostEnv:
 @lru_cache(KEPT)
 @in_usual_modes
 def _first(factory: Factory, name: str) -> Any:
-    """What a factory gives by its defaults."""
-    return tried(name, "its factory", factory)
+    """What a factory gives by its defaults; one environment where it has to be told how many."""
+    return tried(name, "its factory", partial(factory, num_envs=1) if is_required(factory, "num_envs") else factory)
 
 
-def pool_options(factory: Factory, name: str) -> dict[str, Any]:
-    """What can be set of any environment of Gymnasium beside its factory's arguments."""
-    if not is_gymnasium(_first(factory, name)):
-        return {}
+def gymnasium_adapter(made: Any) -> Any:
+    """The file of this room that knows what a factory gave, if that is Gymnasium's."""
     # Imported on use: there is Gymnasium, since the environment is of it.
-    from purejaxdqn.envs import gymnasium
+    if is_gymnasium(made, "Env"):
+        return import_module("purejaxdqn.envs.gymnasium")
+    return import_module("purejaxdqn.envs.vectors") if is_gymnasium(made, "VectorEnv") else None
 
-    return gymnasium.POOL_OPTIONS
+
+def parameters(factory: Factory, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What can be set of an environment: its factory's arguments, and the options of Gymnasium's pools.
+
+    How many environments a vector environment has is the run's affair.
+    """
+    made, defaults = _first(factory, name), numeric_defaults(factory)
+    module = gymnasium_adapter(made)
+    if is_gymnasium(made, "VectorEnv"):
+        defaults.pop("num_envs", None)
+    return defaults, module.POOL_OPTIONS if module else {}
 
 
 @lru_cache(KEPT)
 @in_usual_modes
 def _made(factory: Factory, name: str, changes: Changes) -> Env | HostEnv:
     """See `make_env`; kept by what it is made of."""
-    defaults = numeric_defaults(factory)
-    options = pool_options(factory, name)
+    defaults, options = parameters(factory, name)
     values = changed(name, options | defaults, changes)
     arguments = {key: value for key, value in values.items() if key in defaults}
     make = partial(factory, **arguments)
@@ -92,8 +102,8 @@ def _made(factory: Factory, name: str, changes: Changes) -> Env | HostEnv:
 
 def env_settings(name: str) -> dict[str, Any]:
     """The arguments of a factory whose defaults are numbers, with these; of Gymnasium's also the pool's options."""
-    factory = find_factory(name)
-    return pool_options(factory, name) | numeric_defaults(factory)
+    defaults, options = parameters(find_factory(name), name)
+    return options | defaults
 
 
 def describe(name: str) -> EnvSpec:
@@ -108,9 +118,9 @@ def named(env: Any, name: str | None) -> Any:
     return env._replace(spec=env.spec._replace(env_id=name or env.spec.env_id, own_loop=where))
 
 
-def is_gymnasium(made: Any) -> bool:
-    """Whether something is an environment of Gymnasium, told without importing that."""
-    return any(kind.__module__.startswith("gymnasium.") and kind.__name__ == "Env" for kind in type(made).__mro__)
+def is_gymnasium(made: Any, kind: str) -> bool:
+    """Whether something is an `Env` or a `VectorEnv` of Gymnasium, told without importing that."""
+    return any(part.__module__.startswith("gymnasium.") and part.__name__ == kind for part in type(made).__mro__)
 
 
 @in_usual_modes
@@ -137,16 +147,14 @@ def as_env(
     # As `gymnax.make` gives it, or without its parameters.
     env, *params = made if isinstance(made, tuple) and len(made) == 2 else (made,)
     title = name or str(getattr(env, "name", type(env).__name__))
-    if is_gymnasium(env):
+    module = gymnasium_adapter(env)
+    if module is not None:
         require(make is not None, "env", title, "give a function that makes it: every environment of a run is its own")
-        made.close()
-        # As in `pool_options`.
-        from purejaxdqn.envs import gymnasium
-
-        return named(gymnasium.wrap(title, make or type(env), options or gymnasium.POOL_OPTIONS), name)
+        env.close()
+        return named(module.wrap(title, make, options or module.POOL_OPTIONS), name)
     steps = has_methods(env, "reset", "step") or has_methods(env, "reset_env", "step_env")
     require(steps, "env", title, f"its factory gave {type(made).__name__}: give {FORMS}")
-    # Likewise gymnax, which is not needed for what is none of it.
+    # Imported on use: it is not needed for what is none of it.
     from purejaxdqn.envs import gymnax
 
     return named(gymnax.wrap(title, env, params[0] if params else getattr(env, "default_params", None)), name)
@@ -163,7 +171,7 @@ def own_factory(name: str, factory: Factory, reads: tuple[str, ...]) -> Factory:
     Raises:
       SettingError: for a name that a suite's environment has, or could have, or settings that no factory is given.
     """
-    # Likewise.
+    # As in `as_env`.
     from purejaxdqn.envs import gymnax
 
     require(name not in gymnax.env_names(), "env", name, "gymnax has an environment of this name: choose another")

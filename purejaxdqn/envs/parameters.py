@@ -17,14 +17,23 @@ def is_number(value: Any) -> bool:
     return isinstance(value, bool | int | float)
 
 
-def numeric_defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """The numbers among the defaults of a function's arguments, by name."""
+def arguments_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a function, by name."""
     try:
-        arguments = inspect.signature(function).parameters.values()
+        return inspect.signature(function).parameters
     except (TypeError, ValueError):
         # What is written in C need not say.
         return {}
-    return {argument.name: argument.default for argument in arguments if is_number(argument.default)}
+
+
+def numeric_defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """The numbers among the defaults of a function's arguments, by name."""
+    return {name: found.default for name, found in arguments_of(function).items() if is_number(found.default)}
+
+
+def is_required(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has an argument of a name, without a default."""
+    return name in arguments_of(function) and arguments_of(function)[name].default is inspect.Parameter.empty
 
 
 def numeric_fields(record: Any) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from purejaxdqn.loops.counts import Followed, add_episodes, add_learning, count_
 from purejaxdqn.loops.evaluation import make_evaluate
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.random_bits import random_actions
-from purejaxdqn.machine.shards import make_shards
+from purejaxdqn.machine.shards import as_only_one, make_shards
 from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
+from purejaxdqn.networks import network_name
 from purejaxdqn.types import Counter, Episodes, Hypers, Metrics, Row, State, counter
 
 
@@ -112,7 +113,7 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
             learnt = parts.view(row)
             running, followed = follow_episodes(episodes, row, learnt)
             episodes, explorer = count_ended(running, followed), parts.explorer.begin(explorer, followed.done)
-            rows = jax.tree.map(lambda leaf: leaf[None], learnt)
+            rows = as_only_one(learnt)
             return env, parts.replay.add(memory, rows), episodes, explorer, parts.follow(seen, rows, h)
 
         carry = (env, parts.replay.init(one_env), idle, parts.explorer.init(config.shard_envs), seen_of(learner))
@@ -186,7 +187,7 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
     return iterate
 
 
-def make_agent(config: Config, env: Any = None) -> Agent:
+def make_agent(config: Config, env: Any = None, network: Any = None) -> Agent:
     """A run's pure functions, none of them jitted: jit and vmap them as you like (see `types.lane_axes`).
 
     With `data_parallel` they are those of one shard, to be called where its axes are bound (see `loops.data_parallel`).
@@ -194,10 +195,14 @@ def make_agent(config: Config, env: Any = None) -> Agent:
     Args:
       config: static settings.
       env: an environment in place of the one that `config` names, in any of the forms of `envs.own.as_env`.
+      network: a network in place of the one that `config` names, as for `register("network", ...)`: a flax module from
+        features to features, (config) -> such a module, or what `whole_network` gives.
 
     Raises:
-      SettingError: if the environment, or a package that it needs, is not available.
+      SettingError: if the environment, or a package that it needs, is not available, or the network does not fit.
     """
+    if network is not None:
+        config = config.replace(network=network_name(network))
     given = None if env is None else as_env(env)
     if given is not None:
         config = config.replace(env=given.spec.env_id, env_params=())
@@ -215,13 +220,16 @@ def make_agent(config: Config, env: Any = None) -> Agent:
     )
 
 
-def make_train(config: Config, num_chunks: int = 100, env: Any = None) -> Callable[..., tuple[State, Metrics]]:
+def make_train(
+    config: Config, num_chunks: int = 100, env: Any = None, network: Any = None
+) -> Callable[..., tuple[State, Metrics]]:
     """The whole run as one pure function of a key and hypers, to jit and to vmap over either.
 
     Args:
       config: static settings.
       num_chunks: maximum number of rows of metrics, evenly spaced; memory does not depend on the run's length.
       env: as in `make_agent`.
+      network: likewise.
 
     Returns:
       train(key, hypers) -> final state, and `Metrics` with a leading axis of chunks.
@@ -229,7 +237,7 @@ def make_train(config: Config, num_chunks: int = 100, env: Any = None) -> Callab
     remedy = "a run in shards is more than one function: use 1, or train by the command line"
     require(config.data_parallel == 1, "data_parallel", config.data_parallel, remedy)
     num_chunks = min(whole("num_chunks", num_chunks), config.num_iterations)
-    agent = make_agent(config, env)
+    agent = make_agent(config, env, network)
     chunk, longer = divmod(config.num_iterations, num_chunks)
 
     @in_usual_modes

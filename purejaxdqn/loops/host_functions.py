@@ -17,7 +17,7 @@ from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.learning.explore import env_steps_at, epsilon_at, epsilon_greedy
 from purejaxdqn.learning.normalization import Seen
 from purejaxdqn.loops.acting import make_choose
-from purejaxdqn.machine.shards import make_shards
+from purejaxdqn.machine.shards import as_only_one, make_shards
 from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
 from purejaxdqn.observations.leaves import Leaf, leaves_of, list_leaves, zeros
 from purejaxdqn.types import Counter, Hypers, Learner, Row, counter
@@ -206,7 +206,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
             final_mask=mask,
         )
         newer = Actor(obs=obs, action=actor.action, explorer=parts.explorer.begin(actor.explorer, begins), mask=mask)
-        return newer, jax.tree.map(lambda leaf: leaf[None], parts.view(row))
+        return newer, as_only_one(parts.view(row))
 
     def act(
         params: Any,

@@ -12,11 +12,13 @@ from purejaxdqn.networks.torsos import (
     MakeTorso,
     Torso,
     find_torso,
+    network_name,
+    network_reads,
     own_torso,
     to_features,
     torso_name,
-    torso_reads,
 )
+from purejaxdqn.networks.whole import whole_network
 
 __all__ = [
     "ACTIVATIONS",
@@ -30,8 +32,10 @@ __all__ = [
     "make_ensemble",
     "make_network",
     "make_norm",
+    "network_name",
+    "network_reads",
     "own_torso",
     "to_features",
     "torso_name",
-    "torso_reads",
+    "whole_network",
 ]

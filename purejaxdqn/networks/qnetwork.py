@@ -14,6 +14,7 @@ from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.networks.fractions import FractionEmbedding, draw_fractions, make_proposal_layer, partition
 from purejaxdqn.networks.layers import Bytes, Hidden, make_dense
 from purejaxdqn.networks.torsos import MakeTorso, find_torso, join, pool_picture, run_torso, to_features
+from purejaxdqn.networks.whole import make_whole
 from purejaxdqn.observations.leaves import Leaf, assert_obs, list_leaves, zeros
 from purejaxdqn.types import STATISTICS, Dist, Outputs, Proposal, Role
 
@@ -182,9 +183,13 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
 
     Raises:
       SettingError: if there is no torso of that name, or it cannot take the observation's shape, or its output is
-        smaller than what it is pooled to.
+        smaller than what it is pooled to; of a whole network see `whole.check_whole`.
     """
-    torso = torso or find_torso(config, spec).make
+    if torso is None:
+        found = find_torso(config, spec)
+        if found.whole and found.make is not None:
+            return Network(*make_whole(config, spec, outputs, found.make, features_of))
+        torso = found.make
     module = QNetwork(config, spec, outputs, torso)
     # Of the same parameters, which may be wanted where no shard's axes are bound.
     in_one_piece = QNetwork(config.in_one_piece, spec, outputs, torso)

@@ -1,6 +1,7 @@
 """Torsos (MLP, MinAtar, Nature and IMPALA CNN): from observations to features, by name."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -40,11 +41,14 @@ def to_features(obs: Array, num_obs_values: int | None, divisor: float | None = 
     return obs.astype(jnp.float32) * scale
 
 
+def fed(module: nn.Module, x: Any) -> Any:
+    """Features as a module takes them: pictures of bytes as numbers, unless it says that it takes bytes."""
+    return x if getattr(module, "takes_bytes", False) else jax.tree.map(as_floats, x)
+
+
 def run_torso(torso: nn.Module, x: Any) -> Array:
-    """A torso's output for features, in which pictures may be bytes: a torso that does not say it takes them gets
-    numbers."""
-    takes_bytes = getattr(torso, "takes_bytes", False)
-    found: Array = torso(x if takes_bytes else jax.tree.map(as_floats, x))
+    """A torso's output for features."""
+    found: Array = torso(fed(torso, x))
     return found
 
 
@@ -175,6 +179,10 @@ class Torso(NamedTuple):
     """Fields of `Config` that only some torsos read, this one among them."""
     of_pictures: bool = False
     """Whether it takes one picture. Then each picture of a tree gets one of its own; another torso takes the tree."""
+    whole: bool = False
+    """Whether it is a whole network, after which there is no layer; see `whole_network`."""
+    source: Any = None
+    """The module or function that it was made from, of a user's own."""
 
 
 OF_PICTURES = ("torso_width", "pool")
@@ -203,15 +211,34 @@ def made_anew(module: Any) -> nn.Module:
     return type(module)(**{name: getattr(module, name) for name in fields})
 
 
-def own_torso(make: MakeTorso | nn.Module, reads: tuple[str, ...] = ()) -> Torso:
+def own_torso(make: MakeTorso | nn.Module | Torso, reads: tuple[str, ...] = ()) -> Torso:
     """A torso of a user's own, which says itself what it cannot take.
 
     Args:
-      make: (config) -> module, or a module that reads nothing of the configuration.
+      make: (config) -> module, or a module that reads nothing of the configuration; or what `whole_network` gave.
       reads: fields of `Config` that only some torsos read.
     """
+    if isinstance(make, Torso):
+        return make._replace(reads=make.reads + reads)
     made: MakeTorso = (lambda config: made_anew(make)) if isinstance(make, nn.Module) else make
-    return Torso(made, lambda shape: True, "it takes any", reads)
+    return Torso(made, lambda shape: True, "it takes any", reads, source=make)
+
+
+def network_name(network: Any) -> str:
+    """The name, in this process, of a network that was passed as an object: its class's or its function's.
+
+    Args:
+      network: as for `own_torso`. Passed again, the same object has the same name.
+    """
+    torso = own_torso(network)
+    for name, known in TORSOS.items():
+        if known.source is torso.source and known.whole == torso.whole:
+            return name
+    title = getattr(torso.source, "__name__", type(torso.source).__name__)
+    names = itertools.chain([title], (f"{title}-{i}" for i in itertools.count(2)))
+    name = next(name for name in names if name not in TORSOS)
+    TORSOS[name] = torso
+    return name
 
 
 def automatic_torso(shape: tuple[int, ...]) -> str:
@@ -221,6 +248,17 @@ def automatic_torso(shape: tuple[int, ...]) -> str:
     return "nature-cnn" if TORSOS["nature-cnn"].fits(shape) else "minatar-cnn"
 
 
+LAYERS = ("hidden", "activation", "initializer", "norm", "dueling", "noisy", "resets")
+"""Fields of `Config` that every network reads but a whole one of a user's own."""
+
+
+def network_reads() -> dict[str, tuple[str, ...]]:
+    """For each value of `Config.network`, the settings that not all networks read."""
+    whole = {name for name, torso in TORSOS.items() if torso.whole}
+    layers = LAYERS if whole else ()
+    return {name: reads if name in whole else reads + layers for name, reads in torso_reads().items()}
+
+
 def torso_reads() -> dict[str, tuple[str, ...]]:
     """For each value of `Config.network`, the settings that only some torsos read; `auto` may take one for pictures."""
     return {"auto": OF_PICTURES, **{name: torso.reads for name, torso in TORSOS.items()}}
@@ -228,8 +266,8 @@ def torso_reads() -> dict[str, tuple[str, ...]]:
 
 def torso_name(config: Config, spec: EnvSpec) -> str | None:
     """Name of the torso among a network's modules, which flax gives by its class; None where there is none."""
-    make = find_torso(config, spec).make
-    return None if make is None else f"{type(make(config)).__name__}_0"
+    torso = find_torso(config, spec)
+    return None if torso.make is None or torso.whole else f"{type(torso.make(config)).__name__}_0"
 
 
 def torso_of(config: Config, env_id: str, leaf: Leaf) -> Torso:

@@ -7,7 +7,7 @@ are made of, and a policy is fed where the classes of their authors are not inst
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -173,14 +173,27 @@ def arrays_of(env_id: str, obs: Any) -> Any:
     return build(paths, [jnp.asarray(leaf) for leaf in leaves])
 
 
+def channels_first(leaf: Leaf) -> Literal["no", "perhaps", "surely"]:
+    """Whether a picture seems to have its channels on the first axis, by its shape.
+
+    More channels than rows and columns are a doubt alone: a small board may have more kinds of pieces than cells in a
+    row, as 2048's of 4 by 4 has 31; of bools, which are such planes, and of kinds, it is none.
+    """
+    if not leaf.is_picture:
+        return "no"
+    rows, columns, channels = leaf.shape
+    if rows < columns < channels or (rows <= 4 and columns == channels >= 8):
+        return "surely"
+    planes = leaf.dtype == "bool" or leaf.num_values is not None
+    return "perhaps" if channels > max(rows, columns) and not planes else "no"
+
+
 def check_leaf(env_id: str, leaf: Leaf) -> None:
     """Raises `SettingError` where it does not say what its numbers are, or a picture has its channels first."""
     shape, title = leaf.shape, leaf.title
     require(leaf.dtype in KINDS, "env", env_id, f"{title} are of the type {leaf.dtype}: give one of {', '.join(KINDS)}")
-    # A small board may have more channels than cells in a row, as 2048's of 4 by 4 has 31.
-    wide = leaf.is_picture and shape[0] < shape[1] < shape[2]
-    first = wide or (leaf.is_picture and shape[0] <= 4 and shape[1] == shape[2] >= 8)
     seem = f"{title}, pictures {shape}, seem to have their channels first"
+    first = channels_first(leaf) == "surely"
     require(not first, "env", env_id, f"{seem}: give them last, or flatten what is no picture")
     if leaf.num_values is not None:
         whole("num_obs_values", leaf.num_values)

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import stat
+import sys
 import typing
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,7 @@ import numpy as np
 
 from purejaxdqn.bounds import LIMITS, POSITIVE, as_type, real, whole
 from purejaxdqn.config import Config, EnvSpec, SettingError, one_line, require
+from purejaxdqn.envs.interface import JAX_PREFIXES
 from purejaxdqn.envs.names import loop_of
 from purejaxdqn.envs.own import remember
 from purejaxdqn.machine.files import check_seal, sealed, write_atomically
@@ -32,6 +34,8 @@ EPISODE_CURVE = "episode_curve.png"
 CHECKPOINTS, EVENTS = "checkpoints", "tensorboard"
 
 PACKAGES = ("purejaxdqn", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
+SUITES = ("envpool", "gymnasium", *(prefix.rstrip("/") for prefix in JAX_PREFIXES))
+"""Packages of environments: those that were imported here are among the versions."""
 
 
 COUNT_PREFILL = "only --total-episodes of an environment of gymnax counts episodes: leave it out"
@@ -93,9 +97,10 @@ def default_folder(beneath: str, env: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of packages that affect a run's numbers; a package that is not installed is left out."""
+    """Versions of Python and of packages that affect a run's numbers; a package that is not installed is left out, and
+    so are suites of environments that this process has not imported."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *(suite for suite in SUITES if suite in sys.modules)):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -11,6 +11,7 @@ pytest.importorskip("envpool")
 import envpool
 
 from purejaxdqn.envs.envpool import draw_observation, find_spec, is_atari, make_env
+from purejaxdqn.observations.leaves import list_leaves
 
 OTHERS = {
     "CartPole-v1": ((4,), "float32", None),
@@ -30,9 +31,9 @@ def test_other_discrete_environments_run_and_are_drawn(name):
         env = make_env(f"envpool/{name}")
         pool = env.open_pool(3, 0, 1)
         steps = play(pool, np.random.default_rng(0).integers(0, env.spec.num_actions, (50, 3)))
-    assert (env.spec.frame_shape, env.spec.obs_dtype, env.spec.num_obs_values) == OTHERS[name]
+    assert (list_leaves(env.spec)[0].frame_shape, env.spec.obs_dtype, env.spec.num_obs_values) == OTHERS[name]
     for step in steps:
-        assert step.frame.shape == (3, *env.spec.frame_shape) and step.frame.dtype == env.spec.obs_dtype
+        assert step.frame.shape == (3, *list_leaves(env.spec)[0].frame_shape) and step.frame.dtype == env.spec.obs_dtype
         assert np.all(np.isfinite(step.frame)) and not step.life_lost.any()
     assert steps[0].begins.all() and len(np.unique([step.frame.tobytes() for step in steps])) > 1
     picture = pool.screen()

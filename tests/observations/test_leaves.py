@@ -15,6 +15,7 @@ from purejaxdqn.observations.leaves import (
     arrays_of,
     as_one,
     assert_obs,
+    channels_first,
     check_leaf,
     check_values,
     describe,
@@ -76,11 +77,29 @@ def test_a_spec_is_a_tree_of_leaves():
         assert_obs(SPEC, {**made, "arms": (made["arms"][0], {"a": jnp.zeros(2), "b": jnp.zeros((2, 4))})})
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "values", "first"),
+    [
+        ((3, 64, 64), "uint8", None, "surely"),
+        ((4, 8, 8), "float32", None, "surely"),
+        ((5, 6, 7), "bool", None, "surely"),
+        ((2, 2, 8), "float32", None, "perhaps"),
+        ((4, 4, 31), "bool", None, "no"),
+        ((4, 4, 31), "int32", 9, "no"),
+        ((4, 3, 3), "float32", None, "no"),
+        ((84, 84, 4), "uint8", None, "no"),
+        ((64,), "float32", None, "no"),
+    ],
+)
+def test_whether_channels_seem_to_come_first(shape, dtype, values, first):
+    assert channels_first(Leaf((), shape, dtype, values, None, 1)) == first
+
+
 def test_a_plain_array_is_the_tree_of_one_leaf():
     spec = EnvSpec("Pong-v5", 6, (84, 84, 4), "uint8", None, 27_000, frame_stack=4)
     (leaf,) = list_leaves(spec)
     assert leaf == Leaf((), (84, 84, 4), "uint8", None, None, 4) == leaves_of(spec)
-    assert leaf.divisor == 255.0 and leaf.name == "" and leaf.frame_shape == spec.frame_shape
+    assert leaf.divisor == 255.0 and leaf.name == "" and leaf.frame_shape == (84, 84, 1)
     assert zeros(spec, 3).shape == (3, 84, 84, 4)
 
 

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import chi2
 
 from purejaxdqn.config import EnvSpec
+from purejaxdqn.observations.leaves import list_leaves
 from purejaxdqn.replay.frames import FrameStore, frame_store
 from purejaxdqn.replay.prioritized import prioritized
 from purejaxdqn.replay.uniform import uniform
@@ -43,7 +44,7 @@ class Game:
 
     def frame(self):
         self.made += 1
-        return np.full(self.spec.frame_shape, self.made % 251, self.spec.obs_dtype)
+        return np.full(list_leaves(self.spec)[0].frame_shape, self.made % 251, self.spec.obs_dtype)
 
     def push(self, frame):
         channels = frame.shape[-1]

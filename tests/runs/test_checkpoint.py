@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -104,6 +105,14 @@ def test_config_json_comes_back_equal_with_infinities(tmp_path):
     assert back == settings() and spec == SPEC
     assert data["command"] == "command" and data["versions"]["jax"] == jax.__version__
     assert "Infinity" not in (tmp_path / "config.json").read_text()
+
+
+def test_the_versions_are_also_those_of_the_suites_that_were_imported(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium", pytest.importorskip("gymnasium"))
+    monkeypatch.delitem(sys.modules, "envpool", raising=False)
+    run_folder.write_config(tmp_path, settings(), SPEC, "command", "today")
+    found = run_folder.read_config(tmp_path)[2]["versions"]
+    assert found["gymnasium"] == sys.modules["gymnasium"].__version__ and "envpool" not in found
 
 
 def test_a_config_that_was_changed_is_refused_even_where_it_makes_sense(tmp_path):

@@ -346,6 +346,8 @@ def test_the_best_setting_is_a_recipe(grid, tmp_path):
         (["--recipe", "nowhere.toml"], ["--recipe nowhere.toml", "cannot be read"]),
         (["--recipe", "cartpol"], ["--recipe cartpol", "cartpole"]),
         (["--resume", "nowhere"], ["--resume nowhere", "no such folder"]),
+        (["--probe", "hooks.py:probe"], ["--probe hooks.py:probe", "no hooks", "purejaxdqn.train --seeds"]),
+        (["--callback=hooks.py:stop"], ["--callback hooks.py:stop", "no hooks"]),
         (["--num-processes", "2"], ["--num-processes 2", "go together"]),
         (["--coordinator", "localhost:1", "--num-processes", "2", "--process-id", "1"], ["--out", "name it"]),
         (

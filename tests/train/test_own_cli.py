@@ -190,16 +190,17 @@ def test_a_policy_normalises_as_its_run_did(here, interrupted, capsys, monkeypat
 
 
 @pytest.mark.slow
-def test_the_pages_environment_of_gymnasium_trains_on_the_host(here, capsys):
+@pytest.mark.parametrize("file", ["climb.py", pytest.param("climbs.py", marks=pytest.mark.long)])
+def test_the_pages_environment_of_gymnasium_trains_on_the_host(file, here, capsys):
     small = [word for word in SMALL if word != "900"]
     small.insert(small.index("--total-steps") + 1, "300")
-    env = ["--env", "climb.py:make_env", "--env-params.height", "3", "--env-params.num-groups", "2"]
+    env = ["--env", f"{file}:make_env", "--env-params.height", "3", "--env-params.num-groups", "2"]
     assert train.main([*env, *small, "--out", "climb"]) == 0
     assert "environments on the host in 2 groups" in json.loads((here / "climb" / SUMMARY).read_text())["plan"]
     assert json.loads((here / "climb" / CONFIG).read_text())["env_spec"]["own_loop"] == "host"
     assert (here / "climb" / MP4).read_bytes()[4:8] == b"ftyp"
     IMPORTED.clear()
-    assert "--import climb.py" in refused(capsys, evaluate.main, ["climb"])
+    assert f"--import {file}" in refused(capsys, evaluate.main, ["climb"])
 
 
 def test_the_pages_network_is_made_by_its_name(here):
@@ -219,6 +220,13 @@ def test_the_pages_example_in_python_runs(here, monkeypatch):
     assert names["metrics"].episodes.shape == (4,) and int(names["metrics"].episodes.sum()) > 100
     assert build(Config(env="corridor", env_params={"length": 5})).env.spec.obs_shape == (5,)
     sys.modules.pop("corridor")
+
+
+def test_the_pages_networks_are_passed_as_objects(here, monkeypatch):
+    monkeypatch.syspath_prepend(str(here))
+    names = {}
+    exec(next(block for block in blocks() if "network=Waves" in block), names)
+    assert [names[name].config.network for name in ("waves", "quadratic")] == ["Waves", "Quadratic"]
 
 
 def test_the_page_names_flags_and_commands_that_exist():
