@@ -109,7 +109,7 @@ def train_in(
     settings = run.settings
     warning = rewound(run.folder, settings.config, settings.hypers) if resume else None
     if warning is not None and not options.quiet:
-        print(f"{COMMAND}: {warning}", file=sys.stderr)
+        print(f"{cli.spoken(COMMAND)}: {warning}", file=sys.stderr)
     if not resume:
         # What cannot be begun with is refused before there is a folder.
         _ = run.initial_params
