@@ -80,6 +80,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "halving_factor": (2, 10**6),
     "num_processes": (1, 2**16),
     "process_id": (0, 2**16),
+    **dict.fromkeys(("live", "watch"), (0, 2**16 - 1)),
 }
 """Smallest and largest value of every integer setting; for `hidden`, of each width."""
 

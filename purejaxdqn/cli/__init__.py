@@ -20,7 +20,7 @@ from purejaxdqn.cli.help_text import Groups
 from purejaxdqn.cli.parsing import parse
 from purejaxdqn.cli.sentences import UsageError, fail, guarded, quoted, setting_sentence, spoken, typed
 from purejaxdqn.cli.start import check_device, import_parts, import_words, seed_indices, start_jax
-from purejaxdqn.cli.words import every, peek
+from purejaxdqn.cli.words import every, peek, with_value
 
 __all__ = [
     "FLAGS",
@@ -50,4 +50,5 @@ __all__ = [
     "start_jax",
     "typed",
     "typed_fields",
+    "with_value",
 ]

@@ -30,6 +30,16 @@ def every(args: Sequence[str], flag: str) -> list[str]:
     return found
 
 
+def with_value(args: Sequence[str], flag: str, value: str) -> list[str]:
+    """The words with a value after a flag that was typed without a number."""
+    words: list[str] = []
+    for here, word in enumerate(args):
+        words.append(word)
+        if word == flag and not (here + 1 < len(args) and args[here + 1].isdecimal()):
+            words.append(value)
+    return words
+
+
 def whole_words(args: Sequence[str], cls: type) -> list[str]:
     """Writes whole numbers in digits after flags that take one: `--total-steps 1e6` is `--total-steps 1000000`.
 

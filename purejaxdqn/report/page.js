@@ -109,6 +109,5 @@
     document.documentElement.dataset.drawn = Math.round(performance.now()); // milliseconds since the page was asked for
   }
 
-  window.report = { applyLegend, drawAll };
-  main();
+  window.report = { applyLegend, drawAll, drawn: main() };
 })();

@@ -90,6 +90,9 @@ class RunOptions:
     """A function, named likewise, that is given what was just logged, and stops the run by returning True."""
     doctor: bool = False
     """Whether the run is examined at every evaluation: alarms are printed, everything is in doctor.json."""
+    live: int | None = None
+    """Serve the report on this port, to this machine alone, refreshed as chunks end; without a number, on one that is
+    free."""
     wandb: bool = False
     """Whether to log to Weights & Biases too (needs the extra wandb)."""
     quiet: bool = False

@@ -1,4 +1,4 @@
-"""`purejaxdqn COMMAND`: what is dispatched, listed, shown, completed and grouped, and how fast the first word is read."""
+"""`purejaxdqn COMMAND`: what is dispatched, listed, shown, completed and grouped, and how fast the first word is."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_lines import refused
+from growing_run import SEEDS, write_run
 from sweeps import write_sweep
 
 from purejaxdqn import cli, train
@@ -24,9 +25,6 @@ from purejaxdqn.recipes.recipes import RECIPES
 from purejaxdqn.runs.folder import METRICS, SUMMARY
 from purejaxdqn.train import groups
 from purejaxdqn.types import Hypers
-
-SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
-SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache", "--quiet"]
 
 
 def module(*words):
@@ -147,21 +145,25 @@ def test_a_list_of_nothing_known_is_refused(args, said, capsys):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run of two seeds."""
-    folder = tmp_path_factory.mktemp("shown") / "run"
-    assert train.main([*SMALL, "--seeds", "2", "--seed", "3", "--out", str(folder)]) == 0
+    """A finished run of two seeds, as if it had been trained."""
+    folder = write_run(tmp_path_factory.mktemp("shown") / "run")
+    scores = {"last_mean_return": 123.4, "last_stderr": 1.0, "best_mean_return": 234.5, "best_stderr": 2.0}
+    evaluation = [{"seed": seed, "episodes": 5, **scores, "best_env_steps": 3_000} for seed in SEEDS]
+    told = {"env": "CartPole-v1", "eval_epsilon": 0.0, "env_steps_per_seed": 5_000, "evaluation": evaluation}
+    (folder / SUMMARY).write_text(json.dumps(told))
     return folder
 
 
 def test_a_finished_run_is_shown(run, capsys):
     assert show.main([str(run)]) == 0
     said = capsys.readouterr().out
-    summary = json.loads((run / SUMMARY).read_text())
-    assert f"{summary['evaluation'][1]['last_mean_return']:.1f}" in said
-    assert "hidden" in said and "gamma" not in said
+    assert "123.4 ± 1.0" in said and "234.5 ± 2.0" in said
+    # Of plain defaults the recipe has ε's fraction, and not its own number of steps.
+    assert "dueling" not in said
     assert str(read_commit()) in said or "not known" in said
-    assert f"purejaxdqn train --resume {run} --total-steps 800" in said
-    assert f"purejaxdqn evaluate {run}" in said
+    assert f"purejaxdqn train --resume {run} --total-steps 400000\n" in said and f"purejaxdqn report {run}\n" in said
+    # Nothing that needs a checkpoint, which it lacks.
+    assert "purejaxdqn evaluate" not in said
 
 
 def test_all_settings_and_json(run, capsys):
@@ -169,7 +171,7 @@ def test_all_settings_and_json(run, capsys):
     assert "gamma " in capsys.readouterr().out
     assert show.main([str(run), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["settings"]["num_envs"] == "4" and len(found["summary"]["evaluation"]) == 2
+    assert found["settings"].get("dueling", "false") == "false" and len(found["summary"]["evaluation"]) == 2
 
 
 def test_an_unfinished_run_is_shown_as_far_as_it_has_come(run, capsys, tmp_path):
@@ -177,7 +179,9 @@ def test_an_unfinished_run_is_shown_as_far_as_it_has_come(run, capsys, tmp_path)
     (copy / SUMMARY).unlink()
     assert show.main([str(copy)]) == 0
     said = capsys.readouterr().out
-    assert "seed 3 at 400 environment steps: return " in said and f"train --resume '{copy}'\n" in said
+    assert (
+        "seed 1 at 5k environment steps: return 24.0, evaluation 31.7" in said and f"train --resume '{copy}'\n" in said
+    )
     (copy / METRICS).unlink()
     assert show.main([str(copy)]) == 0
     assert "nothing is logged yet" in capsys.readouterr().out
