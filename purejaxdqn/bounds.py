@@ -80,6 +80,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "halving_factor": (2, 10**6),
     "num_processes": (1, 2**16),
     "process_id": (0, 2**16),
+    **dict.fromkeys(("live", "watch"), (0, 2**16 - 1)),
 }
 """Smallest and largest value of every integer setting; for `hidden`, of each width."""
 
@@ -112,20 +113,21 @@ def whole(field: str, value: Any, limits: tuple[int, int] | None = None) -> int:
     return number
 
 
-# What float() reads and is whole, in ASCII: "1_000", "1e6", "2.5e3".
-_WHOLE_WORD = re.compile(r"[+-]?[0-9][0-9_]*(\.[0-9]*)?([eE]\+?[0-9]{1,3})?", re.ASCII)
+# What float() reads and is whole, in ASCII ("1_000", "1e6", "2.5e3"), and thousands, millions, billions ("100k", "2M").
+_WHOLE_WORD = re.compile(r"([+-]?[0-9][0-9_]*)(?:\.([0-9]*))?(?:[eE]\+?([0-9]{1,3})|([kKMB]))?", re.ASCII)
+_POWERS = {"k": 3, "K": 3, "M": 6, "B": 9}
 
 
 def read_whole(word: str) -> int | None:
     """Parses a word as an exact whole number; None if it is not one."""
-    if not _WHOLE_WORD.fullmatch(word) or "__" in word:
+    found = _WHOLE_WORD.fullmatch(word)
+    if found is None or "__" in word:
         return None
-    digits, _, power = word.replace("_", "").lower().partition("e")
-    before, _, after = digits.partition(".")
-    zeros = int(power or 0) - len(after.rstrip("0"))
+    before, after = found[1].replace("_", ""), (found[2] or "").rstrip("0")
+    zeros = (_POWERS[found[4]] if found[4] else int(found[3] or 0)) - len(after)
     if zeros < 0 or len(before) > 400:
         return None
-    return int(before + after.rstrip("0")) * 10**zeros
+    return int(before + after) * 10**zeros
 
 
 LEAST, GREATEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)

@@ -176,4 +176,5 @@ def ranking_row(setting, values, last, area):
         "probability_of_improvement": 0.62,
         "probability_of_improvement_interval_95": [0.4, 0.8],
         "diverged": 0,
+        "dropped_at": None if np.isfinite(last).any() else 0,
     }

@@ -25,6 +25,8 @@ runs
 check doctor report evaluate scores
 train
 sweep
+commands
+__main__
 """
 TIERS = [set(line.split()) for line in ROOMS.strip().splitlines()]
 

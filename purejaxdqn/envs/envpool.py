@@ -1,6 +1,5 @@
 """EnvPool environments (Atari and others) behind the `HostEnv` interface."""
 
-import difflib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from purejaxdqn.envs.interface import ATARI_SUFFIX, ENVPOOL_PREFIX, HostEnv, Hos
 from purejaxdqn.envs.parameters import Changes
 from purejaxdqn.envs.spaces import read_space
 from purejaxdqn.machine.imports import import_extra
+from purejaxdqn.machine.nearest_names import nearest
 from purejaxdqn.observations.leaves import as_one
 from purejaxdqn.pictures.scenes import render_frame
 
@@ -83,7 +83,7 @@ def find_spec(env_id: str) -> Any:
     if name not in names:
         # Of 1,651 names most are other packages' tasks; a person who types -v5 wants a game.
         like = [n for n in names if n.endswith(ATARI_SUFFIX)] if name.endswith(ATARI_SUFFIX) else names
-        near = difflib.get_close_matches(name, like, n=3, cutoff=0.4) or ["Pong-v5", "Breakout-v5"]
+        near = nearest(name, like) or ["Pong-v5", "Breakout-v5"]
         raise SettingError("env", env_id, f"EnvPool has no such environment; the nearest names are {', '.join(near)}")
     try:
         return envpool.make_spec(name)

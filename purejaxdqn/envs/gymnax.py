@@ -1,7 +1,6 @@
 """gymnax environments behind the `Env` interface."""
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -27,6 +26,7 @@ from purejaxdqn.envs.protocol import check_played, check_protocol, has_methods, 
 from purejaxdqn.envs.single import no_mask, reset_by_itself
 from purejaxdqn.envs.spaces import largest
 from purejaxdqn.machine.lazy_imports import defer_import
+from purejaxdqn.machine.nearest_names import nearest
 from purejaxdqn.observations.leaves import arrays_of, plain
 from purejaxdqn.types import Row
 
@@ -42,10 +42,18 @@ def env_names() -> list[str]:
     return list(gymnax.registered_envs)
 
 
+def has_discrete_actions(env_id: str) -> bool:
+    """Whether the actions of an environment are numbered."""
+    # It downloads its images when it is made.
+    if env_id == "MNISTBandit-bsuite":
+        return True
+    env, params = gymnax.make(env_id)
+    return hasattr(env.action_space(params), "n")
+
+
 def unknown_env(env_id: str) -> SettingError:
     """The error for an id that gymnax does not know, with the nearest names."""
-    folded = {name.lower(): name for name in env_names()}
-    near = [folded[name] for name in difflib.get_close_matches(env_id.lower(), folded, n=3, cutoff=0.4)]
+    near = nearest(env_id, env_names())
     hint = f"the nearest names are {', '.join(near)}" if near else f"gymnax has {', '.join(env_names())}"
     return SettingError("env", env_id, f"no such environment; {hint}; one of your own needs --import")
 

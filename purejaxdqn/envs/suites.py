@@ -5,7 +5,6 @@ environments, `settings(name)`, the numbers that can be set of one with their de
 the arguments of `batch_env`.
 """
 
-import difflib
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -19,6 +18,7 @@ from purejaxdqn.envs.parameters import Changes, changed
 from purejaxdqn.envs.protocol import tried
 from purejaxdqn.envs.single import batch_env
 from purejaxdqn.machine.imports import import_extra
+from purejaxdqn.machine.nearest_names import nearest
 from purejaxdqn.machine.number_modes import in_usual_modes
 
 Parts = dict[str, Any]
@@ -35,10 +35,9 @@ def find(env_id: str) -> tuple[Any, str]:
     suite, _, name = env_id.partition("/")
     import_extra(suite, env_id, f"{suite}, which has it, is not installed: install purejaxdqn[{suite}]")
     adapter = import_module(f"purejaxdqn.envs.{suite}")
-    folded = {known.lower(): known for known in adapter.names()}
-    near = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.0)
-    remedy = f"no such environment; the nearest names are {', '.join(f'{suite}/{folded[other]}' for other in near)}"
-    require(name in folded.values(), "env", env_id, remedy)
+    known = adapter.names()
+    near = ", ".join(f"{suite}/{other}" for other in nearest(name, known, least=0.0))
+    require(name in known, "env", env_id, f"no such environment; the nearest names are {near}")
     return adapter, name
 
 

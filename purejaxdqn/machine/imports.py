@@ -1,6 +1,5 @@
 """Imports of a user's own modules: by name, from a file, and those that installed packages announce."""
 
-import difflib
 import importlib
 import importlib.metadata
 import sys
@@ -10,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from purejaxdqn.bounds import SettingError, one_line, require
+from purejaxdqn.machine.nearest_names import nearest
 
 GROUP = "purejaxdqn.parts"
 """Entry points of installed packages: each is a module, which registers parts when it is imported."""
@@ -77,7 +77,7 @@ def function_of(module: ModuleType, field: str, typed: str, what: str) -> Callab
     """
     source, _, name = typed.rpartition(":")
     made = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-    near = difflib.get_close_matches(name, made, n=3, cutoff=0.0)
+    near = nearest(name, made, least=0.0)
     has = f"{source} has no {name}, and " + (f"the nearest names are {', '.join(near)}" if near else "no function")
     require(hasattr(module, name), field, typed, has)
     found: Callable[..., Any] = getattr(module, name)

@@ -1,6 +1,5 @@
 """Recipe files (TOML): what a sweep found best, or settings written by hand."""
 
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from typing import Any
 
 from purejaxdqn.config import Config, SettingError, one_line, require
 from purejaxdqn.machine.files import write_atomically
+from purejaxdqn.machine.nearest_names import nearest
 from purejaxdqn.recipes.recipes import (
     CONFIG_FIELDS,
     DEFAULTS,
@@ -31,7 +31,7 @@ def find_recipe(name: str) -> Recipe:
     """
     if name.endswith(RECIPE_SUFFIX):
         return read_recipe(Path(name))
-    near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4) or list(RECIPES)
+    near = nearest(name, RECIPES) or list(RECIPES)
     require(name in RECIPES, "recipe", name, f"no such recipe; there are {', '.join(near)}")
     return RECIPES[name]
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from purejaxdqn import cli
+from purejaxdqn.bounds import check
 from purejaxdqn.config import SettingError, require
 from purejaxdqn.report.write_page import write_report
 from purejaxdqn.runs.sweep_folder import REPORT
@@ -24,6 +25,9 @@ class ReportFlags:
     """Folders of runs and sweeps; several are compared."""
     out: str | None = None
     """File of the page; by default report.html in the folder, or here where there are several."""
+    watch: int | None = None
+    """Serve the page on this port, to this machine alone, and refresh it as files change; without a number, on a port
+    that is free. Nothing is written."""
     imports: cli.Imports = ()
     """A module, or a file such as path/to/file.py, to import first: it has or registers parts of the runs."""
 
@@ -36,10 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def report(args: list[str]) -> int:
     """Parses the flags, writes the page and prints its path."""
+    args = cli.with_value(args, "--watch", "0")
     flags: ReportFlags = cli.parse(ReportFlags, args, COMMAND, str(__doc__))
+    check(vars(flags))
     cli.import_parts(args)
     require(flags.out != "", "out", "''", "name a file, or leave the flag out")
     folders = [Path(folder) for folder in flags.folders]
+    if flags.watch is not None:
+        require(flags.out is None, "out", flags.out, "a page that is served with --watch is not written: leave it out")
+        # Only where it is asked for.
+        from purejaxdqn.report.live import watch
+
+        watch(folders, flags.watch)
+        return 0
     out = Path(flags.out) if flags.out is not None else (folders[0] if len(folders) == 1 else Path()) / REPORT
     try:
         write_report(folders, out)

@@ -44,6 +44,14 @@ class Section(NamedTuple):
     body: str
 
 
+class Content(NamedTuple):
+    """What a page says, without what draws it."""
+
+    title: str
+    body: str
+    """HTML of its header and its main part."""
+
+
 def esc(text: Any) -> str:
     """A text as HTML, between tags or quotes."""
     return html.escape(str(text), quote=True)
@@ -186,8 +194,8 @@ def asset(name: str) -> str:
     return resources.files("purejaxdqn.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def page(title: str, facts: str, sections: Sequence[Section]) -> str:
-    """A whole page, which loads no external resource.
+def content(title: str, facts: str, sections: Sequence[Section]) -> Content:
+    """What a page has to say.
 
     Args:
       title: text.
@@ -199,14 +207,25 @@ def page(title: str, facts: str, sections: Sequence[Section]) -> str:
     body = "".join(
         f'<section id="{section.anchor}"><h2>{esc(section.title)}</h2>{section.body}</section>' for section in kept
     )
+    return Content(title, f"<header><h1>{esc(title)}</h1>{facts}<nav>{links}</nav></header><main>{body}</main>")
+
+
+def page(held: Content, live: bool = False) -> str:
+    """A whole page, which loads no external resource.
+
+    Args:
+      held: what it says.
+      live: whether it asks the server that gave it for what is new.
+    """
+    policy = f"{POLICY}; connect-src 'self'" if live else POLICY
+    more = f"<script>{asset('live.js')}</script>" if live else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{esc(title)}</title><style>{asset('page.css')}</style></head><body>"
-        f"<header><h1>{esc(title)}</h1>{facts}<nav>{links}</nav></header><main>{body}</main>"
-        f"<script>{get_plotlyjs()}</script><script>{asset('page.js')}</script></body></html>\n"
+        f"<title>{esc(held.title)}</title><style>{asset('page.css')}</style></head><body>{held.body}"
+        f"<script>{get_plotlyjs()}</script><script>{asset('page.js')}</script>{more}</body></html>\n"
     )
 
 

@@ -94,15 +94,20 @@
     });
   }
 
-  async function main() {
+  // Everything that the document holds now: at first, and after a live page has changed it.
+  async function drawAll() {
     document.querySelectorAll("table.sortable").forEach(wireTable);
     for (const chart of document.querySelectorAll(".chart")) if (!chart.closest(".choice")) await draw(chart);
     for (const choice of document.querySelectorAll(".choice")) await wireChoice(choice);
+  }
+
+  async function main() {
+    await drawAll();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       for (const plot of document.querySelectorAll(".js-plotly-plot")) Plotly.relayout(plot, { template: template() });
     });
     document.documentElement.dataset.drawn = Math.round(performance.now()); // milliseconds since the page was asked for
   }
 
-  main();
+  window.report = { applyLegend, drawAll, drawn: main() };
 })();

@@ -12,15 +12,16 @@ from purejaxdqn.report.curves import episodes_chart, halving_chart, learning_cur
 from purejaxdqn.report.fields import lane_table, pair_charts, sensitivity
 from purejaxdqn.report.html import (
     Column,
+    Content,
     Section,
     animation,
     chart_block,
     choice_block,
+    content,
     esc,
     folded,
     grid,
     json_text,
-    page,
     pairs,
     paragraph,
     table,
@@ -37,14 +38,14 @@ from purejaxdqn.report.tables import (
 from purejaxdqn.runs.folder import EPISODES
 
 
-def sweep_page(sweep: Sweep) -> str:
+def sweep_page(sweep: Sweep) -> Content:
     """A sweep in full."""
     lanes = lane_table(sweep)
     scored = not np.isnan(lanes.scores).all()
     fields = [chart_block(sensitivity(name, lanes)) for name in sweep.varied] if scored else []
     two = choice_block(pair_charts(sweep, lanes)) if scored and len(sweep.varied) > 1 else ""
     title = f"{sweep.env}: sweep of {len(sweep.settings):,} setting{'s' * (len(sweep.settings) > 1)}"
-    return page(
+    return content(
         title,
         pairs(sweep.facts),
         [
@@ -60,12 +61,12 @@ def sweep_page(sweep: Sweep) -> str:
     )
 
 
-def run_page(run: Run) -> str:
+def run_page(run: Run) -> Content:
     """A run in full."""
     setting = run.settings[0]
     measured = not (np.isnan(setting.evaluation).all() and np.isnan(setting.training).all())
     curves = chart_block(run_curves(run)) if measured else paragraph("No episode has ended and no evaluation ran yet.")
-    return page(
+    return content(
         f"{run.env}: {setting.name}",
         pairs(run.facts),
         [
@@ -79,7 +80,7 @@ def run_page(run: Run) -> str:
     )
 
 
-def compare_page(folders: Sequence[Folder]) -> str:
+def compare_page(folders: Sequence[Folder]) -> Content:
     """Several runs and sweeps side by side, with every setting of a sweep."""
     named = name_settings(folders)
     ranked = sorted(named, key=lambda entry: -np.nan_to_num(numbers.score(entry[1].scores).iqm, nan=-np.inf))
@@ -89,7 +90,7 @@ def compare_page(folders: Sequence[Folder]) -> str:
     envs = sorted({folder.env for folder in folders})
     warning = "" if len(envs) == 1 else paragraph("Different environments: these returns are not on one scale.")
     heads = "".join(folded(str(folder.path), pairs(folder.facts)) for folder in folders)
-    return page(
+    return content(
         f"{', '.join(envs)}: {len(folders)} folders compared",
         warning + heads,
         [

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from purejaxdqn.cli import UsageError
 from purejaxdqn.config import SettingError, require
@@ -12,6 +13,9 @@ from purejaxdqn.report.contents import Run, Score, Sweep
 from purejaxdqn.report.read_run import is_run, read_run
 from purejaxdqn.report.read_sweep import is_sweep, read_sweep
 from purejaxdqn.runs.sweep_folder import SWEEP
+
+if TYPE_CHECKING:
+    from purejaxdqn.report.html import Content
 
 
 def write_report(folders: Sequence[Path], out: Path) -> None:
@@ -26,13 +30,19 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
       UsageError: if plotly is not installed.
       OSError: if `out` cannot be written.
     """
+    shown = read_all(folders)
+    check_out(out)
+    # A name of a file may hold bytes that are no text.
+    write_atomically(out, whole_page(content_of(shown)).encode(errors="replace"))
+
+
+def read_all(folders: Sequence[Path]) -> list[Sweep | Run]:
+    """Reads what a page shows; see `write_report` for the errors."""
     # Side by side, runs and sweeps need one kind of score.
     by: Score | None = "last" if len(folders) > 1 else None
     shown = [read(folder, by) for folder in folders]
     require(len(shown) > 0, "folders", "", "name the folder of a run or of a sweep, or several")
-    check_out(out)
-    # A name of a file may hold bytes that are no text.
-    write_atomically(out, page_of(shown).encode(errors="replace"))
+    return shown
 
 
 def check_out(out: Path) -> None:
@@ -67,8 +77,16 @@ def read(folder: Path, by: Score | None = None) -> Sweep | Run:
     return read_sweep(folder, by) if sweep else read_run(folder)
 
 
-def page_of(shown: list[Sweep | Run]) -> str:
-    """The page as HTML. Raises `UsageError` if plotly is not installed."""
+def whole_page(held: "Content", live: bool = False) -> str:
+    """The page as HTML; a live one asks its server for what is new."""
+    # It imports plotly.
+    from purejaxdqn.report.html import page
+
+    return page(held, live)
+
+
+def content_of(shown: list[Sweep | Run]) -> "Content":
+    """What the page says. Raises `UsageError` if plotly is not installed."""
     try:
         # Only a report needs plotly, so nothing else waits for its import.
         import plotly  # noqa: F401

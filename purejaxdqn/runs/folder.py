@@ -21,6 +21,7 @@ from purejaxdqn.config import Config, EnvSpec, SettingError, one_line, require
 from purejaxdqn.envs.interface import JAX_PREFIXES
 from purejaxdqn.envs.names import loop_of
 from purejaxdqn.envs.own import remember
+from purejaxdqn.machine.commit import read_commit
 from purejaxdqn.machine.files import check_seal, sealed, write_atomically
 from purejaxdqn.machine.imports import imported
 from purejaxdqn.observations.leaves import Leaf, build, list_leaves
@@ -201,6 +202,7 @@ def write_config(folder: Path, settings: Settings, spec: EnvSpec, command: str, 
         "env_spec": spec._asdict(),
         "imports": imported(),
         "versions": versions(),
+        "commit": read_commit(),
         "command": command,
         "created": created,
     }

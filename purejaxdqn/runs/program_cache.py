@@ -55,8 +55,8 @@ def in_own_command() -> bool:
     spec = getattr(main, "__spec__", None)
     if spec is not None:
         return spec.name.startswith("purejaxdqn.")
-    # An installed script, purejaxdqn-train and the like.
-    return Path(getattr(main, "__file__", None) or "").name.startswith("purejaxdqn-")
+    # An installed script: purejaxdqn, purejaxdqn-train and the like.
+    return Path(getattr(main, "__file__", None) or "").name.partition("-")[0] == "purejaxdqn"
 
 
 def make_compiler(folder: Path, settings: str) -> Compiler:

@@ -16,6 +16,7 @@ from purejaxdqn.config import SettingError, one_line, require
 from purejaxdqn.envs.names import loop_of
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.plan import state_bytes
+from purejaxdqn.machine.commit import read_commit
 from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.machine.imports import imported
 from purejaxdqn.recipes.recipes import Recipe
@@ -79,6 +80,7 @@ def to_file(definition: Definition, recipe: Recipe, layout: Layout, command: str
         "lane_bytes": [group.lane_bytes for group in layout.groups],
         "imports": imported(),
         "versions": versions(),
+        "commit": read_commit(),
         "hardware": hardware(),
         "command": command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -17,6 +17,7 @@ from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings
 from purejaxdqn.runs.sweep_folder import read_sweep
 from purejaxdqn.sweep.definition import ENV_PARAMS, Definition, parse_axes, read_file, to_json
 from purejaxdqn.sweep.options import DEFINING, SweepOptions, check_options
+from purejaxdqn.train.groups import groups_of
 
 COMMAND = "purejaxdqn-sweep"
 DESCRIPTION = "`python -m purejaxdqn.sweep`: trains seeds × settings, ranks them and leaves a folder."
@@ -112,7 +113,7 @@ def read_flags(args: Sequence[str]) -> tuple[Definition, dict[str, Any], Recipe,
     of_recipe = {key: value for key, value in recipe.run.items() if key in known}
     defaults = typed_options(dataclasses.replace(defaults, **of_recipe), options)
     cls = flags_class(env, recipe, defaults)
-    flags = cli.parse(cls, args, COMMAND, DESCRIPTION)
+    flags = cli.parse(cls, args, COMMAND, DESCRIPTION, groups_of(cls))
     chosen = SweepOptions(**{field: getattr(flags, field) for field in known})
     check_options(chosen)
     typed = cli.typed_fields(args, cls)

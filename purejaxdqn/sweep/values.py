@@ -117,9 +117,10 @@ def parse_range(field: str, word: str, kind: Any, seed: int) -> Axis:
 
 def number(field: str, word: str, part: str) -> float:
     """Parses an end of a range."""
+    whole = read_whole(part)
     try:
-        value = float(part)
-    except ValueError as error:
+        value = float(part if whole is None else whole)
+    except (ValueError, OverflowError) as error:
         raise SettingError(field, word, f"{part!r} is no number; use {FORMS}") from error
     require(math.isfinite(value), field, word, "the ends of a range are finite numbers")
     return value

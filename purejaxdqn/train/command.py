@@ -1,9 +1,11 @@
 """What `python -m purejaxdqn.train` does: parses, trains, reports."""
 
+import contextlib
 import datetime
 import shlex
+import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from purejaxdqn import cli
+from purejaxdqn.bounds import whole
 from purejaxdqn.config import SettingError, require
 from purejaxdqn.envs.names import loop_of
 from purejaxdqn.machine.devices import PLATFORMS, use_compilation_cache, use_platform
@@ -75,6 +78,7 @@ def run_command(
 
 def train(args: list[str], started: Callable[[], None], passed: Mapping[str, Callable[..., Any] | None]) -> int:
     """Parses, trains and reports."""
+    args = cli.with_value(args, "--live", "0")
     device = cli.peek(args, "--device") or "auto"
     # An unknown device is refused by the parser, which knows the choices.
     platform = device if device in PLATFORMS else "auto"
@@ -109,7 +113,7 @@ def train_in(
     settings = run.settings
     warning = rewound(run.folder, settings.config, settings.hypers) if resume else None
     if warning is not None and not options.quiet:
-        print(f"{COMMAND}: {warning}", file=sys.stderr)
+        print(f"{cli.spoken(COMMAND)}: {warning}", file=sys.stderr)
     if not resume:
         # What cannot be begun with is refused before there is a folder.
         _ = run.initial_params
@@ -118,7 +122,7 @@ def train_in(
         claimed = claim(run.folder, "resume")
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     try:
-        with claimed as made:
+        with live_port(options.live) as listening, claimed as made:
             run.folder = made
             write = partial(write_config, made, settings, run.parts.env.spec, command, created)
             if not resume:
@@ -130,7 +134,8 @@ def train_in(
                     write()
                 started()
 
-            return drive(run, options, command, resume, asked, begun)
+            with live_page(listening, made, options.quiet):
+                return drive(run, options, command, resume, asked, begun)
     except OSError as error:
         reason = error.strerror or str(error)
         if not run.folder.is_dir():
@@ -140,6 +145,35 @@ def train_in(
             f"--out {run.folder}: it cannot be written ({reason}); make room or choose another folder, then go on with "
             f"--resume {resume_words(run, options)}"
         ) from error
+
+
+@contextlib.contextmanager
+def live_port(port: int | None) -> Iterator[socket.socket | None]:
+    """The port of a live page, opened before there is a folder; None where no page is asked for."""
+    if port is None:
+        yield None
+        return
+    whole("live", port)
+    # Only where it is asked for.
+    from purejaxdqn.report.live import listen
+
+    with listen(port, "live") as listening:
+        yield listening
+
+
+@contextlib.contextmanager
+def live_page(listening: socket.socket | None, folder: Path, quiet: bool) -> Iterator[None]:
+    """Serves the run's report while the body runs."""
+    if listening is None:
+        yield
+        return
+    # Likewise.
+    from purejaxdqn.report.live import address, served_on_demand
+
+    if not quiet:
+        print(f"live page: {address(listening)}", flush=True)
+    with served_on_demand(listening, folder):
+        yield
 
 
 def resume_words(run: Any, options: RunOptions) -> str:

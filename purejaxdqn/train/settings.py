@@ -20,6 +20,7 @@ from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings, ru
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint, latest_step, load_checkpoint
 from purejaxdqn.runs.early_stopping import STEPS
 from purejaxdqn.runs.folder import CHECKPOINTS, Settings, read_config
+from purejaxdqn.train.groups import groups_of
 from purejaxdqn.types import Hypers
 
 COMMAND = "purejaxdqn-train"
@@ -89,6 +90,9 @@ class RunOptions:
     """A function, named likewise, that is given what was just logged, and stops the run by returning True."""
     doctor: bool = False
     """Whether the run is examined at every evaluation: alarms are printed, everything is in doctor.json."""
+    live: int | None = None
+    """Serve the report on this port, to this machine alone, refreshed as chunks end; without a number, on one that is
+    free."""
     wandb: bool = False
     """Whether to log to Weights & Biases too (needs the extra wandb)."""
     quiet: bool = False
@@ -189,7 +193,7 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     for name in run:
         require(name in known, "recipe", recipe.name, f"[run] has no option {name}")
     cls = flags_class(config, hypers, dataclasses.replace(RunOptions(), **run))
-    flags = cli.parse(cls, args, COMMAND, DESCRIPTION)
+    flags = cli.parse(cls, args, COMMAND, DESCRIPTION, groups_of(cls))
     config, hypers, options = split_flags(flags)
     # Once more with what was typed alone: a value that only the recipe chose is left out where nothing reads it now.
     typed = typed_settings(args, cls, config, hypers)
@@ -249,7 +253,7 @@ def resumed_settings(args: Sequence[str], folder: Path) -> tuple[Settings, RunOp
     fixed = "was {} when the run began, and a saved state fits that alone: leave the flag out, or begin a new run"
     require(env in (None, saved.config.env), "env", env, "the environment " + fixed.format(saved.config.env))
     cls = flags_class(saved.config, saved.hypers, options)
-    flags = cli.parse(cls, args, COMMAND, DESCRIPTION)
+    flags = cli.parse(cls, args, COMMAND, DESCRIPTION, groups_of(cls))
     config, hypers, chosen = split_flags(flags)
     check_read(saved.config, typed_settings(args, cls, config, hypers))
     require(chosen.out is None, "out", chosen.out, "a resumed run stays in its folder: leave the flag out")
