@@ -4,11 +4,11 @@ python -m benchmarks.search --part pbt                            # 16 repeats o
 python -m benchmarks.search --part tpe                            # 8 repeats of 64 trials on each task
 python -m benchmarks.search --part pbt --tasks CartPole-v1 --draws 4 --seeds 4
 
-`pbt`: a population's best member beside the best of as many lanes that nothing is copied between, which begin with the
-same settings and seeds. `tpe`: the best of a study's trials beside the best of as many random ones. A repeat is a draw of
-settings with seeds of its own; with --seeds each draw is repeated by so many seeds, which share their draw. A score is the
-mean return of the last parameters on fresh episodes, or for `tpe` the mean of a lane's evaluations, and of these the best
-lane's counts. Each part and task adds itself to results/search.json.
+`pbt`: a population's best member beside the best of as many lanes that nothing is copied between, which begin with
+the same settings and seeds. `tpe`: the best of a study's trials beside the best of as many random ones. A repeat is a
+draw of settings with seeds of its own; with --seeds each draw is repeated by so many seeds, which share their draw. A
+score is the mean return of the last parameters on fresh episodes, or for `tpe` the mean of a lane's evaluations, and of
+these the best lane's counts. Each part and task adds itself to results/search.json.
 """
 
 import argparse
