@@ -71,7 +71,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "duration_cap": (1, 2**16),
     "data_parallel": (1, 2**12),
     "num_chunks": (1, 10**6),
-    **dict.fromkeys(("seeds", "random", "lanes_per_block"), (1, 10**6)),
+    **dict.fromkeys(("seeds", "random", "lanes_per_block", "trials", "trials_at_once"), (1, 10**6)),
     "seed_index": (0, 10**6),
     **dict.fromkeys(("seed", "draw_seed", "key"), (0, SEEDS - 1)),
     # Of an environment's description.
@@ -162,7 +162,7 @@ INTERVALS: dict[str, Interval] = {
     "max_grad_norm": Interval(LEAST, math.inf, "a number above 0"),
     "average_decay": Interval(0.0, 1.0 - 1e-7, "a number of at least 0 and below 1"),
     **dict.fromkeys(("epsilon_fraction", "epsilon_off"), Interval(LEAST, 1.0, "a number in (0, 1]")),
-    "halving_first": Interval(LEAST, 1.0 - 1e-9, "a number in (0, 1)"),
+    **dict.fromkeys(("halving_first", "pbt_every"), Interval(LEAST, 1.0 - 1e-9, "a number in (0, 1)")),
 }
 """Allowed values of each real setting; any finite number for one that is not listed."""
 

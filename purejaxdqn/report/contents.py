@@ -1,7 +1,7 @@
 """The contents of a report: runs and sweeps as plain values and arrays, whatever files they came from."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,6 +18,15 @@ SCORE_NAMES: Mapping[Score, str] = {
     "area": "mean return of the evaluations",
 }
 """What a score is: of the last parameters, of the best ones (both on fresh episodes), or of all evaluations."""
+
+
+class Populations(NamedTuple):
+    """What a sweep's folder has of its populations."""
+
+    history: Mapping[str, np.ndarray]
+    """Columns of population.npz."""
+    members: Sequence[Mapping[str, Any]]
+    """The best member of each population, the best population first, as summary.json has them."""
 
 
 class Setting(NamedTuple):
@@ -70,6 +79,7 @@ class Sweep(Folder):
     lanes: Mapping[str, np.ndarray]
     """Columns of lanes.npz, [L]."""
     halving: Mapping[str, Any] | None
+    populations: Populations | None
     definition: Mapping[str, Any]
 
 

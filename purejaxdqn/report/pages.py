@@ -27,6 +27,7 @@ from purejaxdqn.report.html import (
     table,
     word,
 )
+from purejaxdqn.report.populations import populations_of
 from purejaxdqn.report.tables import (
     differences_table,
     evaluation_table,
@@ -42,6 +43,9 @@ def sweep_page(sweep: Sweep) -> Content:
     """A sweep in full."""
     lanes = lane_table(sweep)
     scored = not np.isnan(lanes.scores).all()
+    # What a member of a population began with says little of how it ended.
+    scored = scored and sweep.populations is None
+    settings = "Settings, ranked" if sweep.populations is None else "Members, by what they began with"
     fields = [chart_block(sensitivity(name, lanes)) for name in sweep.varied] if scored else []
     two = choice_block(pair_charts(sweep, lanes)) if scored and len(sweep.varied) > 1 else ""
     title = f"{sweep.env}: sweep of {len(sweep.settings):,} setting{'s' * (len(sweep.settings) > 1)}"
@@ -49,7 +53,8 @@ def sweep_page(sweep: Sweep) -> Content:
         title,
         pairs(sweep.facts),
         [
-            Section("settings", "Settings, ranked", ranked_table(sweep)),
+            Section("populations", "Populations", populations_of(sweep.populations)),
+            Section("settings", settings, ranked_table(sweep)),
             Section("curves", "Learning curves", chart_block(learning_curves(sweep.settings, sweep.solved_at))),
             Section("fields", "Sensitivity to each field", grid(fields) if fields else ""),
             Section("pairs", "Two fields at a time", two),

@@ -9,6 +9,7 @@ import numpy as np
 from purejaxdqn.config import require
 from purejaxdqn.pictures.plots import step_label
 from purejaxdqn.report.contents import (
+    Populations,
     Score,
     Setting,
     Sweep,
@@ -20,7 +21,16 @@ from purejaxdqn.report.contents import (
     short_text,
 )
 from purejaxdqn.runs import sweep_folder
-from purejaxdqn.runs.sweep_folder import CURVES, LANES, SCORE_COLUMNS, SUMMARY, SWEEP, scores_of
+from purejaxdqn.runs.sweep_folder import (
+    CURVES,
+    LANES,
+    POPULATION,
+    POPULATION_COLUMNS,
+    SCORE_COLUMNS,
+    SUMMARY,
+    SWEEP,
+    scores_of,
+)
 
 CURVES_NEEDED = ("setting", "seed", "env_steps", "episode_return", "eval_return")
 LANES_NEEDED = ("setting", "seed", "env_steps", "dropped_at", "diverged")
@@ -99,8 +109,17 @@ def assemble(
         ranking=ranking,
         lanes=lanes,
         halving=summary.get("halving"),
+        populations=populations_of(folder, summary),
         definition=data.get("definition") or {},
     )
+
+
+def populations_of(folder: Path, summary: Mapping[str, Any]) -> Populations | None:
+    """A sweep's populations, None without."""
+    members = summary.get("population")
+    if members is None:
+        return None
+    return Populations(read_table(folder, POPULATION, tuple(POPULATION_COLUMNS)), members)
 
 
 def setting_of(

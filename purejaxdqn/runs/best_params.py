@@ -34,6 +34,11 @@ class Best(NamedTuple):
             params=pick_lanes(better, params, self.params),
         )
 
+    def take(self, lanes: np.ndarray) -> "Best":
+        """Those of other lanes, int [L], in place of each."""
+        params = {name: leaf[lanes] for name, leaf in self.params.items()}
+        return Best(self.score[lanes], self.env_steps[lanes], params)
+
 
 def pick_lanes(lanes: np.ndarray, these: Flat, others: Flat) -> Flat:
     """Leaves [L, ...] by path: from `these` for the selected lanes, bool [L], and from `others` for the rest."""

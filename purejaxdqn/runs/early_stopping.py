@@ -72,6 +72,11 @@ class Endings:
         if self.budget.patience is not None:
             self.end(self.without_better >= self.budget.patience, PATIENCE, env_steps)
 
+    def take(self, lanes: np.ndarray) -> None:
+        """Gives each lane the progress of another, int [L]."""
+        self.episodes, self.without_better = self.episodes[lanes], self.without_better[lanes]
+        self.ended_by, self.env_steps = [self.ended_by[lane] for lane in lanes], self.env_steps[lanes]
+
     def saved(self) -> dict[str, Any]:
         """As JSON values."""
         return {

@@ -18,6 +18,7 @@ from purejaxdqn.runs.folder import require_file
 FORMAT = 1
 SWEEP, CURVES, LANES, SUMMARY = "sweep.json", "curves.npz", "lanes.npz", "summary.json"
 BEST, POLICY, GIF, REPORT, UNITS = "best.toml", "policy.npz", "policy.gif", "report.html", "units"
+POPULATION, STUDY = "population.npz", "study.log"
 
 CURVE_COLUMNS: dict[str, str] = {
     **dict.fromkeys(("lane", "setting", "seed", "env_steps", "updates", "episodes"), "int32"),
@@ -34,8 +35,23 @@ LANE_COLUMNS: dict[str, str] = {
 was not; returns are of fresh episodes, NaN where the lane was dropped. The whole sweep's table has `area` too, the mean
 of the lane's evaluations."""
 SWEEP_COLUMNS = LANE_COLUMNS | {"area": "float32"}
+POPULATION_COLUMNS = dict.fromkeys(("lane", "setting", "seed", "env_steps", "parent"), "int32") | {"score": "float32"}
 SCORE_COLUMNS = {"last": "last_mean_return", "best": "best_mean_return", "area": "area"}
 """What a sweep is ranked by -> column of its lanes."""
+
+
+def population_columns(fields: Sequence[str]) -> dict[str, str]:
+    """Columns of population.npz: a row for each lane and generation, the start included.
+
+    `setting` is the member, and `parent` the lane that it is a copy of from then on, itself for most; then come the
+    hyperparameters explored, which it has from then on.
+    """
+    return POPULATION_COLUMNS | dict.fromkeys(fields, "float64")
+
+
+def population_fields(columns: Mapping[str, Any]) -> list[str]:
+    """The hyperparameters among the columns of population.npz."""
+    return [name for name in columns if name not in POPULATION_COLUMNS]
 
 
 def as_columns(columns: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, np.ndarray]:

@@ -53,17 +53,20 @@ def sweep(args: list[str]) -> int:
 def begin(definition: Definition, recipe: Recipe, options: SweepOptions, processes: Processes, command: str) -> int:
     """Starts a new sweep."""
     # After the words are understood: a wrong flag is told without these imports.
-    from purejaxdqn.sweep.driver import from_file, is_finished, make_groups, save_sweep, to_file
+    from purejaxdqn.sweep.driver import is_finished, make_groups
     from purejaxdqn.sweep.layout import make_layout
+    from purejaxdqn.sweep.record import from_file, save_sweep, to_file
+    from purejaxdqn.sweep.search import read_earlier
 
     settings = make_all(definition, recipe)
-    layout = make_layout(definition, settings, make_groups(definition, settings, processes.total))
+    layout = make_layout(definition, settings, make_groups(definition, recipe, settings, processes.total))
+    earlier = [] if options.study is None else read_earlier(Path(options.study), definition.axes)
     if options.dry_run:
         return plan_only(definition, recipe, layout, options, processes)
     if processes.number == 0:
         default = default_folder("sweeps", definition.env.replace("/", "-"))
         with claim_new(options.out, default, SWEEP, "sweep", lock_name(processes)) as folder:
-            save_sweep(folder, to_file(definition, recipe, layout, command))
+            save_sweep(folder, to_file(definition, recipe, layout, command, earlier))
             return drive(definition, recipe, layout, folder, options, processes, command)
     folder = Path(str(options.out))
     wait_until(lambda: (folder / SWEEP).is_file())
@@ -84,7 +87,8 @@ def lock_name(processes: Processes) -> str:
 def go_on(folder: Path, typed: dict[str, Any], options: SweepOptions, processes: Processes, command: str) -> int:
     """Resumes a sweep."""
     # As in `begin`.
-    from purejaxdqn.sweep.driver import from_file, is_finished
+    from purejaxdqn.sweep.driver import is_finished
+    from purejaxdqn.sweep.record import from_file
 
     data = read_sweep(folder)
     require_imported(data.get("imports", ()))
@@ -139,7 +143,7 @@ def drive(
 ) -> int:
     """Trains, saves if asked to stop, and writes the ranking, the best recipe and the report."""
     # As in `begin`.
-    from purejaxdqn.sweep.display import Progressing, print_table, ranking_table
+    from purejaxdqn.sweep.display import Progressing, population_table, print_table, ranking_table
     from purejaxdqn.sweep.driver import Sweep, is_finished
     from purejaxdqn.sweep.engine import Interrupted
 
@@ -177,7 +181,8 @@ def drive(
     pictures = make_report(folder, flag, options.report)
     if not options.quiet:
         what = f"{definition.env}: {layout.num_lanes} lanes, ranked by the {definition.options['rank_by']} scores"
-        print_table(ranking_table(summary["ranking"], what))
+        entries, members = summary["ranking"], summary["population"]
+        print_table(ranking_table(entries, what) if members is None else population_table(members, what))
         print(f"sweep folder: {folder} (curves.npz, lanes.npz, summary.json, best.toml{pictures})")
         print(f"next: python -m purejaxdqn.train --recipe {cli.quoted(folder / 'best.toml')}{cli.import_words()}")
     return 0

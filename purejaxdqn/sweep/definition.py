@@ -14,7 +14,8 @@ from purejaxdqn.config import Config, SettingError, flag_name, require
 from purejaxdqn.recipes.files import read_toml
 from purejaxdqn.recipes.recipes import Recipe, make_settings
 from purejaxdqn.runs.folder import Settings
-from purejaxdqn.sweep.options import SweepOptions
+from purejaxdqn.sweep.options import DEFINING, SweepOptions
+from purejaxdqn.sweep.search import check_search, ends, searched
 from purejaxdqn.sweep.values import Axis, field_kinds, parse_axis
 from purejaxdqn.types import Hypers
 
@@ -111,8 +112,12 @@ def make_all(definition: Definition, recipe: Recipe) -> list[Setting]:
       SettingError: if one of them is invalid, or would not read a value that was given.
     """
     options = definition.options
-    points = combinations(definition.axes, options["random"], options["draw_seed"])
-    varied = [axis.field for axis in definition.axes if axis.drawn is not None or len(axis.values) > 1]
+    if options["search"] is None:
+        points = combinations(definition.axes, options["random"], options["draw_seed"])
+    else:
+        check_search(definition.axes, options["search"])
+        points = corners(definition.axes)
+    varied = [axis.field for axis in searched(definition.axes)]
     settings = []
     for index, point in enumerate(points):
         values = {name: value for name, value in point.items() if not name.startswith(ENV_PARAMS)}
@@ -127,7 +132,19 @@ def make_all(definition: Definition, recipe: Recipe) -> list[Setting]:
         config, hypers = make_settings(recipe, definition.env, given, **values)
         shown = {name: point[name] for name in varied}
         settings.append(Setting(index, shown, config, hypers, algo))
-    return settings
+    if options["search"] is None:
+        return settings
+    return [settings[0]._replace(number=number) for number in range(options["trials"])]
+
+
+def corners(axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    """Two opposite corners of what a search may propose, which are checked before it proposes anything."""
+    return [{axis.field: ends(axis)[which] for axis in axes} for which in (0, 1)]
+
+
+def defining_defaults() -> dict[str, Any]:
+    """Defaults of the `DEFINING` options, for sweeps of before there was one of them."""
+    return {name: getattr(SweepOptions(), name) for name in DEFINING}
 
 
 def settings_of(definition: Definition, recipe: Recipe, config: Config, seeds: tuple[int, ...]) -> Settings:
@@ -223,8 +240,9 @@ def check_same(saved: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
     for name in ("env", "recipe"):
         if name in typed:
             require(typed[name] == saved[name], name, typed[name], fixed.format(saved[name]))
+    options = defining_defaults() | saved["options"]
     for name, value in typed.get("options", {}).items():
-        require(value == saved["options"][name], name, value, fixed.format(saved["options"][name]))
+        require(value == options[name], name, value, fixed.format(options[name]))
     for field, values in typed.get("axes", {}).items():
         before = saved["axes"].get(field)
         said = "the recipe's own" if before is None else spell(before)

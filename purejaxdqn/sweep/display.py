@@ -47,6 +47,10 @@ def plan_lines(layout: Layout, widths: Mapping[int, int], devices: int, kind: st
         each = f"{group.lane_bytes / 2**20:.1f} MB a lane, {width * group.lane_bytes / 2**20:.0f} MB at a time"
         name = f"program {group.number}: " if programs > 1 else ""
         lines.append(f"{name}{lanes} lanes, {min(width, lanes)} side by side, {each}")
+    if len(layout.batches) > 1:
+        lines.append(f"{len(layout.batches[0])} settings are proposed at a time, {len(layout.batches)} times")
+    if layout.populations:
+        lines.append(f"{seeds} population{'s' * (seeds > 1)} of {count}")
     if len(layout.rungs) > 1:
         steps = ", ".join(f"{rung.keep} after {rung.share:.3g} of the run" for rung in layout.rungs[:-1])
         lines.append(f"halving keeps {steps}")
@@ -124,6 +128,22 @@ def ranking_table(entries: Sequence[Mapping[str, Any]], what: str) -> Table:
         )
     if len(entries) > 10:
         table.add_row("…", *[""] * len(varied), f"{len(entries) - 10} more", "in summary.json", "", "")
+    return table
+
+
+def population_table(members: Sequence[Mapping[str, Any]], what: str) -> Table:
+    """The best member of each population, with the hyperparameters that it came to."""
+    table = Table(title=what)
+    for name in ("seed", *members[0]["values"], "score", "copies", "founders left"):
+        table.add_column(name, justify="right")
+    for best in members[:10]:
+        values = [f"{value:.4g}" for value in best["values"].values()]
+        table.add_row(
+            str(best["seed"]), *values, number(best["score"]), str(best["copies"]), str(best["founders_left"])
+        )
+    if len(members) > 10:
+        blanks = [""] * len(members[0]["values"])
+        table.add_row("…", *blanks, f"{len(members) - 10} more", "in summary.json", "")
     return table
 
 

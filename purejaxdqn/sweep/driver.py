@@ -1,8 +1,5 @@
 """Drives a sweep: its folder, its rungs, the share of each process, and the end."""
 
-import dataclasses
-import datetime
-import json
 import resource
 import shutil
 import time
@@ -11,37 +8,40 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from purejaxdqn.config import SettingError, one_line, require
+from purejaxdqn.config import require
 from purejaxdqn.envs.names import loop_of
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.plan import state_bytes
-from purejaxdqn.machine.commit import read_commit
-from purejaxdqn.machine.files import write_atomically
-from purejaxdqn.machine.imports import imported
 from purejaxdqn.recipes.recipes import Recipe
-from purejaxdqn.runs.folder import finite, hardware, settings_from_json, settings_to_json, versions
-from purejaxdqn.runs.sweep_folder import FORMAT, SUMMARY, SWEEP, UNITS
+from purejaxdqn.runs.sweep_folder import SCORE_COLUMNS, SUMMARY, SWEEP, UNITS, read_sweep, scores_of
 from purejaxdqn.runs.training import Chunk, Training
-from purejaxdqn.sweep import results
-from purejaxdqn.sweep.definition import Definition, Setting, settings_of, to_json
+from purejaxdqn.sweep import lineage, results
+from purejaxdqn.sweep.definition import Definition, Setting, settings_of
 from purejaxdqn.sweep.engine import Engine, Interrupted
-from purejaxdqn.sweep.layout import Group, Layout, Unit, group_settings, make_layout, survivors, total_steps, unit_size
+from purejaxdqn.sweep.layout import Group, Layout, Unit, group_settings, survivors, total_steps, unit_size
+from purejaxdqn.sweep.population import check_populations
 from purejaxdqn.sweep.processes import Processes, wait_until
-from purejaxdqn.sweep.values import Axis, Drawn
+from purejaxdqn.sweep.record import add_settings, all_settings
+from purejaxdqn.sweep.search import Search, one_score
 
 CALIBRATION_SECONDS = 0.5
 """How long a program is timed before a sweep begins."""
 
 
-def make_groups(definition: Definition, settings: Sequence[Setting], processes: int) -> list[Group]:
+def make_groups(definition: Definition, recipe: Recipe, settings: Sequence[Setting], processes: int) -> list[Group]:
     """Programs of a sweep, each with as many lanes side by side as this machine holds and the processes share.
 
     Raises:
       SettingError: if a program cannot be built, or if not even one lane fits.
     """
     devices, on_cpu = jax.local_device_count(), jax.default_backend() == "cpu"
+    options, seeds = definition.options, len(definition.seeds)
     groups = []
+    if options["pbt"]:
+        each = settings_of(definition, recipe, settings[0].config, definition.seeds)
+        check_populations(definition.axes, each, len(settings))
     for number, (config, members) in enumerate(group_settings(settings).items()):
         remedy = "a sweep gives every run one device: leave it out"
         require(config.data_parallel == 1, "data_parallel", config.data_parallel, remedy)
@@ -49,74 +49,13 @@ def make_groups(definition: Definition, settings: Sequence[Setting], processes: 
         lane_bytes, size = 0, 1
         if loop_of(config.env) == "device":
             lane_bytes = state_bytes(make_agent(config))
-            share = -(-len(members) * len(definition.seeds) // processes)
-            size = unit_size(lane_bytes, devices, on_cpu, definition.options["lanes_per_block"], share)
+            together = min(len(members), options["trials_at_once"]) if options["search"] else len(members)
+            share = -(-together * seeds // processes)
+            size = unit_size(lane_bytes, devices, on_cpu, options["lanes_per_block"], share)
+        if options["pbt"]:
+            size = max(1, size // len(members)) * len(members)
         groups.append(Group(number, config, members, lane_bytes, size))
     return groups
-
-
-def to_file(definition: Definition, recipe: Recipe, layout: Layout, command: str) -> dict[str, Any]:
-    """sweep.json's content: everything that is needed to resume."""
-    varied = [axis.field for axis in definition.axes if axis.drawn is not None or len(axis.values) > 1]
-    algos = {setting.algo for setting in layout.settings}
-    settings = []
-    for setting in layout.settings:
-        run = settings_of(definition, recipe, setting.config, definition.seeds)
-        full = dataclasses.replace(run, hypers=setting.hypers, algo=setting.algo)
-        settings.append({"setting": setting.number, "values": setting.values, **settings_to_json(full)})
-    return {
-        "format": FORMAT,
-        "definition": to_json(definition),
-        "env": definition.env,
-        "algo": algos.pop() if len(algos) == 1 else None,
-        "recipe": recipe.name,
-        "recipe_run": dict(recipe.run),
-        "solved_at": recipe.solved_at,
-        "seeds": list(definition.seeds),
-        "total_steps": max(setting.config.total_steps for setting in layout.settings),
-        "varied": varied,
-        "settings": settings,
-        "unit_sizes": [group.unit_size for group in layout.groups],
-        "lane_bytes": [group.lane_bytes for group in layout.groups],
-        "imports": imported(),
-        "versions": versions(),
-        "commit": read_commit(),
-        "hardware": hardware(),
-        "command": command,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def from_file(data: Mapping[str, Any], folder: Path) -> tuple[Definition, Recipe, Layout]:
-    """The reverse of `to_file`.
-
-    Raises:
-      SettingError: if it is damaged.
-    """
-    try:
-        said = data["definition"]
-        axes = tuple(
-            Axis(field, (), Drawn(**given)) if isinstance(given, dict) else Axis(field, tuple(given))
-            for field, given in said["axes"].items()
-        )
-        definition = Definition(said["env"], said["recipe"], axes, dict(said["options"]))
-        recipe = Recipe(data["recipe"], "", {"env": data["env"]}, {}, data["solved_at"], data["recipe_run"])
-        settings = []
-        for entry in data["settings"]:
-            full = settings_from_json(entry)
-            settings.append(Setting(entry["setting"], entry["values"], full.config, full.hypers, full.algo))
-        found = group_settings(settings).items()
-        sizes = zip(found, data["lane_bytes"], data["unit_sizes"], strict=True)
-        groups = [Group(number, c, m, each, size) for number, ((c, m), each, size) in enumerate(sizes)]
-        return definition, recipe, make_layout(definition, settings, groups)
-    except (KeyError, TypeError, ValueError) as error:
-        remedy = f"its {SWEEP} is damaged ({one_line(error)}); name a whole sweep"
-        raise SettingError("resume", str(folder), remedy) from error
-
-
-def save_sweep(folder: Path, data: Mapping[str, Any]) -> None:
-    """Writes sweep.json."""
-    write_atomically(folder / SWEEP, json.dumps(finite(dict(data)), indent=1, allow_nan=False) + "\n")
 
 
 class Sweep:
@@ -135,32 +74,38 @@ class Sweep:
         self.definition, self.recipe, self.layout, self.folder = definition, recipe, layout, folder
         self.processes = processes
         self.engine = Engine(definition, recipe, layout, folder, minutes)
-        self.alive: list[tuple[int, ...]] = [tuple(setting.number for setting in layout.settings)]
-        """Settings of each rung, as far as it is known."""
+        self.alive: list[tuple[int, ...]] = [() for _ in layout.rungs]
+        """Settings that reached each rung, so far."""
+        self.scores: list[dict[int, np.ndarray]] = [{} for _ in layout.rungs]
+        """Of each rung the scores at its end, [seeds] by setting, so far."""
+        self.units: list[Unit] = []
+        """Those that are done."""
+        self.search: Search | None = None
         self.seconds = 0.0
+
+    @property
+    def settings(self) -> tuple[int, ...]:
+        """Numbers of all settings."""
+        return tuple(setting.number for setting in self.layout.settings)
 
     @property
     def full_steps(self) -> int:
         """Environment steps of all lanes if none is dropped."""
-        everything = [self.alive[0]] * len(self.layout.rungs)
+        everything = [self.settings] * len(self.layout.rungs)
         return total_steps(self.layout, everything, self.chunks)
 
     @property
     def planned_steps(self) -> int:
         """Environment steps of all lanes, with those that halving will drop left out."""
-        return planned(self.layout, self.alive, self.chunks)
+        return planned(self.layout, self.settings, self.chunks)
 
     @property
     def chunks(self) -> dict[int, int]:
         """Iterations of a chunk, by group."""
         return {group.number: self.engine.chunk_iterations(group) for group in self.layout.groups}
 
-    def units(self, rung: int) -> list[Unit]:
-        """Units of a rung whose settings are known."""
-        return self.layout.units(rung, self.alive[rung])
-
     def run(self, on_steps: Callable[[int], None], stop_requested: Callable[[], bool]) -> None:
-        """Trains this process's units, rung after rung; afterwards all units of all processes are done.
+        """Trains this process's units, batch by batch and rung after rung; afterwards those of all processes are done.
 
         Args:
           on_steps: given the environment steps that were just made, of all lanes.
@@ -174,22 +119,93 @@ class Sweep:
         engine.stop_requested = stop_requested
         engine.on_chunk = lambda training, chunk, lanes: on_steps(steps_of(training, chunk, lanes))
         begin = time.perf_counter()
+        for batch, settings in enumerate(self.layout.batches):
+            if self.definition.options["search"] is not None:
+                self.propose(settings, stop_requested)
+            if not self.run_batch(batch, settings, stop_requested):
+                return
+            if self.search is not None:
+                self.tell(self.search, settings)
+        self.seconds = time.perf_counter() - begin
+
+    def run_batch(self, batch: int, settings: tuple[int, ...], stop_requested: Callable[[], bool]) -> bool:
+        """Trains this process's units of a batch; False if the sweep has come to its end meanwhile."""
+        engine, last = self.engine, len(self.layout.rungs) - 1
         previous: list[Unit] = []
-        for rung in range(len(self.layout.rungs)):
-            units = self.units(rung)
+        # All batches begin with as many lanes side by side, so that they share a program.
+        first = self.layout.units(0, self.layout.batches[0])
+        for rung in range(last + 1):
+            units = self.layout.units(rung, settings, batch)
             for unit in self.processes.mine(units):
                 if not engine.is_done(unit):
-                    engine.run(unit, units, previous)
+                    engine.run(unit, units if rung else first, previous)
             self.wait_for(units, stop_requested)
             if is_finished(self.folder):
                 # The process that joins the units needed no more of this one, and has cleared them away.
-                return
-            if rung + 1 < len(self.layout.rungs):
-                self.alive.append(survivors(self.layout.rungs[rung], engine.scores(units)))
+                return False
+            self.units += units
+            self.alive[rung] += settings
+            self.scores[rung] |= engine.scores(units)
+            if rung < last:
+                settings = self.survivors(rung, settings)
             if self.processes.number == 0:
                 engine.forget(previous)
             previous = units
-        self.seconds = time.perf_counter() - begin
+        return True
+
+    def survivors(self, rung: int, settings: Sequence[int]) -> tuple[int, ...]:
+        """Those of a batch that continue: as many of all that have reached the rung's end as halving keeps, by score.
+
+        In a search no batch waits for those after it: asynchronous successive halving (Li et al. 2020,
+        arXiv:1810.05934).
+        """
+        reached = self.scores[rung]
+        keep = -(-len(reached) // self.definition.options["halving_factor"])
+        kept = survivors(self.layout.rungs[rung]._replace(keep=keep), reached)
+        return tuple(setting for setting in settings if setting in kept)
+
+    def propose(self, settings: Sequence[int], stop_requested: Callable[[], bool]) -> None:
+        """Gives a search's next settings their values: the first process asks, the others read what it wrote.
+
+        Raises:
+          Interrupted: if it was asked to stop.
+          SettingError: if a sweep goes on, and this Optuna proposes other values than it did.
+        """
+        data, options = read_sweep(self.folder), self.definition.options
+        if self.processes.number == 0:
+            if self.search is None:
+                self.search = Search(self.definition.axes, options["search"], options["draw_seed"], data["earlier"])
+            values, known = self.search.ask(settings), data["settings"][settings[0] : settings[-1] + 1]
+            if not known:
+                data = add_settings(self.folder, data, self.definition, self.recipe, values)
+            same = not known or [entry["values"] for entry in known] == values
+            remedy = f"Optuna proposes other values than before: use the version that {SWEEP} names, or a new sweep"
+            require(same, "resume", str(self.folder), remedy)
+
+        def there() -> bool:
+            nonlocal data
+            data = read_sweep(self.folder)
+            return len(data["settings"]) > settings[-1]
+
+        if not wait_until(there, stop_requested):
+            raise Interrupted
+        self.layout = self.engine.layout = self.layout._replace(settings=tuple(all_settings(self.definition, data)))
+
+    def tell(self, search: Search, settings: Sequence[int]) -> None:
+        """Says what a batch came to, and writes the study."""
+        _, lanes = results.join(self.folder, self.units)
+        rank_by, group = self.definition.options["rank_by"], self.layout.groups[0]
+        # As long as all have diverged, nothing is known, not even what is bad.
+        known = np.isfinite(lanes[SCORE_COLUMNS[rank_by]]).any()
+        scores = np.where(known, scores_of(lanes, rank_by), np.nan)
+        for setting in settings:
+            rungs = {}
+            for rung, found in enumerate(self.scores[:-1]):
+                score = one_score(found[setting]) if setting in found else None
+                if score is not None:
+                    rungs[self.layout.iterations_at(group, rung, self.chunks[group.number])] = score
+            search.tell(setting, rungs, one_score(scores[lanes["setting"] == setting]))
+        search.save(self.folder)
 
     def wait_for(self, units: Sequence[Unit], stop_requested: Callable[[], bool]) -> None:
         """Waits for the units of other processes. Raises `Interrupted` if it was asked to stop."""
@@ -198,8 +214,7 @@ class Sweep:
 
     def finish(self, command: str, report: bool) -> dict[str, Any]:
         """Joins the results of all units, ranks the settings, and writes the sweep's final files."""
-        units = [unit for rung in range(len(self.layout.rungs)) for unit in self.units(rung)]
-        lanes = results.merge(self.folder, units)
+        lanes = results.merge(self.folder, self.units)
         rank_by = self.definition.options["rank_by"]
         entries = results.ranking(self.layout, lanes, rank_by, self.recipe.solved_at)
         steps = int(lanes["env_steps"].astype("int64").sum())
@@ -217,14 +232,22 @@ class Sweep:
             "processes": self.processes.total,
             "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "halving": results.halving_report(self.layout, self.alive, steps, self.full_steps),
+            "population": None,
             "command": command,
         }
         best = entries[0]
-        group = next(group for group in self.layout.groups if best["setting"] in group.settings)
-        results.write_best(self.folder, self.definition, self.layout, self.recipe, best)
+        setting, wanted = self.layout.settings[best["setting"]], set(self.layout.lanes_of(best["setting"]))
+        said = results.describe_best(self.definition, self.layout, best)
+        if self.layout.populations:
+            members = lineage.report(lineage.merge_history(self.folder, self.units), lanes, rank_by)
+            setting, wanted = lineage.member_at_end(self.layout, members[0]), {members[0]["lane"]}
+            said = lineage.describe_member(self.layout, members, rank_by)
+            told["population"] = members
+        group = next(group for group in self.layout.groups if setting.number in group.settings)
+        results.write_best(self.folder, self.definition, self.recipe, setting, said)
         if report:
             parts = self.engine.open(group, 1, (self.layout.seeds[0],))[1]
-            params = results.keep_policy(self.folder, units, self.layout, parts, best["setting"])
+            params = results.keep_policy(self.folder, self.units, wanted, parts)
             if params is not None:
                 epsilon = self.definition.options["eval_epsilon"]
                 on_host = loop_of(group.config.env) == "host"
@@ -237,20 +260,18 @@ class Sweep:
         """For each program, from a brief measurement: seconds to compile, and for all its lanes without evaluations."""
         found = {}
         for group in self.layout.groups:
-            lanes = [lane for setting in group.settings for lane in self.layout.lanes_of(setting)]
-            count = -(-len(lanes) // group.unit_size)
-            width = -(-len(lanes) // count)
-            training = self.engine.make_training(group, lanes[:width], width)
+            units = [u for u in self.layout.units(0, self.layout.batches[0]) if u.group == group.number]
+            training = self.engine.make_training(group, units[0].lanes, len(units[0].lanes))
             training.begin()
-            each = seconds_per_iteration(training)
-            found[group.number] = (training.compile_seconds, each * count * group.config.num_iterations)
+            each = seconds_per_iteration(training) * len(units) * len(self.layout.batches)
+            found[group.number] = (training.compile_seconds, each * group.config.num_iterations)
             training.lanes.close()
         return found
 
 
-def planned(layout: Layout, alive: Sequence[Sequence[int]], chunks: Mapping[int, int]) -> int:
-    """Environment steps of all lanes; of rungs whose settings are not known yet, the best that halving could keep."""
-    known = [list(settings) for settings in alive]
+def planned(layout: Layout, settings: Sequence[int], chunks: Mapping[int, int]) -> int:
+    """Environment steps of all lanes, with as many settings in each rung as halving keeps of those that are known."""
+    known = [list(settings)]
     while len(known) < len(layout.rungs):
         known.append(known[-1][: layout.rungs[len(known) - 1].keep])
     return total_steps(layout, known, chunks)

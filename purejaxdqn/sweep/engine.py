@@ -24,9 +24,11 @@ from purejaxdqn.runs.sweep_folder import (
     LANE_COLUMNS,
     LANES,
     POLICY,
+    POPULATION,
     UNITS,
     as_columns,
     join_columns,
+    population_columns,
     read_columns,
     write_columns,
 )
@@ -34,8 +36,9 @@ from purejaxdqn.runs.training import Chunk, Training, open_lanes
 from purejaxdqn.sweep import checkpoints as saved
 from purejaxdqn.sweep.definition import Definition, settings_of
 from purejaxdqn.sweep.gather import gather
-from purejaxdqn.sweep.layout import Group, Layout, Unit, even_parts
+from purejaxdqn.sweep.layout import Group, Layout, Unit
 from purejaxdqn.sweep.outcome import best_place, newest_scores, out_of_memory, rows_of, with_scores
+from purejaxdqn.sweep.population import Exchange, Populations, explored
 from purejaxdqn.types import Hypers
 
 DONE = LANES
@@ -51,6 +54,12 @@ class Interrupted(Exception):
 def filled_up(lanes: Sequence[int], width: int) -> list[int]:
     """Lanes, padded with copies of them up to a width."""
     return [lanes[i % len(lanes)] for i in range(width)]
+
+
+def rows_until(columns: Mapping[str, np.ndarray], env_steps: int) -> dict[str, np.ndarray]:
+    """Rows of a table up to an environment step."""
+    before = columns["env_steps"] <= env_steps
+    return {name: column[before] for name, column in columns.items()}
 
 
 class Engine:
@@ -72,6 +81,8 @@ class Engine:
         """Most lanes that have been found to fit, by group."""
         self.agents: dict[int, Agent] = {}
         self.programs: dict[tuple[int, int], Lanes] = {}
+        self.exchanges: dict[int, Exchange] = {}
+        """Programs that copy members of populations, by the number of lanes."""
         self.compilations = 0
         self.compile_seconds = 0.0
         self.train_seconds, self.trained_steps = 0.0, 0
@@ -153,20 +164,21 @@ class Engine:
         self, unit: Unit, lanes: tuple[int, ...], width: int, previous: Sequence[Unit], group: Group
     ) -> list[Path]:
         """Trains lanes side by side, or half of them at a time if memory runs out; returns the folders of the parts."""
-        limit = self.limits[unit.group]
-        if width > limit:
+        limit, least = self.limits[unit.group], self.layout.least(group)
+        if width > max(limit, least):
             return [
                 path
-                for part in even_parts(lanes, limit)
-                for path in self.run_lanes(unit, part, min(limit, width), previous, group)
+                for part in self.layout.cut(lanes, limit)
+                for path in self.run_lanes(unit, part, max(least, min(limit, width)), previous, group)
             ]
         folder = self.path(unit) / f"lanes-{lanes[0]}-{len(lanes)}"
         folder.mkdir(exist_ok=True)
         if (folder / DONE).is_file() or self.try_train(unit, lanes, width, previous, folder):
             return [folder]
-        if width == 1:
-            remedy = "one lane needs more memory than there is: use a smaller buffer or fewer environments"
-            raise SettingError("lanes_per_block", 1, remedy)
+        if width == least:
+            what = "one lane needs" if least == 1 else f"a population of {least} lanes needs"
+            remedy = f"{what} more memory than there is: use a smaller buffer or fewer environments"
+            raise SettingError("lanes_per_block", least, remedy)
         # What did not fit is let go of before the half is tried.
         self.programs.pop((unit.group, width), None)
         self.limits[unit.group] = -(-width // 2)
@@ -188,30 +200,42 @@ class Engine:
         checkpoint."""
         group, last_rung = self.group(unit), unit.rung == len(self.layout.rungs) - 1
         training = self.make_training(group, lanes, width)
-        rows = self.start(training, unit, lanes, width, previous, folder)
+        populations = self.populations(lanes)
+        rows = self.start(training, unit, lanes, width, previous, folder, populations)
         self.compile_seconds += training.compile_seconds
         until = self.layout.iterations_at(group, unit.rung, training.chunk_iterations)
         while training.iterations < until and training.endings.running.any():
             chunk = training.advance(until)
             self.train_seconds += chunk.seconds
             self.trained_steps += (training.env_steps - chunk.before) * len(lanes)
-            if training.iterations == until and not last_rung:
+            turn = populations is not None and populations.is_due(training, chunk.iterations)
+            if turn or (training.iterations == until and not last_rung):
                 chunk = with_scores(training, chunk)
             rows.append(rows_of(training, chunk, lanes, self.layout))
+            if populations is not None and turn:
+                populations.step(training, chunk.eval_return[: len(lanes)])
             self.on_chunk(training, chunk, len(lanes))
             if self.stop_requested():
-                self.save(training, rows, folder)
+                self.save(training, rows, folder, populations)
                 raise Interrupted
             if training.iterations < until and self.watch.due():
-                self.save(training, rows, folder)
+                self.save(training, rows, folder, populations)
         curves = join_columns(rows, CURVE_COLUMNS)
         write_columns(folder / CURVES, curves)
+        if populations is not None:
+            write_columns(folder / POPULATION, populations.history)
         if last_rung:
             saved.forget(folder)
         else:
             saved.save(folder, training.snapshot())
         self.write_lanes(training, lanes, curves, unit, folder)
         training.lanes.close()
+
+    def populations(self, lanes: Sequence[int]) -> Populations | None:
+        """The populations of lanes that are trained side by side; None in a sweep without."""
+        if not self.layout.populations:
+            return None
+        return Populations(explored(self.definition.axes), self.definition.options, self.layout, lanes, self.exchanges)
 
     def start(
         self,
@@ -221,16 +245,20 @@ class Engine:
         width: int,
         previous: Sequence[Unit],
         folder: Path,
+        populations: Populations | None,
     ) -> list[dict[str, np.ndarray]]:
         """Restores lanes from their own checkpoint or from the end of the previous rung, or starts them afresh."""
         checkpoint = saved.load(folder)
         if checkpoint is not None:
+            steps = training.steps_at(checkpoint.step)
+            if populations is not None:
+                populations.restore(training, rows_until(read_columns(folder / POPULATION), steps))
             training.go_back(checkpoint)
-            found = read_columns(folder / CURVES)
-            before = found["env_steps"] <= training.env_steps
-            return [{name: column[before] for name, column in found.items()}]
+            return [rows_until(read_columns(folder / CURVES), steps)]
         if unit.rung == 0:
             training.begin()
+            if populations is not None:
+                populations.begin(training)
             return []
         training.go_back(gather(training, filled_up(lanes, width), self.saved_lanes(previous)))
         return []
@@ -244,9 +272,13 @@ class Engine:
                     found[int(lane)] = (folder, place)
         return found
 
-    def save(self, training: Training, rows: list[dict[str, np.ndarray]], folder: Path) -> None:
+    def save(
+        self, training: Training, rows: list[dict[str, np.ndarray]], folder: Path, populations: Populations | None
+    ) -> None:
         """Writes rows first, then the checkpoint that relies on them."""
         write_columns(folder / CURVES, join_columns(rows, CURVE_COLUMNS))
+        if populations is not None:
+            write_columns(folder / POPULATION, populations.history)
         saved.save(folder, training.snapshot())
 
     def write_lanes(
@@ -273,7 +305,9 @@ class Engine:
         }
         if best is not None:
             scores = np.asarray(columns["best_mean_return"], float)
-            chosen = [best_place(scores, settings, setting) for setting in sorted(set(settings))]
+            every = [best_place(scores, settings, setting) for setting in sorted(set(settings))]
+            # Of populations the best lane is kept, whatever member it is.
+            chosen = list(range(count)) if self.layout.populations else every
             params = {name: leaf[chosen] for name, leaf in training.best.params.items()}
             write_columns(folder / POLICY, params | {"lane": np.array(lanes)[chosen], "score": scores[chosen]})
         write_columns(folder / LANES, as_columns(columns, UNIT_COLUMNS))
@@ -282,6 +316,9 @@ class Engine:
         """Joins the parts of a unit; its own table of lanes, which says that it is done, comes last."""
         folder = self.path(unit)
         write_columns(folder / CURVES, join_columns([read_columns(part / CURVES) for part in parts], CURVE_COLUMNS))
+        if self.layout.populations:
+            kinds = population_columns([of.field for of in explored(self.definition.axes)])
+            write_columns(folder / POPULATION, join_columns([read_columns(p / POPULATION) for p in parts], kinds))
         write_columns(folder / LANES, join_columns([read_columns(part / LANES) for part in parts], UNIT_COLUMNS))
 
     def scores(self, units: Sequence[Unit]) -> dict[int, np.ndarray]:

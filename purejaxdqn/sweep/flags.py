@@ -16,7 +16,7 @@ from purejaxdqn.recipes.files import find_recipe, read_toml
 from purejaxdqn.recipes.recipes import Recipe, default_recipe, make_settings
 from purejaxdqn.runs.sweep_folder import read_sweep
 from purejaxdqn.sweep.definition import ENV_PARAMS, Definition, parse_axes, read_file, to_json
-from purejaxdqn.sweep.options import DEFINING, SweepOptions, check_options
+from purejaxdqn.sweep.options import DEFINING, SweepOptions, check_options, check_read
 from purejaxdqn.train.groups import groups_of
 
 COMMAND = "purejaxdqn-sweep"
@@ -117,6 +117,8 @@ def read_flags(args: Sequence[str]) -> tuple[Definition, dict[str, Any], Recipe,
     chosen = SweepOptions(**{field: getattr(flags, field) for field in known})
     check_options(chosen)
     typed = cli.typed_fields(args, cls)
+    if resume is None:
+        check_read(chosen, typed | set(options))
     given = dict(words)
     for field in in_order(args, cls):
         if field.startswith(ENV_PARAMS):

@@ -61,7 +61,12 @@ class Layout(NamedTuple):
     groups: tuple[Group, ...]
     rungs: tuple[Rung, ...]
     settings: tuple[Setting, ...]
+    """Those of a search that are not proposed yet have some values within its ranges."""
     seeds: tuple[int, ...]
+    batches: tuple[tuple[int, ...], ...]
+    """Settings that are trained before the next ones are known: all, but of a search."""
+    populations: bool = False
+    """Whether the settings of a seed are a population, whose lanes stay together."""
 
     @property
     def num_lanes(self) -> int:
@@ -80,14 +85,28 @@ class Layout(NamedTuple):
         """All lanes of a setting."""
         return range(setting * len(self.seeds), (setting + 1) * len(self.seeds))
 
-    def units(self, rung: int, alive: Sequence[int]) -> list[Unit]:
-        """Units of a rung, for the settings that reached it."""
+    def units(self, rung: int, alive: Sequence[int], batch: int = 0) -> list[Unit]:
+        """Units of a rung, for the settings of a batch that reached it."""
         units = []
+        # Counted from the first lane of their batch, so that no two batches have a number in common.
+        first = self.lanes_of(self.batches[batch][0])[0]
         for group in self.groups:
             lanes = [lane for setting in group.settings if setting in alive for lane in self.lanes_of(setting)]
-            parts = even_parts(lanes, group.unit_size)
-            units += [Unit(group.number, rung, index, part) for index, part in enumerate(parts)]
+            parts = self.cut(lanes, group.unit_size)
+            units += [Unit(group.number, rung, first + index, part) for index, part in enumerate(parts)]
         return units
+
+    def cut(self, lanes: Sequence[int], size: int) -> list[tuple[int, ...]]:
+        """As few even parts as possible, of at most `size` lanes or one population."""
+        if not self.populations:
+            return even_parts(lanes, size)
+        seeds = sorted({lane % len(self.seeds) for lane in lanes})
+        parts = even_parts(seeds, max(1, size // len(self.settings)))
+        return [tuple(lane for lane in lanes if lane % len(self.seeds) in part) for part in parts]
+
+    def least(self, group: Group) -> int:
+        """Fewest lanes of a group that can be trained side by side."""
+        return len(group.settings) if self.populations else 1
 
     def iterations_at(self, group: Group, rung: int, chunk: int) -> int:
         """Iterations of a group's program at the end of a rung, whole chunks but for the last."""
@@ -186,5 +205,7 @@ def total_steps(layout: Layout, alive: Sequence[Sequence[int]], chunks: Mapping[
 
 def make_layout(definition: Definition, settings: Sequence[Setting], groups: Sequence[Group]) -> Layout:
     """The layout of a sweep whose groups are known."""
-    rungs = make_rungs(definition.options, len(settings))
-    return Layout(tuple(groups), rungs, tuple(settings), definition.seeds)
+    options, count = definition.options, len(settings)
+    batches = even_parts(range(count), options["trials_at_once"] if options["search"] else count)
+    rungs = make_rungs(options, count)
+    return Layout(tuple(groups), rungs, tuple(settings), definition.seeds, tuple(batches), options["pbt"])

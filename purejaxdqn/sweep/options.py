@@ -1,12 +1,15 @@
 """The flags of `sweep` that are neither Config nor Hypers."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Literal
 
 from purejaxdqn import cli
-from purejaxdqn.bounds import as_type, check_seeds, require
+from purejaxdqn.bounds import as_type, check_seeds, flag_name, require
 
 RankName = Literal["last", "best", "area"]
+SearchName = Literal["tpe", "cmaes", "random"]
+SelectionName = Literal["truncation", "tournament"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,22 @@ class SweepOptions:
     """At each rung one setting in this many continues, and the next rung is this many times as far."""
     halving_first: float = 0.175
     """Share of the run after which the first settings are dropped."""
+    pbt: bool = False
+    """Population-based training: the settings of a seed are a population, of which those that trail become copies of
+    others, with other hyperparameters."""
+    pbt_every: float = 0.1
+    """Share of the run between two generations of a population."""
+    pbt_selection: SelectionName = "truncation"
+    """Who is copied: one of the best fifth by each of the worst, or in a tournament the better of any two."""
+    search: SearchName | None = None
+    """Who proposes settings, by the scores of those before them: Optuna's TPE, CMA-ES or random draws (needs the extra
+    optuna). Ranges without a count, such as loguniform:1e-4:1e-2, and lists of values are what it searches."""
+    trials: int = 64
+    """Settings that a search proposes in all."""
+    trials_at_once: int = 8
+    """Settings that a search proposes at a time; with their seeds they are trained side by side."""
+    study: str | None = None
+    """The study.log of an earlier search of the same ranges, whose scores this one begins with."""
     out: str | None = None
     """Folder of the sweep; by default a new one under sweeps/."""
     resume: str | None = None
@@ -85,9 +104,25 @@ class SweepOptions:
 DEFINING = (
     *("seeds", "seed", "random", "draw_seed", "rank_by", "halving", "halving_factor", "halving_first"),
     *("eval_episodes", "eval_epsilon", "eval_max_steps", "total_episodes", "stop_at_return", "patience"),
-    *("log_every", "eval_every", "lanes_per_block"),
+    *("log_every", "eval_every", "lanes_per_block", "pbt", "pbt_every", "pbt_selection"),
+    *("search", "trials", "trials_at_once"),
 )
 """Options that determine a sweep's results or its division into units: they cannot change on resuming."""
+
+
+READERS = {
+    **dict.fromkeys(("pbt_every", "pbt_selection"), ("pbt", True)),
+    **dict.fromkeys(("trials", "trials_at_once", "study"), ("search", "tpe")),
+}
+"""Options that nothing reads unless another one is set -> that one, and a value."""
+
+
+def check_read(options: SweepOptions, typed: Collection[str]) -> None:
+    """Raises `SettingError` for the first typed option that nothing would read."""
+    for name, (reader, value) in READERS.items():
+        with_it = flag_name(reader) if value is True else f"{flag_name(reader)} {value}"
+        remedy = f"nothing reads it without {flag_name(reader)}: add {with_it}, or leave it out"
+        require(name not in typed or bool(getattr(options, reader)), name, getattr(options, name), remedy)
 
 
 def check_options(options: SweepOptions) -> None:
@@ -95,4 +130,9 @@ def check_options(options: SweepOptions) -> None:
     for field in dataclasses.fields(options):
         as_type(field.type, field.name, getattr(options, field.name))
     check_seeds(options.seed, options.seeds)
+    for other in ("halving", "search"):
+        remedy = f"a population changes its settings by itself: leave out {flag_name(other)}, or --pbt"
+        require(not (options.pbt and getattr(options, other)), other, getattr(options, other), remedy)
+    remedy = "a search proposes settings by itself: leave out --random, or --search"
+    require(options.search is None or options.random is None, "random", options.random, remedy)
     require(options.eval_episodes >= 1, "eval_episodes", options.eval_episodes, "use a whole number of at least 1")

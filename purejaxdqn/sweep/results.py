@@ -1,7 +1,7 @@
 """The results of a whole sweep: its tables, its ranking, its best setting as a recipe, its best policy."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,15 @@ from purejaxdqn.runs.sweep_folder import (
 )
 from purejaxdqn.statistics.comparison import Estimate, rank, wilson
 from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
-from purejaxdqn.sweep.definition import Definition, describe_values
+from purejaxdqn.sweep.definition import Definition, Setting, describe_values
 from purejaxdqn.sweep.engine import UNIT_COLUMNS
 from purejaxdqn.sweep.layout import Layout, Unit
 
 Columns = dict[str, np.ndarray]
 
 
-def merge(folder: Path, units: Sequence[Unit]) -> Columns:
-    """Writes the whole sweep's tables from those of its units, and returns that of its lanes."""
+def join(folder: Path, units: Sequence[Unit]) -> tuple[Columns, Columns]:
+    """The curves and the lanes of units, a row for each lane."""
     paths = [folder / UNITS / unit.name for unit in units]
     curves = join_columns([read_columns(path / CURVES) for path in paths], CURVE_COLUMNS)
     curves = sort_columns(curves, "lane", "env_steps")
@@ -51,7 +51,12 @@ def merge(folder: Path, units: Sequence[Unit]) -> Columns:
     rows = [newest[lane] for lane in sorted(newest)]
     lanes = {name: column[rows] for name, column in lanes.items()}
     lanes["area"] = areas(curves, lanes["lane"])
-    lanes = as_columns(lanes, SWEEP_COLUMNS)
+    return curves, as_columns(lanes, SWEEP_COLUMNS)
+
+
+def merge(folder: Path, units: Sequence[Unit]) -> Columns:
+    """Writes the whole sweep's tables from those of its units, and returns that of its lanes."""
+    curves, lanes = join(folder, units)
     write_columns(folder / CURVES, curves)
     write_columns(folder / LANES, lanes)
     return lanes
@@ -138,27 +143,31 @@ def halving_report(layout: Layout, alive: Sequence[Sequence[int]], steps: int, f
     }
 
 
-def write_best(folder: Path, definition: Definition, layout: Layout, recipe: Recipe, entry: Mapping[str, Any]) -> None:
-    """The best setting as a recipe file, for `train --recipe`."""
+def describe_best(definition: Definition, layout: Layout, entry: Mapping[str, Any]) -> str:
+    """What the best setting of a ranking is, in words."""
     setting = layout.settings[entry["setting"]]
     low, high = entry["iqm_interval_95"]
-    said = (
+    return (
         f"Best of {len(layout.settings)} settings by the {definition.options['rank_by']} scores of {entry['seeds']} "
         f"seeds: interquartile mean {entry['iqm']:.6g} (95 % interval {low:.6g} to {high:.6g}); "
         f"{describe_values(setting.values)}."
     )
+
+
+def write_best(folder: Path, definition: Definition, recipe: Recipe, setting: Setting, said: str) -> None:
+    """The best setting as a recipe file, for `train --recipe`, with a description."""
     run = dict(recipe.run) | {name: definition.options[name] for name in ("eval_episodes", "eval_epsilon")}
     write_recipe(folder / BEST, f"sweep-{definition.env}", said, setting.config, setting.hypers, recipe.solved_at, run)
 
 
-def keep_policy(folder: Path, units: Sequence[Unit], layout: Layout, parts: Any, setting: int) -> Any:
-    """Writes the parameters of a setting's best lane to policy.npz and returns them; None if there are none."""
+def keep_policy(folder: Path, units: Sequence[Unit], wanted: Collection[int], parts: Any) -> Any:
+    """Writes the parameters of the best of some lanes to policy.npz and returns them; None if there are none."""
     found: list[tuple[float, int, Path, int]] = []
     for unit in units:
         for path in sorted((folder / UNITS / unit.name).glob(f"*/{POLICY}")):
             held = read_columns(path)
             for place, (lane, score) in enumerate(zip(held["lane"], held["score"], strict=True)):
-                if layout.setting_of(int(lane)).number == setting and np.isfinite(score):
+                if int(lane) in wanted and np.isfinite(score):
                     found.append((float(score), -int(lane), path, place))
     if not found:
         return None
