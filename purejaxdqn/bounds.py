@@ -148,7 +148,7 @@ AT_LEAST_0 = Interval(0.0, GREATEST, "a finite number of at least 0")
 INTERVALS: dict[str, Interval] = {
     **dict.fromkeys(("gamma", "tau", "epsilon_start", "epsilon_final", "epsilon_decay", "munchausen_alpha"), UNIT),
     **dict.fromkeys(("importance_exponent", "importance_exponent_final", "trace_lambda"), UNIT),
-    **dict.fromkeys(("eval_epsilon", "epsilon", "reset_shrink", "gamma_start"), UNIT),
+    **dict.fromkeys(("eval_epsilon", "epsilon", "reset_shrink", "gamma_start", "priority_eta"), UNIT),
     **dict.fromkeys(("learning_rate", "learning_rate_final", "priority_exponent"), AT_LEAST_0),
     **dict.fromkeys(("fraction_lr_scale", "fraction_entropy", "weight_decay"), AT_LEAST_0),
     **dict.fromkeys(("adam_epsilon", "huber_delta", "munchausen_temperature", "priority_epsilon"), POSITIVE),

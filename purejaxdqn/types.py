@@ -78,6 +78,8 @@ class Hypers:
     """Lowest value of temperature × log-policy that a Munchausen backup adds, below 0."""
     priority_exponent: float | Array = 0.6
     """Power of the TD error in a priority: 0 is uniform, 1 proportional."""
+    priority_eta: float | Array = 0.9
+    """η of a window's priority: η times the largest of its rows' and 1 - η times their mean, in [0, 1]."""
     priority_epsilon: float | Array = 1e-6
     """Added to |TD error|, so that no transition becomes impossible to draw."""
     importance_exponent: float | Array = 0.4
@@ -159,6 +161,26 @@ class Row:
     """bool [E, A]: actions that were legal, of `obs`; None in an environment without action masks."""
     final_mask: Array | None = None
     """bool [E, A] of `final_obs`; of no meaning where the episode terminated."""
+    starts: Any = None
+    """bool [E]: an episode begins with `obs`; None without a memory."""
+    carry: Any = None
+    """[E, ...] or a tree: a network's carry before `obs`, not zeroed at starts; None without a memory."""
+
+
+@struct.dataclass
+class Window:
+    """Consecutive observations, which a network with a memory is fed in place of single ones."""
+
+    obs: Any
+    """[T, B, ...], or a tree of such arrays."""
+    starts: Array
+    """bool [T, B]: an episode begins with this observation, before which the carry is zeroed."""
+    carry: Any
+    """[B, ...], or a tree: before the first observation."""
+    pick: Any = None
+    """int32 [K, B]: steps after the burn-in whose outputs are wanted; None for all of them."""
+    burn_in: int = struct.field(pytree_node=False, default=0)
+    """First steps that move the carry alone: they have no output, and no gradient passes them."""
 
 
 @struct.dataclass
