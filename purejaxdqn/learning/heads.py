@@ -148,7 +148,7 @@ def categorical(support: Sequence[float]) -> Head:
 def rescaled(head: Head) -> Head:
     """A scalar head whose network predicts h(return), the value rescaling of Pohlen et al. 2018.
 
-    Action values and targets stay in units of return: q_values gives h⁻¹(x), a target is y = r + γ Σ_a π_a h⁻¹(x_a) with
+    Action values and targets stay in units of return: q_values gives h⁻¹(x), a target is r + γ Σ_a π_a h⁻¹(x_a), with
     any backup, and the loss is that of h(y) - x, which is Kapturowski et al. 2019, equation 1. Priorities are of that
     error, too.
 

@@ -261,7 +261,7 @@ def test_every_window_is_drawn_equally_often(capacity):
         if turn not in (1, 4, 9, 12):
             continue
         times, writers = jax.device_get(sample(run.kept, jax.random.key(turn)))
-        counts = {start: 0 for start in starts}
+        counts = dict.fromkeys(starts, 0)
         for start in zip(times.tolist(), writers.tolist(), strict=True):
             counts[start] += 1  # KeyError: a start that there is not
         expected = 4_096 / len(starts)
@@ -331,7 +331,7 @@ def test_an_annealed_n_ends_a_fold_of_a_window_sooner():
     (batch, learnt), _ = jax.device_get(jax.jit(run.store.read)(run.kept, times, writers, h))
     for b, (time, writer) in enumerate(starts):
         for u in range(4):
-            action, r, discount, after = expected_step(run.worlds[writer], time + 1 + u, 1)
+            _, r, discount, after = expected_step(run.worlds[writer], time + 1 + u, 1)
             at = u * 8 + b
             np.testing.assert_allclose((batch.r_t[at], batch.discount_t[at]), (r, discount), rtol=1e-6)
             slot = batch.obs_t.pick[u, b] + batch.obs_t.burn_in
