@@ -66,6 +66,8 @@ LIMITS: dict[str, tuple[int, int]] = {
     "num_atoms": (2, 2**16),
     "hidden": (1, 2**20),
     "torso_width": (1, 2**10),
+    "memory_size": (1, 2**16),
+    "memory_window": (2, 2**12),
     **dict.fromkeys(("pool", "random_shift"), (0, 2**10)),
     "ensemble": (1, 2**10),
     "duration_cap": (1, 2**16),

@@ -9,6 +9,7 @@ import numpy as np
 from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, require
 from purejaxdqn.envs import own
 from purejaxdqn.envs.interface import Env, HostEnv
+from purejaxdqn.envs.last_step import with_last_step
 from purejaxdqn.envs.names import env_settings as env_settings
 from purejaxdqn.envs.names import loop_of, make_env
 from purejaxdqn.kernels.choice import find_kernel
@@ -25,6 +26,7 @@ from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, 
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import TORSOS, Network, make_ensemble, make_network, own_torso, torso_name, torso_reads
+from purejaxdqn.networks.memory import MEMORIES, check_memory
 from purejaxdqn.networks.normalized import with_statistics
 from purejaxdqn.replay.augmented import with_random_shifts
 from purejaxdqn.replay.interface import Replay, no_replay
@@ -106,6 +108,7 @@ SEAMS: dict[str, dict[str, Choice]] = {
     "replay": REPLAYS,
     "reward_shaping": SHAPINGS,
     "explorer": EXPLORERS,
+    "memory": MEMORIES,
 }
 FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "learner": {
@@ -141,11 +144,12 @@ def register(seam: str, name: str, make: Callable[..., Any], reads: tuple[str, .
     """Adds a choice to a seam, for a configuration to name.
 
     Args:
-      seam: `head`, `backup`, `replay`, `reward_shaping`, `explorer`, `env` or `network`.
+      seam: `head`, `backup`, `replay`, `reward_shaping`, `explorer`, `memory`, `env` or `network`.
       name: what `Config` and the command line will call it.
       make: (config) -> `Head`, `Backup`, `View` or `Explorer`, or (config, env) -> `Replay`; for `env` a factory, whose
         arguments with numbers as defaults become `--env-params` (see `envs.own.as_env` for what it may give); for
-        `network` (config) -> flax module from features [B, ...] to features [B, ...], or such a module.
+        `network` (config) -> flax module from features [B, ...] to features [B, ...], or such a module; for `memory`
+        (config) -> module, see `networks.memory`.
       reads: fields of `Config` and `Hypers` that it reads beside those that every choice does.
 
     Raises:
@@ -250,15 +254,18 @@ class Parts(NamedTuple):
     """How running statistics move with fresh rows, where no learning phase is given them."""
 
 
-def build_env(config: Config) -> Env | HostEnv:
-    """The environment that a configuration names."""
-    return make_env(config.env, config.env_params)
+def build_env(config: Config, env: Env | HostEnv | None = None) -> Env | HostEnv:
+    """The environment that a configuration names, or another; with the last step in its observations if it says so."""
+    env = make_env(config.env, config.env_params) if env is None else env
+    return with_last_step(env) if config.last_inputs else env
 
 
 def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     """The network and the head that reads it, which is all that a trained policy needs."""
     head = choose("head", config).make(config)
-    network, torso = make_network(config, spec, head.outputs), torso_name(config, spec)
+    check_memory(config)
+    memory = None if config.memory == "none" else choose("memory", config).make
+    network, torso = make_network(config, spec, head.outputs, memory=memory), torso_name(config, spec)
     if config.ensemble > 1:
         network = make_ensemble(network, config.ensemble, config.prior_scale, torso)
         head = heads.ensemble_head(head)
@@ -324,7 +331,7 @@ def build(config: Config, env: Env | HostEnv | None = None) -> Parts:
       SettingError: where the environment, or what it needs, cannot be had, or a setting would not be read.
     """
     check_read(config, changed_settings(config))
-    env = build_env(config) if env is None else env
+    env = build_env(config, env)
     network, head = build_model(config, env.spec)
     replay, learn = build_learner(config, env, network, head)
     view = make_view(config, choose("reward_shaping", config).make(config))

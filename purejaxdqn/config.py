@@ -104,6 +104,15 @@ class Config:
     has one of its own."""
     torso_width: int = 1
     """Factor on the number of filters of a CNN's convolutions."""
+    memory: str = "none"
+    """What a network remembers of an episode by, after its shared layers: none, gru, lstm, lru (a linear recurrence),
+    attention (over the newest frames), or one registered."""
+    memory_size: int = 64
+    """Width of the memory, in units."""
+    memory_window: int = 32
+    """Newest frames of an episode that attention sees."""
+    last_inputs: bool = False
+    """Whether the network is also given the last action and the last reward of the episode."""
     pool: int = 0
     """Rows and columns to which adaptive max pooling brings a CNN's output; 0 for no pooling."""
     spectral_norm: bool = False

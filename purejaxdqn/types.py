@@ -159,6 +159,10 @@ class Row:
     """bool [E, A]: actions that were legal, of `obs`; None in an environment without action masks."""
     final_mask: Array | None = None
     """bool [E, A] of `final_obs`; of no meaning where the episode terminated."""
+    starts: Array | None = None
+    """bool [E]: an episode begins with `obs`; None without a memory."""
+    carry: Any = None
+    """[E, ...] of a network's memory after the observation before `obs`, of another episode where one begins."""
 
 
 @struct.dataclass
@@ -298,7 +302,7 @@ class State:
     key_data: Array
     """uint32 [2]: raw threefry key, which any version of JAX can save and load."""
     explorer: Any = ()
-    """What the explorer carries from step to step, [E, ...]; () where that is nothing."""
+    """What acting carries from step to step, [E, ...]: the explorer's, and that of a memory; () for nothing."""
 
 
 @struct.dataclass
