@@ -161,26 +161,10 @@ class Row:
     """bool [E, A]: actions that were legal, of `obs`; None in an environment without action masks."""
     final_mask: Array | None = None
     """bool [E, A] of `final_obs`; of no meaning where the episode terminated."""
-    starts: Any = None
+    starts: Array | None = None
     """bool [E]: an episode begins with `obs`; None without a memory."""
     carry: Any = None
-    """[E, ...] or a tree: a network's carry before `obs`, not zeroed at starts; None without a memory."""
-
-
-@struct.dataclass
-class Window:
-    """Consecutive observations, which a network with a memory is fed in place of single ones."""
-
-    obs: Any
-    """[T, B, ...], or a tree of such arrays."""
-    starts: Array
-    """bool [T, B]: an episode begins with this observation, before which the carry is zeroed."""
-    carry: Any
-    """[B, ...], or a tree: before the first observation."""
-    pick: Any = None
-    """int32 [K, B]: steps after the burn-in whose outputs are wanted; None for all of them."""
-    burn_in: int = struct.field(pytree_node=False, default=0)
-    """First steps that move the carry alone: they have no output, and no gradient passes them."""
+    """[E, ...] of a network's memory after the observation before `obs`, of another episode where one begins."""
 
 
 @struct.dataclass
@@ -320,7 +304,7 @@ class State:
     key_data: Array
     """uint32 [2]: raw threefry key, which any version of JAX can save and load."""
     explorer: Any = ()
-    """What the explorer carries from step to step, [E, ...]; () where that is nothing."""
+    """What acting carries from step to step, [E, ...]: the explorer's, and that of a memory; () for nothing."""
 
 
 @struct.dataclass

@@ -22,11 +22,12 @@ from jax import Array
 from purejaxdqn.config import EnvSpec
 from purejaxdqn.learning.returns import cut_after, n_step_fold
 from purejaxdqn.machine.shapes import assert_array, assert_arrays
+from purejaxdqn.networks.windows import Window, zero_at
 from purejaxdqn.replay.frames import FrameStore, read_stacks
 from purejaxdqn.replay.interface import Replay, Store
 from purejaxdqn.replay.ring import Ring, read_rows
 from purejaxdqn.replay.transitions import TransitionStore
-from purejaxdqn.types import Hypers, Row, Transition, Window
+from purejaxdqn.types import Hypers, Row, Transition
 
 
 class Lengths(NamedTuple):
@@ -224,7 +225,7 @@ def fold_windows(
 
     def window(slot: Array, before: int, end: int) -> Window:
         obs, starts = jax.tree.map(lambda leaf: leaf[:end], (steps.obs, steps.starts))
-        return Window(obs, starts, carry, slot - before, before)
+        return Window(obs, starts, carry, burn_in=before, pick=slot - before)
 
     batch = Transition(
         obs_tm1=window(slot_tm1, burn_in, num_slots - n_step),
@@ -264,11 +265,12 @@ def window_store(
         place = jnp.where(times % period == 0, times // period % places, places)
 
         def keep(kept: Array, new: Array) -> Array:
-            starts = rows.starts.reshape(rows.starts.shape + (1,) * (new.ndim - 2))
-            # All initial carries are zeros, so that a stored one needs no mark of a start.
-            return kept.at[place].set(jnp.where(starts, 0, new).astype(kept.dtype), mode="drop")
+            return kept.at[place].set(new.astype(kept.dtype), mode="drop")
 
-        carry = jax.tree.map(keep, store.carry, rows.carry) if stored_carry else store.carry
+        # Zeroed where an episode begins, a stored carry needs no mark of that.
+        carry = (
+            jax.tree.map(keep, store.carry, jax.vmap(zero_at)(rows.starts, rows.carry)) if stored_carry else store.carry
+        )
         return WindowStore(base.add(store.steps, rows), carry)
 
     def read(store: WindowStore, times: Array, writers: Array, h: Hypers) -> tuple[tuple[Transition, Array], Array]:
