@@ -66,8 +66,8 @@ def make_evaluate(parts: Parts) -> Callable[..., Evaluation]:
             running = jnp.logical_and(running, ~ended)
             return env, begin(recall, ended), running, returns, lengths + counts, step + 1
 
-        recall, none = parts.network.init_carry(episodes), jnp.zeros(episodes)
-        carry = (env, recall, jnp.ones(episodes, bool), none, jnp.zeros(episodes, jnp.int32), jnp.int32(0))
+        nothing = (jnp.ones(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.int32(0))
+        carry = (env, parts.network.init_carry(episodes), *nothing)
         _, _, _, returns, lengths, _ = jax.lax.while_loop(playing, play, carry)
         return Evaluation(returns=returns, lengths=lengths)
 
