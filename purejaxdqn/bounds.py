@@ -1,4 +1,4 @@
-"""`SettingError`, and the bounds of every numeric setting: one table for flags, files and Python code."""
+"""`SettingError`, the bounds of every numeric setting (one table for flags, files and Python code), and `EnvSpec`."""
 
 import math
 import operator
@@ -66,9 +66,14 @@ LIMITS: dict[str, tuple[int, int]] = {
     "num_atoms": (2, 2**16),
     "hidden": (1, 2**20),
     "torso_width": (1, 2**10),
+    "memory_size": (1, 2**16),
+    "memory_window": (2, 2**12),
     **dict.fromkeys(("pool", "random_shift"), (0, 2**10)),
     "ensemble": (1, 2**10),
     "duration_cap": (1, 2**16),
+    "burn_in": (0, 2**16),
+    "unroll": (1, 2**16),
+    "window_period": (1, INT32),
     "data_parallel": (1, 2**12),
     "num_chunks": (1, 10**6),
     **dict.fromkeys(("seeds", "random", "lanes_per_block", "trials", "trials_at_once"), (1, 10**6)),
@@ -150,7 +155,7 @@ AT_LEAST_0 = Interval(0.0, GREATEST, "a finite number of at least 0")
 INTERVALS: dict[str, Interval] = {
     **dict.fromkeys(("gamma", "tau", "epsilon_start", "epsilon_final", "epsilon_decay", "munchausen_alpha"), UNIT),
     **dict.fromkeys(("importance_exponent", "importance_exponent_final", "trace_lambda"), UNIT),
-    **dict.fromkeys(("eval_epsilon", "epsilon", "reset_shrink", "gamma_start"), UNIT),
+    **dict.fromkeys(("eval_epsilon", "epsilon", "reset_shrink", "gamma_start", "priority_eta"), UNIT),
     **dict.fromkeys(("learning_rate", "learning_rate_final", "priority_exponent"), AT_LEAST_0),
     **dict.fromkeys(("fraction_lr_scale", "fraction_entropy", "weight_decay"), AT_LEAST_0),
     **dict.fromkeys(("adam_epsilon", "huber_delta", "munchausen_temperature", "priority_epsilon"), POSITIVE),
@@ -261,3 +266,34 @@ def as_pairs(params: Any) -> tuple[tuple[str, Any], ...]:
         raise SettingError("env_params", params, remedy) from error
     require(all(isinstance(name, str) and name.isidentifier() for name in plain), "env_params", params, remedy)
     return tuple(sorted(plain.items(), key=lambda pair: pair[0]))
+
+
+class EnvSpec(NamedTuple):
+    """What the rest of a run has to know of its environment; it is written into the run folder.
+
+    Of an observation that is one array, `obs_shape` and so on are its own. Of a tree of arrays they are trees, too:
+    dicts and tuples, of which all but `obs_shape` and `obs_dtype` may leave out parts. See `observations.leaves`.
+    """
+
+    env_id: str
+    num_actions: int
+    obs_shape: Any
+    """tuple[int, ...] of each array."""
+    obs_dtype: Any
+    """str of each."""
+    num_obs_values: Any
+    """Number of values of a discrete array, which the network is fed as one-hot; None for others."""
+    time_limit: int
+    """Most environment steps of an episode; 2³¹ - 1 where nothing limits it."""
+    frame_stack: Any = 1
+    """Frames that an array holds on its last axis, oldest first; 1 where all are one frame, or none."""
+    fewest_steps: int = 1
+    """Fewest environment steps between two truncations of one environment; 1 where nothing is known."""
+    own_loop: Literal["device", "host"] | None = None
+    """Where an environment of a user's own steps; None for one of a suite."""
+    obs_scale: Any = None
+    """What an array's numbers are divided by before they enter the network; None for 255 of uint8, and 1 of others."""
+    masked: bool = False
+    """Whether the environment says of every state which actions are legal there."""
+    action_sizes: tuple[int, ...] | None = None
+    """Choices of each part of a multi-discrete action, whose product is num_actions; None for an action of one part."""

@@ -4,43 +4,38 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, require
 from purejaxdqn.envs import own
 from purejaxdqn.envs.interface import Env, HostEnv
+from purejaxdqn.envs.last_step import with_last_step
 from purejaxdqn.envs.names import env_settings as env_settings
 from purejaxdqn.envs.names import loop_of, make_env
 from purejaxdqn.kernels.choice import find_kernel
 from purejaxdqn.learn import LearnFn, anneal_importance, make_replay_learn, make_rollout_learn
 from purejaxdqn.learning import heads
-from purejaxdqn.learning.backups import Backup, greedy, munchausen, of_members
-from purejaxdqn.learning.explorers import Explorer, boltzmann, bootstrapped, check_takes_masks, ez_greedy, plain
+from purejaxdqn.learning.backups import Backup, of_members
+from purejaxdqn.learning.choices import BACKUPS, EXPLORERS, HEADS, SHAPINGS
+from purejaxdqn.learning.choices import Choice as Choice
+from purejaxdqn.learning.explorers import Explorer, check_takes_masks, plain
 from purejaxdqn.learning.heads import Head
 from purejaxdqn.learning.horizons import anneal_horizon, check_horizon
 from purejaxdqn.learning.normalization import FollowFn, fresh_statistics, keep_seen, make_follow, with_following
 from purejaxdqn.learning.resets import check_resets, with_resets
 from purejaxdqn.learning.schedules import BY_STEP, OFF_LATER
-from purejaxdqn.learning.shaping import View, as_given, make_cartpole_distance, make_view
+from purejaxdqn.learning.shaping import View, as_given, make_view
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import TORSOS, Network, make_ensemble, make_network, network_reads, own_torso, torso_name
+from purejaxdqn.networks.memory import MEMORIES, check_memory
 from purejaxdqn.networks.normalized import with_statistics
 from purejaxdqn.replay.augmented import with_random_shifts
 from purejaxdqn.replay.interface import Replay, no_replay
 from purejaxdqn.replay.presampled import drawn_replay
 from purejaxdqn.replay.prioritized import prioritized
+from purejaxdqn.replay.sequences import by_rows
 from purejaxdqn.replay.stores import make_store
 from purejaxdqn.replay.uniform import uniform
 from purejaxdqn.types import Hypers
-
-
-class Choice(NamedTuple):
-    """One value that a setting may have: how it is made, and the settings that only matter with it."""
-
-    make: Callable[..., Any]
-    reads: tuple[str, ...] = ()
-    """Names of fields of `Config` and `Hypers`."""
 
 
 def make_prioritized(config: Config, env: Env | HostEnv) -> Replay:
@@ -53,33 +48,6 @@ def make_prioritized(config: Config, env: Env | HostEnv) -> Replay:
     )
 
 
-def even_support(config: Config) -> Head:
-    """The categorical head with evenly spaced atoms."""
-    return heads.categorical(tuple(np.linspace(config.v_min, config.v_max, config.num_atoms).tolist()))
-
-
-HEADS: dict[str, Choice] = {
-    "scalar": Choice(lambda config: heads.scalar(config.loss), ("loss",)),
-    "categorical": Choice(even_support, ("num_atoms", "v_min", "v_max")),
-    "quantile": Choice(lambda config: heads.quantile(config.num_quantiles), ("num_quantiles", "huber_delta")),
-    "iqn": Choice(
-        lambda config: heads.implicit_quantile(),
-        ("num_quantiles", "num_target_quantiles", "num_policy_quantiles", "num_cosines", "huber_delta"),
-    ),
-    "fqf": Choice(
-        lambda config: heads.proposed_quantile(),
-        ("num_quantiles", "num_cosines", "huber_delta", "fraction_lr_scale", "fraction_entropy"),
-    ),
-}
-"""name -> (config) -> Head."""
-BACKUPS: dict[str, Choice] = {
-    "max": Choice(lambda config: greedy(double=False)),
-    "double": Choice(lambda config: greedy(double=True)),
-    "munchausen": Choice(
-        lambda config: munchausen(), ("munchausen_alpha", "munchausen_temperature", "munchausen_clip")
-    ),
-}
-"""name -> (config) -> Backup."""
 REPLAYS: dict[str, Choice] = {
     "uniform": Choice(lambda config, env: uniform(make_store(config, env), config.shard_batch)),
     "prioritized": Choice(
@@ -88,24 +56,13 @@ REPLAYS: dict[str, Choice] = {
     ),
 }
 """name -> (config, env) -> Replay."""
-SHAPINGS: dict[str, Choice] = {
-    "none": Choice(lambda config: as_given),
-    "cartpole-distance": Choice(make_cartpole_distance),
-}
-"""name -> (config) -> View."""
-EXPLORERS: dict[str, Choice] = {
-    "epsilon-greedy": Choice(lambda config: plain()),
-    "ez-greedy": Choice(lambda config: ez_greedy(config.duration_cap), ("duration_cap", "duration_exponent")),
-    "boltzmann": Choice(lambda config: boltzmann(), ("boltzmann_temperature",)),
-    "bootstrapped": Choice(lambda config: bootstrapped(config.ensemble)),
-}
-"""name -> (config) -> Explorer."""
 SEAMS: dict[str, dict[str, Choice]] = {
     "head": HEADS,
     "backup": BACKUPS,
     "replay": REPLAYS,
     "reward_shaping": SHAPINGS,
     "explorer": EXPLORERS,
+    "memory": MEMORIES,
 }
 FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "learner": {
@@ -116,6 +73,8 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
         "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
     },
     "loop": {"host": ("overlap", "replay_memory"), "device": ("log_episodes",)},
+    "has_windows": {True: ("burn_in", "unroll", "window_period", "stored_carry")},
+    "ranks_windows": {True: ("priority_eta",)},
     "loss": {"huber": ("huber_delta",)},
     "epsilon_ladder": {True: ("ladder_exponent",)},
     "average_params": {True: ("average_decay",)},
@@ -141,12 +100,12 @@ def register(seam: str, name: str, make: Callable[..., Any], reads: tuple[str, .
     """Adds a choice to a seam, for a configuration to name.
 
     Args:
-      seam: `head`, `backup`, `replay`, `reward_shaping`, `explorer`, `env` or `network`.
+      seam: `head`, `backup`, `replay`, `reward_shaping`, `explorer`, `memory`, `env` or `network`.
       name: what `Config` and the command line will call it.
       make: (config) -> `Head`, `Backup`, `View` or `Explorer`, or (config, env) -> `Replay`; for `env` a factory, whose
         arguments with numbers as defaults become `--env-params` (see `envs.own.as_env` for what it may give); for
         `network` (config) -> flax module from features [B, ...] to features [B, ...], such a module, or all of a
-        network, by `whole_network`.
+        network, by `whole_network`; for `memory` (config) -> module, see `networks.memory`.
       reads: fields of `Config` and `Hypers` that it reads beside those that every choice does.
 
     Raises:
@@ -179,7 +138,10 @@ def is_read(config: Config, name: str) -> bool:
 
 
 def value_of(config: Config, field: str) -> Any:
-    """What `readers` has a condition on: a field of a configuration, or the loop, which its environment has."""
+    """What `readers` has a condition on: a field of a configuration, or what follows from several or from its
+    environment."""
+    if field == "ranks_windows":
+        return config.has_windows and config.replay == "prioritized"
     return loop_of(config.env) if field == "loop" else getattr(config, field)
 
 
@@ -219,6 +181,12 @@ def flag(field: str, value: Any) -> str:
             "device": "an environment of gymnax, or another on the device",
             "host": "one of EnvPool such as --env Pong-v5, or another on the host",
         }[value]
+    windows = {
+        "has_windows": "--memory gru with --learner replay",
+        "ranks_windows": "--replay prioritized with --memory",
+    }
+    if field in windows:
+        return windows[field] if value else "this run"
     if isinstance(value, bool):
         return flag_name(field if value else f"no-{field}")
     return f"{flag_name(field)} {value}"
@@ -251,15 +219,18 @@ class Parts(NamedTuple):
     """How running statistics move with fresh rows, where no learning phase is given them."""
 
 
-def build_env(config: Config) -> Env | HostEnv:
-    """The environment that a configuration names."""
-    return make_env(config.env, config.env_params)
+def build_env(config: Config, env: Env | HostEnv | None = None) -> Env | HostEnv:
+    """The environment that a configuration names, or another; with the last step in its observations if it says so."""
+    env = make_env(config.env, config.env_params) if env is None else env
+    return with_last_step(env) if config.last_inputs else env
 
 
 def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     """The network and the head that reads it, which is all that a trained policy needs."""
     head = choose("head", config).make(config)
-    network, torso = make_network(config, spec, head.outputs), torso_name(config, spec)
+    check_memory(config)
+    memory = None if config.memory == "none" else choose("memory", config).make
+    network, torso = make_network(config, spec, head.outputs, memory=memory), torso_name(config, spec)
     if config.ensemble > 1:
         network = make_ensemble(network, config.ensemble, config.prior_scale, torso)
         head = heads.ensemble_head(head)
@@ -289,6 +260,8 @@ def build_replay_learner(config: Config, env: Env | HostEnv, network: Network, h
     if config.anneal_horizon:
         before = replay.now
         replay = replay._replace(now=lambda h, updates: anneal_horizon(config, before(h, updates), updates))
+    if config.has_windows:
+        replay = by_rows(replay)
     # A replay in the host's memory gives whole phases of batches to the device.
     nearby = replay if config.replay_memory == "device" else drawn_replay()
     if config.random_shift:
@@ -325,7 +298,7 @@ def build(config: Config, env: Env | HostEnv | None = None) -> Parts:
       SettingError: where the environment, or what it needs, cannot be had, or a setting would not be read.
     """
     check_read(config, changed_settings(config))
-    env = build_env(config) if env is None else env
+    env = build_env(config, env)
     network, head = build_model(config, env.spec)
     replay, learn = build_learner(config, env, network, head)
     view = make_view(config, choose("reward_shaping", config).make(config))

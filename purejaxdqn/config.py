@@ -2,9 +2,10 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from purejaxdqn.bounds import INT32, as_pairs, as_type, as_widths
+from purejaxdqn.bounds import EnvSpec as EnvSpec
 from purejaxdqn.bounds import SettingError as SettingError
 from purejaxdqn.bounds import flag_name as flag_name
 from purejaxdqn.bounds import one_line as one_line
@@ -104,6 +105,23 @@ class Config:
     has one of its own."""
     torso_width: int = 1
     """Factor on the number of filters of a CNN's convolutions."""
+    memory: str = "none"
+    """What a network remembers of an episode by, after its shared layers: none, gru, lstm, lru (a linear recurrence),
+    attention (over the newest frames), or one registered."""
+    memory_size: int = 64
+    """Width of the memory, in units."""
+    memory_window: int = 32
+    """Newest frames of an episode that attention sees."""
+    last_inputs: bool = False
+    """Whether the network is also given the last action and the last reward of the episode."""
+    burn_in: int = 10
+    """Steps at the start of a window of the replay that move a memory alone, before those that are learnt from."""
+    unroll: int = 20
+    """Steps of a window that are learnt from; with a memory a batch has --batch-size windows."""
+    window_period: int = 10
+    """Vector steps from the start of one window to that of the next."""
+    stored_carry: bool = True
+    """Whether a window begins with what the memory carried when it was acted there; off begins with zeros."""
     pool: int = 0
     """Rows and columns to which adaptive max pooling brings a CNN's output; 0 for no pooling."""
     spectral_norm: bool = False
@@ -136,6 +154,9 @@ class Config:
     """Fractions K that iqn averages to choose an action."""
     num_cosines: int = 64
     """Cosines in which iqn and fqf embed a fraction."""
+    rescale_values: bool = False
+    """Whether the scalar head's network predicts h(return), h(x) = sign(x)(√(|x| + 1) - 1) + x / 1000, which makes
+    large returns small."""
     loss: LossName = "squared"
     """Loss of one TD error; `huber` has its threshold in --huber-delta."""
     reduction: ReductionName = "mean"
@@ -198,11 +219,26 @@ class Config:
         return -(-self.buffer_size // self.num_envs)
 
     @property
+    def has_windows(self) -> bool:
+        """Whether the replay is drawn from in windows, for a memory."""
+        return self.learner == "replay" and self.memory != "none"
+
+    @property
+    def rows_after(self) -> int:
+        """Vector steps that follow the one at which a sample of the replay begins."""
+        return self.n_step + (self.burn_in + self.unroll - 1 if self.has_windows else 0)
+
+    @property
+    def start_period(self) -> int:
+        """Vector steps between two of those at which a sample may begin."""
+        return self.window_period if self.has_windows else 1
+
+    @property
     def prefill_steps(self) -> int:
-        """Vector steps of the prefill: enough for --learning-starts and for one n-step window."""
+        """Vector steps of the prefill: enough for --learning-starts and for one sample."""
         if self.learner == "rollout":
             return 0
-        return max(-(-self.learning_starts // self.num_envs), self.n_step + 1)
+        return max(-(-self.learning_starts // self.num_envs), self.rows_after + self.start_period)
 
     @property
     def updates_per_iteration(self) -> int:
@@ -261,8 +297,11 @@ def check_replay(config: Config) -> None:
     require(size >= num_envs, "buffer_size", size, whole_step)
     whole_batch = f"the replay must hold a batch: use at least batch_size, {batch_size}"
     require(size >= batch_size, "buffer_size", size, whole_batch)
-    window = config.n_step + config.rollout_length
-    steps = f"n_step + rollout_length is {window} vector steps of {num_envs} environments"
+    window = config.rows_after + config.rollout_length + config.start_period - 1
+    parts = "n_step + rollout_length"
+    if config.has_windows:
+        parts = "burn_in + unroll + window_period + n_step + rollout_length - 2"
+    steps = f"{parts} is {window} vector steps of {num_envs} environments"
     remedy = f"{steps}: use more than {window * num_envs}"
     require(config.buffer_rows > window, "buffer_size", size, remedy)
 
@@ -290,34 +329,3 @@ def check_shards(config: Config) -> None:
     require(shares, "num_minibatches", config.num_minibatches, remedy)
     remedy = "with data_parallel the replay lies beside each shard: use device"
     require(count == 1 or config.replay_memory == "device", "replay_memory", config.replay_memory, remedy)
-
-
-class EnvSpec(NamedTuple):
-    """What the rest of a run has to know of its environment; it is written into the run folder.
-
-    Of an observation that is one array, `obs_shape` and so on are its own. Of a tree of arrays they are trees, too:
-    dicts and tuples, of which all but `obs_shape` and `obs_dtype` may leave out parts. See `observations.leaves`.
-    """
-
-    env_id: str
-    num_actions: int
-    obs_shape: Any
-    """tuple[int, ...] of each array."""
-    obs_dtype: Any
-    """str of each."""
-    num_obs_values: Any
-    """Number of values of a discrete array, which the network is fed as one-hot; None for others."""
-    time_limit: int
-    """Most environment steps of an episode; 2³¹ - 1 where nothing limits it."""
-    frame_stack: Any = 1
-    """Frames that an array holds on its last axis, oldest first; 1 where all are one frame, or none."""
-    fewest_steps: int = 1
-    """Fewest environment steps between two truncations of one environment; 1 where nothing is known."""
-    own_loop: Literal["device", "host"] | None = None
-    """Where an environment of a user's own steps; None for one of a suite."""
-    obs_scale: Any = None
-    """What an array's numbers are divided by before they enter the network; None for 255 of uint8, and 1 of others."""
-    masked: bool = False
-    """Whether the environment says of every state which actions are legal there."""
-    action_sizes: tuple[int, ...] | None = None
-    """Choices of each part of a multi-discrete action, whose product is num_actions; None for an action of one part."""

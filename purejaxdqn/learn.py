@@ -18,6 +18,8 @@ from purejaxdqn.learning.optim import global_norm, make_optimizer, moving_averag
 from purejaxdqn.learning.returns import lambda_returns
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import Network
+from purejaxdqn.networks.rollouts import observations_after, window_of
+from purejaxdqn.networks.windows import steps_in_a_row
 from purejaxdqn.replay.interface import Replay
 from purejaxdqn.types import Counter, Hypers, Learner, Row, Transition, counter
 
@@ -39,7 +41,7 @@ class Examples(NamedTuple):
     """What one gradient step predicts, and what it should have predicted."""
 
     obs_tm1: Any
-    """[B, ...], or a tree of such."""
+    """[B, ...], or a tree of such; the `Window` of B steps for a network with a memory."""
     a_tm1: Array
     """int32 [B]."""
     y: Any
@@ -261,18 +263,37 @@ def make_replay_learn(
     return learn
 
 
+PartFn = Callable[[Array], Examples]
+"""(numbers of parts of a rollout) -> their examples."""
+
+
+def cut_steps(examples: Examples) -> tuple[int, PartFn]:
+    """Examples [T, E] cut into single steps: how many there are, and any of them."""
+    steps = steps_in_a_row(examples)
+    return examples.weight.size, lambda index: jax.tree.map(lambda leaf: leaf[index], steps)
+
+
+def cut_environments(rows: Row, examples: Examples) -> tuple[int, PartFn]:
+    """Examples [T, E] cut into environments, whose observations are windows: how many there are, and any of them."""
+
+    def part_of(index: Array) -> Examples:
+        part = steps_in_a_row(jax.tree.map(lambda leaf: leaf[:, index], examples))
+        return part._replace(obs_tm1=window_of(rows, index))
+
+    return examples.weight.shape[1], part_of
+
+
 def make_rollout_learn(config: Config, network: Network, head: Head) -> LearnFn:
     """The learning phase of PQN (Gallici et al. 2024): λ-returns of the newest rollout, no replay, no target network.
 
-    Every pass (epoch) goes through the rollout's T × E steps in a new random order, in `num_minibatches` updates.
+    Every pass (epoch) goes through the rollout's T × E steps in a new random order, in `num_minibatches` updates. For a
+    network with a memory it is an order of environments, whose steps stay together, from what was carried at the first.
     """
     descend, shards = make_descend(config, network, head), make_shards(config.data_parallel)
 
     def rollout_targets(params: Any, rows: Row, key: Array, h: Hypers) -> Array:
         """λ-returns [T, E] with the parameters that acted."""
-        # The true next observation of each step, so that a cut episode goes on being worth something.
-        obs_t = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows.final_obs)
-        q_t = head.q_values(network.apply(params, obs_t, key, "target"))
+        q_t = head.q_values(network.apply(params, observations_after(network, params, rows), key, "target"))
         mask_t = None if rows.final_mask is None else rows.final_mask.reshape(q_t.shape)
         value_t = jnp.max(legal_values(q_t, mask_t), axis=-1).reshape(rows.reward.shape)
         per_env = jax.vmap(lambda_returns, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
@@ -282,17 +303,13 @@ def make_rollout_learn(config: Config, network: Network, head: Head) -> LearnFn:
     def learn(learner: Learner, memory: Any, rows: Row, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
         target_key, epoch_key = jax.random.split(jax.random.fold_in(key, learner.updates.count))
         y = jax.lax.stop_gradient(rollout_targets(learner.params, rows, target_key, h))
-        weight = rows.valid.astype(jnp.float32)
-        examples = jax.tree.map(
-            lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), Examples(rows.obs, rows.action, y, weight)
-        )
-        size = weight.size
+        examples = Examples(rows.obs, rows.action, y, rows.valid.astype(jnp.float32))
+        size, part_of = cut_environments(rows, examples) if network.remember else cut_steps(examples)
 
         def minibatch(carry: tuple[Learner, LearnMetrics], step: tuple[Array, Array]) -> tuple[Any, None]:
             learner, total = carry
             index, online_key = step
-            part = jax.tree.map(lambda leaf: leaf[index], examples)
-            learner, _, metrics = descend(learner, part, online_key, h)
+            learner, _, metrics = descend(learner, part_of(index), online_key, h)
             return (learner, jax.tree.map(jnp.add, total, metrics)), None
 
         def epoch(carry: tuple[Learner, LearnMetrics], key: Array) -> tuple[Any, None]:

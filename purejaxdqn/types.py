@@ -78,6 +78,8 @@ class Hypers:
     """Lowest value of temperature × log-policy that a Munchausen backup adds, below 0."""
     priority_exponent: float | Array = 0.6
     """Power of the TD error in a priority: 0 is uniform, 1 proportional."""
+    priority_eta: float | Array = 0.9
+    """η of a window's priority: η times the largest of its rows' and 1 - η times their mean, in [0, 1]."""
     priority_epsilon: float | Array = 1e-6
     """Added to |TD error|, so that no transition becomes impossible to draw."""
     importance_exponent: float | Array = 0.4
@@ -159,6 +161,10 @@ class Row:
     """bool [E, A]: actions that were legal, of `obs`; None in an environment without action masks."""
     final_mask: Array | None = None
     """bool [E, A] of `final_obs`; of no meaning where the episode terminated."""
+    starts: Array | None = None
+    """bool [E]: an episode begins with `obs`; None without a memory."""
+    carry: Any = None
+    """[E, ...] of a network's memory after the observation before `obs`, of another episode where one begins."""
 
 
 @struct.dataclass
@@ -298,7 +304,7 @@ class State:
     key_data: Array
     """uint32 [2]: raw threefry key, which any version of JAX can save and load."""
     explorer: Any = ()
-    """What the explorer carries from step to step, [E, ...]; () where that is nothing."""
+    """What acting carries from step to step, [E, ...]: the explorer's, and that of a memory; () for nothing."""
 
 
 @struct.dataclass

@@ -67,6 +67,7 @@ class Game:
     def play(self, policy: Any) -> tuple[float, int]:
         """Plays one whole game greedily; its score and its steps."""
         self.ale.reset_game()
+        policy.reset()
         for _ in range(self.random.integers(1, self.options["noop_max"] + 1)):
             self.ale.act(0)
         size, first = self.options["stack_num"], self.look([self.ale.getScreenGrayscale()])

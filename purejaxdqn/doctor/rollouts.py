@@ -11,6 +11,7 @@ from jax import Array
 from purejaxdqn.build import Parts
 from purejaxdqn.learning.masks import legal_values
 from purejaxdqn.learning.normalization import read_reward
+from purejaxdqn.networks.windows import begin
 from purejaxdqn.types import Hypers
 
 PRECISION, MOST_STEPS = 1e-3, 2_000
@@ -47,16 +48,17 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
 
     # Traced once for its three uses.
     @jax.jit
-    def best_q(params: Any, obs: Any, mask: Any) -> tuple[Array, Array]:
-        q = legal_values(parts.head.q_values(parts.network.apply(params, obs, None, "greedy")), mask)
-        return jnp.argmax(q, axis=-1).astype(jnp.int32), jnp.max(q, axis=-1)
+    def best_q(params: Any, obs: Any, mask: Any, recall: Any) -> tuple[Array, Array, Any]:
+        dist, recall = parts.network.step(params, obs, recall, None, "greedy")
+        q = legal_values(parts.head.q_values(dist), mask)
+        return jnp.argmax(q, axis=-1).astype(jnp.int32), jnp.max(q, axis=-1), recall
 
     def play(params: Any, key: Array, h: Hypers) -> Played:
         reset_key, step_key = jax.random.split(key)
         env, obs = parts.env.reset(reset_key, episodes)
-        no, zeros = jnp.zeros(episodes, bool), jnp.zeros(episodes)
+        no, zeros, recall = jnp.zeros(episodes, bool), jnp.zeros(episodes), parts.network.init_carry(episodes)
         played = Played(
-            best_q(params, obs, parts.env.mask(env))[1],
+            best_q(params, obs, parts.env.mask(env), recall)[1],
             zeros,
             jnp.zeros(episodes, jnp.int32),
             no,
@@ -67,13 +69,13 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
         def running(so_far: Played) -> Array:
             return jnp.logical_not(jnp.logical_or(so_far.terminated, so_far.truncated))
 
-        def going(carry: tuple[Any, Any, Played, Array]) -> Array:
-            _, _, so_far, step = carry
+        def going(carry: tuple[Any, Any, Any, Played, Array]) -> Array:
+            _, _, _, so_far, step = carry
             return jnp.logical_and(jnp.any(running(so_far)), step < limit)
 
-        def follow(carry: tuple[Any, Any, Played, Array]) -> tuple[Any, Any, Played, Array]:
-            env, last, so_far, step = carry
-            action, _ = best_q(params, parts.env.observe(env), parts.env.mask(env))
+        def follow(carry: tuple[Any, Any, Any, Played, Array]) -> tuple[Any, Any, Any, Played, Array]:
+            env, recall, last, so_far, step = carry
+            action, _, recall = best_q(params, parts.env.observe(env), parts.env.mask(env), recall)
             env, _, row = parts.env.step(jax.random.fold_in(step_key, step), env, action)
             counts = jnp.logical_and(running(so_far), row.valid)
             reward = read_reward(params, parts.view(row).reward)
@@ -89,10 +91,11 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
                 jnp.logical_or(so_far.truncated, jnp.logical_and(counts, row.truncated)),
                 so_far.actions + jnp.sum((action[:, None] == jnp.arange(spec.num_actions)) & counts[:, None], axis=0),
             )
-            return env, jax.tree.map(keep, (row.final_obs, row.final_mask), last), after, step + 1
+            last = jax.tree.map(keep, (row.final_obs, row.final_mask, recall), last)
+            return env, begin(recall, row.terminated | row.truncated), last, after, step + 1
 
-        first = (obs, parts.env.mask(env))
-        _, last, found, _ = jax.lax.while_loop(going, follow, (env, first, played, jnp.int32(0)))
+        first = (obs, parts.env.mask(env), recall)
+        _, _, last, found, _ = jax.lax.while_loop(going, follow, (env, recall, first, played, jnp.int32(0)))
         tail = jnp.where(found.terminated, 0.0, h.gamma**found.length * best_q(params, *last)[1])
         return found._replace(discounted_return=found.discounted_return + tail)
 

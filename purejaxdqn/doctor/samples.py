@@ -10,7 +10,9 @@ from jax import Array
 
 from purejaxdqn.build import Parts
 from purejaxdqn.config import Config
+from purejaxdqn.loops.acting import make_acting
 from purejaxdqn.loops.device import make_act
+from purejaxdqn.networks.windows import Window
 from purejaxdqn.replay.ring import Ring
 from purejaxdqn.replay.transitions import Stored, without_final
 from purejaxdqn.types import Hypers, Row, Transition
@@ -91,7 +93,8 @@ def make_look_rollout(config: Config, parts: Parts) -> LookRollout:
     size of a minibatch.
     """
     steps = max(1, config.rollout_length // config.num_minibatches)
-    act = make_act(config, parts)
+    act, acting = make_act(config, parts), make_acting(config, parts)
+    remembers = parts.network.remember is not None
 
     def look(env: Any, params: Any, vector_steps: Array, key: Array, h: Hypers) -> Fed:
         def act_and_step(carry: tuple[Any, Any], key: Array) -> tuple[Any, Row]:
@@ -99,15 +102,24 @@ def make_look_rollout(config: Config, parts: Parts) -> LookRollout:
             keys = jax.random.split(key, 3)
             action, explorer = act(params, env, explorer, keys[:2], h, vector_steps)
             env, _, row = parts.env.step(keys[2], env, action)
-            return (env, parts.explorer.begin(explorer, row.terminated | row.truncated)), parts.view(row)
+            learnt = acting.record(parts.view(row), explorer)
+            return (env, acting.begin(explorer, row.terminated | row.truncated)), learnt
 
-        carry = (env, parts.explorer.init(config.shard_envs))
-        _, rows = jax.lax.scan(act_and_step, carry, jax.random.split(key, BATCHES * steps))
+        carry = (env, acting.init(config.shard_envs))
+        # With a memory one step more, which says what was carried after the last.
+        _, rows = jax.lax.scan(act_and_step, carry, jax.random.split(key, BATCHES * steps + remembers))
+        after = jax.tree.map(lambda leaf: leaf[1:], rows.carry)
+        rows = jax.tree.map(lambda leaf: leaf[: BATCHES * steps], rows)
         flat = jax.tree.map(lambda leaf: leaf.reshape(BATCHES, -1, *leaf.shape[2:]), rows)
-        discount = h.gamma * (1.0 - flat.terminated)
-        ends = (flat.final_obs, flat.mask, flat.final_mask)
-        batch = Transition(flat.obs, flat.action, flat.reward, discount, *ends)
         parted = jax.tree.map(lambda leaf: leaf.reshape(BATCHES, steps, *leaf.shape[1:]), rows)
+        obs_tm1, obs_t = flat.obs, flat.final_obs
+        if remembers:
+            start = jax.tree.map(lambda leaf: leaf[:, 0], parted.carry)
+            obs_tm1 = Window(parted.obs, parted.starts, start)
+            alone = jax.tree.map(lambda leaf: leaf[:, None], (flat.final_obs, jnp.zeros_like(flat.starts)))
+            obs_t = Window(*alone, jax.tree.map(lambda leaf: leaf.reshape(BATCHES, -1, *leaf.shape[2:]), after))
+        discount = h.gamma * (1.0 - flat.terminated)
+        batch = Transition(obs_tm1, flat.action, flat.reward, discount, obs_t, flat.mask, flat.final_mask)
         return Fed(without_final(rows), batch, flat.valid.astype(jnp.float32), parted)
 
     return look

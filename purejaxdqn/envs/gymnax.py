@@ -22,6 +22,7 @@ from purejaxdqn.envs.parameters import (
     numeric_defaults,
     numeric_fields,
 )
+from purejaxdqn.envs.partial import options_of, show_less, split_changes
 from purejaxdqn.envs.protocol import check_played, check_protocol, has_methods, tried
 from purejaxdqn.envs.single import no_mask, reset_by_itself
 from purejaxdqn.envs.spaces import largest
@@ -70,11 +71,11 @@ def default_params(env_id: str) -> Any:
 def env_settings(env_id: str) -> dict[str, Any]:
     """Everything that can be set of an environment by one number, with its default.
 
-    These are its parameters, and what its class is made with, such as DeepSea's size. For the errors see
-    `default_params`.
+    These are its parameters, what its class is made with, such as DeepSea's size, and what `envs.partial` adds. For the
+    errors see `default_params`.
     """
     env, params = make_raw(env_id)
-    return numeric_fields(params) | numeric_defaults(type(env).__init__)
+    return numeric_fields(params) | numeric_defaults(type(env).__init__) | options_of(env_id)
 
 
 def make_raw(env_id: str, **options: Any) -> tuple[Any, Any]:
@@ -98,7 +99,7 @@ def make_changed(env_id: str, changes: Changes) -> tuple[Any, Any]:
     options = numeric_defaults(type(env).__init__)
     names = [field.name for field in dataclasses.fields(params)]
     for name, value in changes:
-        remedy = f"{env_id} has no such parameter; it has {', '.join([*names, *options])}"
+        remedy = f"{env_id} has no such parameter; it has {', '.join([*names, *options, *options_of(env_id)])}"
         require(name in names or name in options, f"env_params.{name}", value, remedy)
         default = options[name] if name in options else getattr(params, name)
         check_parameter(name, value, default, is_size=name in options and is_number(default) and default >= 1)
@@ -289,4 +290,5 @@ def make_env(env_id: str, env_params: Changes = ()) -> Env:
     Raises:
       SettingError: for an unknown id, continuous actions, or an unknown parameter.
     """
-    return wrap(env_id, *make_changed(env_id, env_params))
+    options, changes = split_changes(env_id, env_params)
+    return show_less(wrap(env_id, *make_changed(env_id, changes)), **options)

@@ -58,6 +58,7 @@ def why_not(config: Config, spec: EnvSpec) -> str | None:
         "observations are no vectors of numbers": (spec.num_obs_values, spec.obs_scale, spec.obs_dtype)
         == (None, None, "float32"),
         f"the head is {config.head}": config.head == "scalar",
+        "values are rescaled": not config.rescale_values,
         f"the backup is {config.backup}": config.backup in ("max", "double", "munchausen"),
         f"the optimiser is {config.optimizer}": config.optimizer == "adam",
         f"the norm is {config.norm}": config.norm in ("none", "layer"),

@@ -11,7 +11,7 @@ from jax import Array
 
 from purejaxdqn.config import require
 from purejaxdqn.learning.distributional import categorical_l2_projection, fraction_loss, quantile_huber
-from purejaxdqn.learning.losses import huber, squared_error
+from purejaxdqn.learning.losses import huber, rescale, squared_error, unrescale
 from purejaxdqn.machine.shapes import assert_array, assert_arrays
 from purejaxdqn.types import Dist, Hypers, Outputs
 
@@ -143,6 +143,31 @@ def categorical(support: Sequence[float]) -> Head:
         return LossParts(cross_entropy, jnp.abs(error), divergence)
 
     return Head(q_values=q_values, target=target, loss=loss, outputs=Outputs(len(support), support, "fixed"))
+
+
+def rescaled(head: Head) -> Head:
+    """A scalar head whose network predicts h(return), the value rescaling of Pohlen et al. 2018.
+
+    Action values and targets stay in units of return: q_values gives h⁻¹(x), a target is r + γ Σ_a π_a h⁻¹(x_a), with
+    any backup, and the loss is that of h(y) - x, which is Kapturowski et al. 2019, equation 1. Priorities are of that
+    error, too.
+
+    Args:
+      head: `scalar`.
+    """
+
+    def q_values(dist: Dist) -> Array:
+        return unrescale(head.q_values(dist))
+
+    def target(dist_t: Dist, policy: Array, penalty: Array | None, r_t: Array, discount_t: Array) -> Array:
+        in_returns: Dist = dist_t.replace(x=unrescale(dist_t.x))  # type: ignore[attr-defined]
+        return head.target(in_returns, policy, penalty, r_t, discount_t)
+
+    def loss(dist_tm1: Dist, a_tm1: Array, y: Array, h: Hypers) -> LossParts:
+        parts = head.loss(dist_tm1, a_tm1, rescale(y), h)
+        return parts._replace(abs_td_error=jnp.abs(y - value_of(q_values(dist_tm1), a_tm1)))
+
+    return Head(q_values=q_values, target=target, loss=loss, outputs=head.outputs)
 
 
 class QuantileTarget(NamedTuple):

@@ -5,6 +5,9 @@ from jax import Array
 
 from purejaxdqn.machine.shapes import assert_array, assert_arrays
 
+SLOPE = 1e-3
+"""ε of the value rescaling: its slope far from zero, which keeps its inverse Lipschitz."""
+
 
 def td_target(r_t: Array, discount_t: Array, q_t: Array) -> Array:
     """One-step (or folded n-step) target of Q-learning, r + γ max_a Q(s', a) (Mnih et al. 2015, algorithm 1).
@@ -73,3 +76,21 @@ def huber(x: Array, delta: float | Array = 1.0) -> Array:
     abs_x = jnp.abs(x)
     quadratic = jnp.minimum(abs_x, delta)
     return 0.5 * jnp.square(quadratic) + delta * (abs_x - quadratic)
+
+
+def rescale(x: Array) -> Array:
+    """h(x) = sign(x)(√(|x| + 1) - 1) + εx, elementwise (Pohlen et al. 2018, proposition A.2); ε is `SLOPE`.
+
+    Written as x / (√(|x| + 1) + 1) + εx, which loses no digits near zero.
+    """
+    return x / (jnp.sqrt(jnp.abs(x) + 1.0) + 1.0) + SLOPE * x
+
+
+def unrescale(x: Array) -> Array:
+    """h⁻¹(x) of `rescale`, elementwise.
+
+    With z = √(|h⁻¹(x)| + 1), |x| is (z - 1)(1 + ε(z + 1)), of which z is the positive root.
+    """
+    size = SLOPE + 1.0 + jnp.abs(x)
+    z = 2.0 * size / (jnp.sqrt(1.0 + 4.0 * SLOPE * size) + 1.0)
+    return x * (z + 1.0) / (1.0 + SLOPE * (z + 1.0))

@@ -21,7 +21,7 @@ from purejaxdqn.envs.own import as_env
 from purejaxdqn.learn import init_learner, start_from
 from purejaxdqn.learning.explore import env_steps_at, epsilon_at
 from purejaxdqn.learning.normalization import Seen, seen_of, with_seen
-from purejaxdqn.loops.acting import make_choose
+from purejaxdqn.loops.acting import make_acting
 from purejaxdqn.loops.counts import Followed, add_episodes, add_learning, count_ended, follow_episodes, zero_metrics
 from purejaxdqn.loops.evaluation import make_evaluate
 from purejaxdqn.machine.number_modes import in_usual_modes
@@ -48,7 +48,7 @@ class Agent(NamedTuple):
 
 def make_act(config: Config, parts: Parts) -> Callable[..., tuple[Array, Any]]:
     """(params, env state, carried, keys [2], hypers, vector steps so far) -> actions int32 [E], carried."""
-    choose, shards = make_choose(config, parts), make_shards(config.data_parallel)
+    choose, shards = make_acting(config, parts).choose, make_shards(config.data_parallel)
 
     def act(params: Any, env: Any, explorer: Any, keys: Array, h: Hypers, vector_steps: Array) -> tuple[Array, Any]:
         pair = tuple(keys)
@@ -65,7 +65,7 @@ def make_act(config: Config, parts: Parts) -> Callable[..., tuple[Array, Any]]:
 
 def make_init(config: Config, parts: Parts) -> Callable[..., State]:
     """The function that makes a state and prefills its replay."""
-    act, shards = make_act(config, parts), make_shards(config.data_parallel)
+    act, acting, shards = make_act(config, parts), make_acting(config, parts), make_shards(config.data_parallel)
 
     def init(key: Array, hypers: Hypers, params: Any = None) -> State:
         """The state of a run before its first update.
@@ -81,6 +81,7 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
         env, _ = parts.env.reset(env_key, config.shard_envs)
         action = jnp.zeros(config.shard_envs, jnp.int32)
         example = jax.eval_shape(parts.env.step, env_key, env, action)[2]
+        example = jax.eval_shape(acting.record, example, acting.init(config.shard_envs))
         one_env = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), example)
         learner = init_learner(config, parts.network, param_key, h)
         if params is not None:
@@ -93,7 +94,9 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
         )
 
         def at_random(env: Any, explorer: Any, seen: Seen, key: Array, index: Array) -> tuple[Array, Any]:
-            del seen, index
+            if parts.network.remember is not None:
+                # What the memory carries is that of the steps that were seen, however they were acted in.
+                _, explorer = by_policy(env, explorer, seen, key, index)
             mask = parts.env.mask(env)
             return random_actions(key, config.shard_envs, parts.env.spec.num_actions, mask), explorer
 
@@ -110,13 +113,13 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
             # Written as it was computed. XLA may fuse the environment into the writing, where it rounds otherwise than
             # in a program of more lanes, and a lane would not be its solo run to the last bit.
             row = jax.lax.optimization_barrier(row)
-            learnt = parts.view(row)
+            learnt = acting.record(parts.view(row), explorer)
             running, followed = follow_episodes(episodes, row, learnt)
-            episodes, explorer = count_ended(running, followed), parts.explorer.begin(explorer, followed.done)
+            episodes, explorer = count_ended(running, followed), acting.begin(explorer, followed.done)
             rows = as_only_one(learnt)
             return env, parts.replay.add(memory, rows), episodes, explorer, parts.follow(seen, rows, h)
 
-        carry = (env, parts.replay.init(one_env), idle, parts.explorer.init(config.shard_envs), seen_of(learner))
+        carry = (env, parts.replay.init(one_env), idle, acting.init(config.shard_envs), seen_of(learner))
         env, memory, episodes, explorer, seen = jax.lax.fori_loop(0, config.prefill_steps, fill, carry)
         state = State(
             vector_steps=counter(config.prefill_steps),
@@ -136,7 +139,7 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
 
 def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int | Array], tuple[State, Metrics]]:
     """The function that advances a run."""
-    act, shards = make_act(config, parts), make_shards(config.data_parallel)
+    act, acting, shards = make_act(config, parts), make_acting(config, parts), make_shards(config.data_parallel)
 
     def act_and_step(
         carry: tuple[Any, Episodes, Any], step: tuple[Array, Array], params: Any, h: Hypers
@@ -145,10 +148,10 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
         keys, vector_steps = step
         action, explorer = act(params, env, explorer, keys[:2], h, vector_steps)
         env, _, row = parts.env.step(keys[2], env, action)
-        learnt = parts.view(row)
+        learnt = acting.record(parts.view(row), explorer)
         # What a step adds to the metrics waits for the end of the rollout: it would be a dozen small sums a step.
         episodes, followed = follow_episodes(episodes, row, learnt)
-        return (env, episodes, parts.explorer.begin(explorer, followed.done)), (learnt, followed)
+        return (env, episodes, acting.begin(explorer, followed.done)), (learnt, followed)
 
     def iteration(state: State, metrics: Metrics, h: Hypers) -> tuple[State, Metrics]:
         # Keys are a function of the run's key and its clock, so a restored run draws what an undisturbed one would.

@@ -11,6 +11,7 @@ from jax import Array
 from purejaxdqn.build import Parts
 from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.machine.threefry import run_key_of
+from purejaxdqn.networks.windows import begin
 
 MAX_STEPS = 27_000
 """Steps after which an evaluation cuts an episode, as the Arcade Learning Environment does, if nothing else does."""
@@ -24,6 +25,10 @@ class Evaluation:
     """float32 [episodes], undiscounted sums of raw rewards."""
     lengths: Array
     """int32 [episodes], environment steps."""
+
+
+Playing = tuple[Any, Any, Array, Array, Array, Array]
+"""Environments, what a memory carries, bool [E] whose first episode goes on, its return and length so far, steps."""
 
 
 def make_evaluate(parts: Parts) -> Callable[..., Evaluation]:
@@ -45,23 +50,25 @@ def make_evaluate(parts: Parts) -> Callable[..., Evaluation]:
         reset_key, play_key = jax.random.split(run_key_of(key))
         env, _ = parts.env.reset(reset_key, episodes)
 
-        def playing(carry: tuple[Any, Array, Array, Array, Array]) -> Array:
-            _, running, _, _, step = carry
+        def playing(carry: Playing) -> Array:
+            _, _, running, _, _, step = carry
             return jnp.logical_and(jnp.any(running), step < limit)
 
-        def play(carry: tuple[Any, Array, Array, Array, Array]) -> tuple[Any, Array, Array, Array, Array]:
-            env, running, returns, lengths, step = carry
+        def play(carry: Playing) -> Playing:
+            env, recall, running, returns, lengths, step = carry
             network_key, action_key, step_key = jax.random.split(jax.random.fold_in(play_key, step), 3)
-            q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key, "greedy"))
-            action = epsilon_greedy(action_key, q_values, epsilon, parts.env.mask(env))
+            dist, recall = parts.network.step(params, parts.env.observe(env), recall, network_key, "greedy")
+            action = epsilon_greedy(action_key, parts.head.q_values(dist), epsilon, parts.env.mask(env))
             env, _, row = parts.env.step(step_key, env, action)
             counts = jnp.logical_and(running, row.valid)
             returns = returns + jnp.where(counts, row.reward, 0.0)
-            running = jnp.logical_and(running, ~jnp.logical_or(row.terminated, row.truncated))
-            return env, running, returns, lengths + counts, step + 1
+            ended = jnp.logical_or(row.terminated, row.truncated)
+            running = jnp.logical_and(running, ~ended)
+            return env, begin(recall, ended), running, returns, lengths + counts, step + 1
 
-        carry = (env, jnp.ones(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.int32(0))
-        _, _, returns, lengths, _ = jax.lax.while_loop(playing, play, carry)
+        nothing = (jnp.ones(episodes, bool), jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.int32(0))
+        carry = (env, parts.network.init_carry(episodes), *nothing)
+        _, _, _, returns, lengths, _ = jax.lax.while_loop(playing, play, carry)
         return Evaluation(returns=returns, lengths=lengths)
 
     return evaluate

@@ -26,6 +26,7 @@ from purejaxdqn.loops.host_memory import DevicePhase, HostPhase
 from purejaxdqn.loops.host_sharding import spread_functions
 from purejaxdqn.loops.sharding import Spread
 from purejaxdqn.machine.threefry import KEY_IMPL
+from purejaxdqn.networks.windows import begin
 from purejaxdqn.observations.leaves import zeros
 from purejaxdqn.types import Hypers, Metrics, Row, counter
 
@@ -242,7 +243,7 @@ class HostLoop:
         pool = self.parts.env.open_pool(size, seed, 1)
         quota = np.full(size, episodes // size) + (np.arange(size) < episodes % size)
         tally, returns, lengths = Tally(size), [], []
-        obs = zeros(spec, size)
+        obs, recall = zeros(spec, size), self.parts.network.init_carry(size)
         key = jax.random.key(seed, impl=KEY_IMPL)
         pool.reset()
         for index in itertools.count():
@@ -257,9 +258,10 @@ class HostLoop:
             if len(returns) == episodes:
                 break
             check_masks(spec, step)
-            obs = self.functions.greet(obs, pack(step))
+            obs, recall = self.functions.greet(obs, pack(step)), begin(recall, jnp.asarray(step.begins))
             key_now = jax.random.fold_in(key, index)
-            pool.send(0, np.asarray(self.functions.play(params, obs, step.mask, key_now, epsilon)))
+            action, recall = self.functions.play(params, obs, recall, step.mask, key_now, epsilon)
+            pool.send(0, np.asarray(action))
         pool.close()
         found: dict[str, Any] = {"returns": np.array(returns, np.float32), "lengths": np.array(lengths, np.int32)}
         return Evaluation(**found)

@@ -16,7 +16,7 @@ from purejaxdqn.envs.interface import HostStep
 from purejaxdqn.learn import LearnMetrics, init_learner
 from purejaxdqn.learning.explore import env_steps_at, epsilon_at, epsilon_greedy
 from purejaxdqn.learning.normalization import Seen
-from purejaxdqn.loops.acting import make_choose
+from purejaxdqn.loops.acting import make_acting
 from purejaxdqn.machine.shards import as_only_one, make_shards
 from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
 from purejaxdqn.observations.leaves import Leaf, leaves_of, list_leaves, zeros
@@ -35,7 +35,7 @@ class Actor:
     action: Array
     """int32 [B], chosen on it."""
     explorer: Any = ()
-    """What the explorer carries, [B, ...]; () where that is nothing."""
+    """What acting carries, [B, ...]: the explorer's, and that of a memory; () for nothing."""
     mask: Any = None
     """bool [B, A], the legal actions of obs; None in an environment without action masks."""
 
@@ -62,8 +62,8 @@ class HostFunctions(NamedTuple):
     receive: Callable[[Actor, np.ndarray], tuple[Actor, Row]]
     """(actor, packed step) -> actor with the new observation, and the row completed by the step, [1, B]."""
     act: Callable[..., tuple[Array, Any]]
-    """(parameters, obs, mask or None, carried by the explorer, key data, hypers, vector steps so far, number of the
-    draw, group) -> actions int32 [B], carried."""
+    """(parameters, obs, mask or None, carried, key data, hypers, vector steps so far, number of the draw, group) ->
+    actions int32 [B], carried."""
     begin: Callable[[Any, np.ndarray], Any]
     """(carried, packed step) -> carried, as it is where episodes begin; `receive` does this too."""
     epsilon: Callable[[Hypers, int], Array]
@@ -72,8 +72,9 @@ class HostFunctions(NamedTuple):
     """(obs, packed step) -> newer obs: all that playing without learning needs of a step."""
     mask: Callable[[np.ndarray], np.ndarray | None]
     """(packed step) -> bool [B, A], the legal actions; None in an environment without action masks."""
-    play: Callable[[Any, Array, Any, Array, float], Array]
-    """(parameters, obs, mask, key, ε) -> actions int32 [B], without noise in the network."""
+    play: Callable[[Any, Array, Any, Any, Array, float], tuple[Array, Any]]
+    """(parameters, obs, what a memory carries, mask, key, ε) -> actions int32 [B], carried; without noise in the
+    network."""
     add: Callable[[Any, tuple[Row, ...]], Any]
     """(memory, rows) -> memory; the memory given is donated."""
     follow: Callable[[Seen, tuple[Row, ...], Hypers], Seen]
@@ -167,7 +168,7 @@ def learn_key(key_data: Array) -> Array:
 
 def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
     """The functions of one shard of a configuration, or of all of a run without shards."""
-    spec, shards, choose = parts.env.spec, make_shards(config.data_parallel), make_choose(config, parts)
+    spec, shards, acting = parts.env.spec, make_shards(config.data_parallel), make_acting(config, parts)
     group_size = config.shard_envs // parts.env.num_groups
 
     def init(key: Array, hypers: Hypers) -> HostState:
@@ -176,7 +177,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
         idle = Actor(
             obs=zeros(spec, group_size),
             action=jnp.zeros(group_size, jnp.int32),
-            explorer=parts.explorer.init(group_size),
+            explorer=acting.init(group_size),
             mask=jnp.zeros((group_size, spec.num_actions), bool) if spec.masked else None,
         )
         no_step = jnp.zeros((group_size, packed_bytes(spec)), jnp.uint8)
@@ -205,8 +206,8 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
             mask=actor.mask,
             final_mask=mask,
         )
-        newer = Actor(obs=obs, action=actor.action, explorer=parts.explorer.begin(actor.explorer, begins), mask=mask)
-        return newer, as_only_one(parts.view(row))
+        newer = Actor(obs=obs, action=actor.action, explorer=acting.begin(actor.explorer, begins), mask=mask)
+        return newer, as_only_one(acting.record(parts.view(row), actor.explorer))
 
     def act(
         params: Any,
@@ -228,7 +229,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
         def envs() -> Array:
             return (group * shards.number) * group_size + shards.own_part(jnp.arange(shards.number * group_size))
 
-        return choose(params, obs, mask, carried, (network_key, action_key), epsilon, envs, h)
+        return acting.choose(params, obs, mask, carried, (network_key, action_key), epsilon, envs, h)
 
     def join(rows: tuple[Row, ...]) -> Row:
         """Rows [T, E] joined from those of every group at every step, in time order."""
@@ -257,10 +258,10 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
     """The device's part of the loop for a configuration; with `data_parallel`, see `loops.host_sharding`."""
     functions = make_shard_functions(config, parts)
 
-    def play(params: Any, obs: Any, mask: Array | None, key: Array, epsilon: Array) -> Array:
+    def play(params: Any, obs: Any, recall: Any, mask: Array | None, key: Array, epsilon: Array) -> tuple[Array, Any]:
         network_key, action_key = jax.random.split(key)
-        q_values = parts.head.q_values(parts.network.apply(params, obs, network_key, "greedy"))
-        return epsilon_greedy(action_key, q_values, epsilon, mask)
+        dist, recall = parts.network.step(params, obs, recall, network_key, "greedy")
+        return epsilon_greedy(action_key, parts.head.q_values(dist), epsilon, mask), recall
 
     return HostFunctions(
         init=jax.jit(functions.init),

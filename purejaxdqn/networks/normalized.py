@@ -8,6 +8,7 @@ from jax import Array
 
 from purejaxdqn.config import EnvSpec
 from purejaxdqn.networks.qnetwork import Network
+from purejaxdqn.networks.windows import Window
 from purejaxdqn.observations.moments import RUNNING, normalize_obs, without_running
 from purejaxdqn.types import Dist, Role
 
@@ -27,6 +28,8 @@ def with_statistics(network: Network, spec: EnvSpec, statistics: Any) -> Network
         return network
 
     def fed(params: Any, obs: Any) -> Any:
+        if isinstance(obs, Window):
+            return obs.replace(obs=fed(params, obs.obs))  # type: ignore[attr-defined]
         # As arrays of their own, since the rounding of the first layer might depend on what is fused with it.
         return jax.lax.stop_gradient(jax.lax.optimization_barrier(normalize_obs(spec, params[RUNNING].get("obs"), obs)))
 
@@ -46,4 +49,14 @@ def with_statistics(network: Network, spec: EnvSpec, statistics: Any) -> Network
         member, own = network.first(without_running(params))
         return with_statistics(member, spec, statistics), {**own, RUNNING: params[RUNNING]}
 
-    return Network(init, apply, network.refresh and refresh, network.first and first)
+    def remember(params: Any, window: Window, key: Array | None, role: Role) -> tuple[Dist, Any]:
+        assert network.remember is not None, "only a network with a memory carries anything"
+        return network.remember(without_running(params), fed(params, window), key, role)
+
+    return network._replace(
+        init=init,
+        apply=apply,
+        refresh=network.refresh and refresh,
+        first=network.first and first,
+        remember=network.remember and remember,
+    )

@@ -13,8 +13,10 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.networks.fractions import FractionEmbedding, draw_fractions, make_proposal_layer, partition
 from purejaxdqn.networks.layers import Bytes, Hidden, make_dense
+from purejaxdqn.networks.memory import MakeMemory
 from purejaxdqn.networks.torsos import MakeTorso, find_torso, join, pool_picture, run_torso, to_features
 from purejaxdqn.networks.whole import make_whole
+from purejaxdqn.networks.windows import Recall, Window, one_step, steps_in_a_row
 from purejaxdqn.observations.leaves import Leaf, assert_obs, list_leaves, zeros
 from purejaxdqn.types import STATISTICS, Dist, Outputs, Proposal, Role
 
@@ -72,18 +74,33 @@ def features_of(spec: EnvSpec, obs: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(obs), found)
 
 
+def remember(memory: nn.Module, psi: Array, window: Window) -> tuple[Any, Array]:
+    """The carry after a window, and features [H, U · B] of its steps after the burn-in, or [H, K · B] of those that are
+    picked, from features [F, T · B]."""
+    x = psi.T.reshape(*window.starts.shape, -1)
+    first, carry = window.burn_in, window.carry
+    if first:
+        carry = stop_gradient(memory(carry, stop_gradient(x[:first]), window.starts[:first])[0])
+    carry, y = memory(carry, x[first:], window.starts[first:])
+    if window.pick is not None:
+        y = jnp.take_along_axis(y, window.pick[..., None], axis=0)
+    return carry, steps_in_a_row(y).T
+
+
 class QNetwork(nn.Module):
-    """Torso, shared hidden layers, streams, and the reader that the head asks for."""
+    """Torso, shared hidden layers, a memory if there is one, streams, and the reader that the head asks for."""
 
     config: Config
     spec: EnvSpec
     outputs: Outputs
     make_torso: MakeTorso | None
+    make_memory: MakeMemory | None = None
 
     @nn.compact
-    def __call__(self, obs: Any, key: Array | None, role: Role) -> Dist:
+    def __call__(self, obs: Any, key: Array | None, role: Role) -> Any:
+        """The `Dist` of observations [B, ...]; with a memory that of a `Window`, and the carry after it."""
         config, num_actions, num_atoms = self.config, self.spec.num_actions, self.outputs.num_atoms
-        x = features_of(self.spec, obs)
+        x = features_of(self.spec, steps_in_a_row(obs.obs) if self.make_memory else obs)
         if self.make_torso is not None:
             x = run_torso(self.make_torso(config), x)
             x = pool_picture(config, x) if config.pool and x.ndim == 4 else x
@@ -91,6 +108,8 @@ class QNetwork(nn.Module):
         shared, own = split_hidden(config.hidden, self.make_torso is not None)
         for i, width in enumerate(shared):
             psi = Hidden(config, width, name=f"Hidden_{i}")(psi)
+        if self.make_memory is not None:
+            carry, psi = remember(self.make_memory(config), psi, obs)
 
         prefix = "Advantage_" if config.dueling else ""
         actions = make_stream(config, prefix, own, len(shared), num_actions * num_atoms)
@@ -101,7 +120,8 @@ class QNetwork(nn.Module):
             x = x.reshape(num_actions, num_atoms, *x.shape[1:])
             return x if value is None else duel(run_stream(value, features, key, role), x)
 
-        return READERS[self.outputs.fractions](self, psi, evaluate, key, role)
+        dist = READERS[self.outputs.fractions](self, psi, evaluate, key, role)
+        return dist if self.make_memory is None else (dist, carry)
 
 
 def read_fixed(network: QNetwork, psi: Array, evaluate: Evaluate, key: Array | None, role: Role) -> Dist:
@@ -153,11 +173,7 @@ READERS: dict[str, Callable[[QNetwork, Array, Evaluate, Array | None, Role], Dis
 
 
 class Network(NamedTuple):
-    """A network as pure functions.
-
-    A recurrent network would take its carried state next to the observation in `apply`, and return the new one next to
-    the `Dist`; it is not implemented.
-    """
+    """A network as pure functions. One with a memory is fed a `Window` wherever another is fed observations."""
 
     init: Callable[[Array], Any]
     """(key) -> parameters, with the statistics (see `types.STATISTICS`), if any, in the same pytree."""
@@ -169,9 +185,37 @@ class Network(NamedTuple):
     spectral norm's vectors by one step of power iteration; None where a network keeps none."""
     first: Callable[[Any], tuple["Network", Any]] | None = None
     """Of an ensemble: its parameters -> the network of one member, and the first member's parameters."""
+    remember: Callable[[Any, Window, Array | None, Role], tuple[Dist, Any]] | None = None
+    """`apply` of a network with a memory, with what is carried after the window; None without one."""
+    init_carry: Callable[[int], Any] = lambda num_envs: ()
+    """(E) -> `Recall` before the first episodes; () without a memory."""
+
+    def step(self, params: Any, obs: Any, recall: Any, key: Array | None, role: Role) -> tuple[Dist, Any]:
+        """One step of E environments, with or without a memory.
+
+        Args:
+          params: parameters.
+          obs: [E, ...], or a tree of such.
+          recall: from `init_carry` or the step before, told by `windows.begin` where episodes begin.
+          key: as in `apply`.
+          role: likewise.
+
+        Returns:
+          `Dist` of [E, ...], and what is carried on.
+        """
+        if self.remember is None:
+            return self.apply(params, obs, key, role), recall
+        dist, carry = self.remember(params, one_step(obs, recall), key, role)
+        return dist, Recall(carry, jnp.zeros_like(recall.starts))
 
 
-def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTorso | None = None) -> Network:
+def make_network(
+    config: Config,
+    spec: EnvSpec,
+    outputs: Outputs,
+    torso: MakeTorso | None = None,
+    memory: MakeMemory | None = None,
+) -> Network:
     """The configured network for an environment and a head.
 
     Args:
@@ -180,6 +224,7 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
       outputs: what the head reads.
       torso: config -> module mapping features [B, ...], or a tree of such, to [B, ...]; None looks up `config.network`
         in `TORSOS`.
+      memory: config -> module, see `networks.memory`; None for no memory.
 
     Raises:
       SettingError: if there is no torso of that name, or it cannot take the observation's shape, or its output is
@@ -190,17 +235,22 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
         if found.whole and found.make is not None:
             return Network(*make_whole(config, spec, outputs, found.make, features_of))
         torso = found.make
-    module = QNetwork(config, spec, outputs, torso)
+    module = QNetwork(config, spec, outputs, torso, memory)
     # Of the same parameters, which may be wanted where no shard's axes are bound.
-    in_one_piece = QNetwork(config.in_one_piece, spec, outputs, torso)
+    in_one_piece = QNetwork(config.in_one_piece, spec, outputs, torso, memory)
+
+    def init_carry(num_envs: int) -> Recall:
+        assert memory is not None
+        return Recall(memory(config).init_carry(num_envs), jnp.ones(num_envs, bool))
 
     def init(key: Array) -> Any:
-        return in_one_piece.init(key, zeros(spec, 1), key, "online")
+        first = zeros(spec, 1)
+        return in_one_piece.init(key, one_step(first, init_carry(1)) if memory else first, key, "online")
 
-    def apply(params: Any, obs: Any, key: Array | None, role: Role) -> Dist:
-        return module.apply(params, obs, key, role)  # type: ignore[return-value]
+    def apply(params: Any, obs: Any, key: Array | None, role: Role) -> Any:
+        return module.apply(params, obs, key, role)
 
-    def apply_with_statistics(params: Any, obs: Any, key: Array | None, role: Role) -> Dist:
+    def apply_with_statistics(params: Any, obs: Any, key: Array | None, role: Role) -> Any:
         if role != "online":
             return apply(params, obs, key, role)
         # Statistics that may be written are not read; what is written is dropped here and left to `refresh`.
@@ -214,6 +264,13 @@ def make_network(config: Config, spec: EnvSpec, outputs: Outputs, torso: MakeTor
     if config.pool:
         # For its error alone: to go through every network's layers would make each start later.
         jax.eval_shape(lambda: init(jax.random.key(0)))
+    made = Network(init=init, apply=apply)
     if config.norm == "batch" or config.spectral_norm:
-        return Network(init=init, apply=apply_with_statistics, refresh=refresh)
-    return Network(init=init, apply=apply)
+        made = Network(init=init, apply=apply_with_statistics, refresh=refresh)
+    return made if memory is None else with_memory(made, init_carry)
+
+
+def with_memory(network: Network, init_carry: Callable[[int], Recall]) -> Network:
+    """A network whose `apply` gives a `Dist` and what is carried, as one with a memory."""
+    both: Any = network.apply
+    return network._replace(apply=lambda *given: both(*given)[0], remember=both, init_carry=init_carry)

@@ -248,7 +248,7 @@ def automatic_torso(shape: tuple[int, ...]) -> str:
     return "nature-cnn" if TORSOS["nature-cnn"].fits(shape) else "minatar-cnn"
 
 
-LAYERS = ("hidden", "activation", "initializer", "norm", "dueling", "noisy", "resets")
+LAYERS = ("hidden", "activation", "initializer", "norm", "dueling", "noisy", "resets", "memory")
 """Fields of `Config` that every network reads but a whole one of a user's own."""
 
 

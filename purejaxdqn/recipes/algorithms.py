@@ -124,10 +124,32 @@ _VECTOR_ROLLOUT = {
     "optimizer": "radam",
     "max_grad_norm": 10.0,
 }
+_MINATAR_ROLLOUT = {
+    "num_envs": 128,
+    "rollout_length": 32,
+    "num_epochs": 2,
+    "num_minibatches": 32,
+    "trace_lambda": 0.65,
+    "hidden": (128,),
+    "optimizer": "radam",
+    "learning_rate": 5e-4,
+    "max_grad_norm": 10.0,
+    "epsilon_fraction": 0.1,
+}
+# The authors' pqn_rnn_memory_chain.yaml, with half the units.
+_VECTOR_MEMORY = {
+    **_VECTOR_ROLLOUT,
+    "rollout_length": 128,
+    "hidden": (128, 128),
+    "memory_size": 128,
+    "epsilon_final": 0.01,
+    "epsilon_fraction": 0.1,
+    "learning_rate_schedule": "constant",
+}
 # Beside plain-dqn's settings: what papers changed of Nature's optimiser, and their atoms.
 _PLAIN_ADAM = {"optimizer": "adam", "adam_epsilon": 0.01 / 32, "reduction": "mean"}
 _PLAIN_ATOMS = {**_PLAIN_ADAM, "num_atoms": 51, "v_min": -10.0, "v_max": 10.0}
-_PLAIN_ROLLOUT = {"norm": "layer", "loss": "squared", "reduction": "mean", "adam_epsilon": 1e-8, **_VECTOR_ROLLOUT}
+_PLAIN_NORM = {"norm": "layer", "loss": "squared", "reduction": "mean", "adam_epsilon": 1e-8}
 
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
@@ -257,19 +279,16 @@ ALGORITHMS: dict[str, Algorithm] = {
             "Gallici et al. 2024",
             {"learner": "rollout"},
             vector=_VECTOR_ROLLOUT,
-            plain=_PLAIN_ROLLOUT,
-            minatar={
-                "num_envs": 128,
-                "rollout_length": 32,
-                "num_epochs": 2,
-                "num_minibatches": 32,
-                "trace_lambda": 0.65,
-                "hidden": (128,),
-                "optimizer": "radam",
-                "learning_rate": 5e-4,
-                "max_grad_norm": 10.0,
-                "epsilon_fraction": 0.1,
-            },
+            plain=_PLAIN_NORM | _VECTOR_ROLLOUT,
+            minatar=_MINATAR_ROLLOUT,
+        ),
+        _algorithm(
+            "pqn-rnn",
+            "Gallici et al. 2024",
+            {"learner": "rollout", "memory": "gru"},
+            vector=_VECTOR_MEMORY | {"learning_rate": 1e-3},
+            plain=_PLAIN_NORM | _VECTOR_MEMORY,
+            minatar=_MINATAR_ROLLOUT | {"memory_size": 128},
         ),
     )
 }

@@ -36,6 +36,24 @@ _NATURE: dict[str, Any] = {
 }
 # Without ε the noise of the network explores alone.
 _NO_EPSILON = {"epsilon_schedule": "constant", "epsilon_start": 0.0, "epsilon_final": 0.0}
+# The authors' pqn_atari.yaml.
+_PQN: dict[str, Any] = {
+    "total_steps": 50_000_000,
+    "num_envs": 128,
+    "rollout_length": 32,
+    "num_epochs": 2,
+    "num_minibatches": 32,
+    "trace_lambda": 0.65,
+    "hidden": (512,),
+    "norm": "layer",
+    "loss": "squared",
+    "optimizer": "radam",
+    "learning_rate": 2.5e-4,
+    "learning_rate_schedule": "constant",
+    "max_grad_norm": 10.0,
+    "epsilon_final": 0.001,
+    "epsilon_fraction": 0.1,
+}
 # Double DQN's tuned settings (van Hasselt et al. 2016, appendix): a slower target and less exploration.
 _DOUBLE = _NATURE | {"target_period": 7_500, "epsilon_final": 0.01}
 _ADAM = _NATURE | {"optimizer": "adam", "reduction": "mean", "epsilon_final": 0.01, "adam_epsilon": 0.01 / 32}
@@ -117,24 +135,9 @@ ATARI: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "priority_exponent": 0.2,
             "importance_exponent": 0.4,
         },
-        # The authors' pqn_atari.yaml.
-        "pqn": {
-            "total_steps": 50_000_000,
-            "num_envs": 128,
-            "rollout_length": 32,
-            "num_epochs": 2,
-            "num_minibatches": 32,
-            "trace_lambda": 0.65,
-            "hidden": (512,),
-            "norm": "layer",
-            "loss": "squared",
-            "optimizer": "radam",
-            "learning_rate": 2.5e-4,
-            "learning_rate_schedule": "constant",
-            "max_grad_norm": 10.0,
-            "epsilon_final": 0.001,
-            "epsilon_fraction": 0.1,
-        },
+        "pqn": _PQN,
+        # Nobody has published it on Atari: PQN's settings there, and R2D2's width.
+        "pqn-rnn": _PQN | {"memory": "gru", "memory_size": 512},
     }
 )
 """Fields of `Config` and `Hypers` by algorithm; what is left out has the library's default."""
@@ -151,7 +154,7 @@ ATARI_RUN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     dict.fromkeys(("dqn", "n-step"), _FIVE_MINUTES)
     | dict.fromkeys(("double", "dueling", "prioritized", "btr"), _EPSILON_01)
     | dict.fromkeys(("c51", "qr-dqn", "iqn", "fqf", "m-dqn", "m-iqn"), _EPSILON_001)
-    | dict.fromkeys(("noisy", "rainbow", "pqn"), _GREEDY)
+    | dict.fromkeys(("noisy", "rainbow", "pqn", "pqn-rnn"), _GREEDY)
 )
 """Options of `train` by algorithm: how it is evaluated."""
 

@@ -48,8 +48,10 @@ class Store(NamedTuple):
     """(row of one environment) -> store."""
     add: Callable[[Any, Row], Any]
     """(store, rows [T, E]) -> store."""
-    read: Callable[[Any, Array, Array, Hypers], tuple[Transition, Array]]
+    read: Callable[[Any, Array, Array, Hypers], tuple[Any, Array]]
     """(store, times [B], writers [B], hypers) -> transitions [B], weights [B], 0 for a row that is not a transition."""
+    period: int | None = None
+    """Of windows: times that are multiples of it start one, whatever their row is; None where transitions alone do."""
 
 
 def assert_rows(rows: Row) -> None:

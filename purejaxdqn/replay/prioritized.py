@@ -14,6 +14,7 @@ from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.machine.shards import WHOLE, Shards
 from purejaxdqn.replay import sum_tree
 from purejaxdqn.replay.interface import Replay, Store, keep_hypers
+from purejaxdqn.replay.ring import Ring
 from purejaxdqn.types import Hypers, Row, Transition
 
 SMALLEST_LEAF, LARGEST_LEAF = 2.0**-100, 2.0**90
@@ -106,6 +107,11 @@ def prioritized(
     def flat(times: Array, writers: Array) -> Array:
         return times % capacity * num_envs + writers
 
+    def may_start(ring: Ring, times: Array) -> Array:
+        if store.period is None:
+            return ring.rows.valid[times % capacity]
+        return jnp.broadcast_to((times % store.period == 0)[:, None], (times.shape[0], num_envs))
+
     def init(row: Row) -> PrioritizedMemory:
         return PrioritizedMemory(
             store=store.init(row),
@@ -125,7 +131,7 @@ def prioritized(
         # As many time steps get their last step as are written. Before the first row there is none: these positions lie
         # at the end of a ring that is not full, where every leaf is 0 and stays so.
         complete = written - n_step - num_steps + jnp.arange(num_steps)
-        drawable = jnp.logical_and(kept.ring.rows.valid[complete % capacity], (complete >= history)[:, None])
+        drawable = jnp.logical_and(may_start(kept.ring, complete), (complete >= history)[:, None])
         leaf = jnp.where(drawable, memory.max_leaf, 0.0)
         # The newest wait for theirs, and lie where older rows had a leaf. Those between the two are waiting already.
         # The oldest that are left lose theirs to their successors' history; in a ring that is not full they have none.

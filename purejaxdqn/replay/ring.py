@@ -135,3 +135,23 @@ def sample_starts(
     flat = index_from_bits(jax.random.bits(key, batch_shape, jnp.uint32), num_starts * ring.num_writers)
     oldest = ring.written.count - ring.size + history
     return oldest + flat // ring.num_writers, flat % ring.num_writers
+
+
+def sample_multiples(key: Array, ring: Ring, batch_size: int, window: int, history: int, period: int) -> Any:
+    """`sample_starts` among the times that are multiples of a period, of which there must be one.
+
+    Args:
+      key: PRNG key.
+      ring: the ring.
+      batch_size: size of the draw.
+      window: time steps that must follow each start.
+      history: time steps that must come before each start.
+      period: time steps between two starts.
+
+    Returns:
+      times and writers, int32 [B].
+    """
+    first = -((ring.size - ring.written.count - history) // period)
+    count = (ring.written.count - 1 - window) // period - first + 1
+    flat = index_from_bits(jax.random.bits(key, (batch_size,), jnp.uint32), count * ring.num_writers)
+    return (first + flat // ring.num_writers) * period, flat % ring.num_writers

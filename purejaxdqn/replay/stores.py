@@ -1,5 +1,6 @@
 """The store that a configuration's environment needs, and whether the configuration leaves it anything to draw from."""
 
+from functools import partial
 from typing import Any
 
 from purejaxdqn.config import Config, require
@@ -7,11 +8,22 @@ from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.observations.leaves import longest_stack
 from purejaxdqn.replay.frames import frame_store
 from purejaxdqn.replay.interface import Store
+from purejaxdqn.replay.sequences import Lengths, read_frame_steps, read_ring_steps, window_store
 from purejaxdqn.replay.transitions import transition_store
 
 
 def make_store(config: Config, env: Env | HostEnv) -> Store:
-    """What keeps the steps that a replay draws from."""
+    """What keeps the steps that a replay draws from: as single transitions, or for a memory in windows."""
+    store = make_step_store(config, env)
+    if not config.has_windows:
+        return store
+    read = partial(read_frame_steps, env.spec) if isinstance(env, HostEnv) else read_ring_steps
+    lengths = Lengths(config.burn_in, config.unroll, config.n_step)
+    return window_store(store, read, lengths, config.window_period, config.stored_carry, config.anneal_horizon)
+
+
+def make_step_store(config: Config, env: Env | HostEnv) -> Store:
+    """What keeps the steps, and reads single transitions."""
     shape: dict[str, Any] = {
         "capacity": config.buffer_rows,
         "num_envs": config.shard_envs,
@@ -33,7 +45,7 @@ def check_history(config: Config, history: int) -> None:
       config: static settings.
       history: rows before the one that is read.
     """
-    needs = config.n_step + history
+    needs = config.rows_after + config.start_period - 1 + history
     why = f"an observation is stacked with {history} earlier ones"
     remedy = f"{why}: use at least {(needs + 1) * config.num_envs}"
     require(config.prefill_steps > needs, "learning_starts", config.learning_starts, remedy)

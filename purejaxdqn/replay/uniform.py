@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.replay.interface import Replay, Store
-from purejaxdqn.replay.ring import Ring, sample_starts
+from purejaxdqn.replay.ring import Ring, sample_multiples, sample_starts
 from purejaxdqn.types import Hypers, Transition
 
 
@@ -42,8 +42,13 @@ def uniform(store: Store, batch_size: int) -> Replay:
     """
     draws = 1 if store.every_row_valid else 8
 
+    def starts(key: Array, ring: Ring) -> Any:
+        if store.period is not None:
+            return sample_multiples(key, ring, batch_size, store.n_step, store.history, store.period)
+        return sample_valid_starts(key, ring, batch_size, store.n_step, store.history, draws)
+
     def sample(memory: Any, key: Array, h: Hypers) -> tuple[Transition, tuple[Array, Array], Array]:
-        times, writers = sample_valid_starts(key, memory.ring, batch_size, store.n_step, store.history, draws)
+        times, writers = starts(key, memory.ring)
         batch, weight = store.read(memory, times, writers, h)
         return batch, (times, writers), weight
 

@@ -15,6 +15,7 @@ from purejaxdqn.envs.interface import HostEnv
 from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.learning.masks import legal_values
 from purejaxdqn.loops.host_functions import greet, pack
+from purejaxdqn.networks.windows import begin
 from purejaxdqn.observations.leaves import as_one, zeros
 from purejaxdqn.pictures.render import ACTION_NAMES, annotate, render_frame, save_gif
 from purejaxdqn.pictures.video import save_mp4
@@ -44,14 +45,15 @@ class Moment(NamedTuple):
     reward: float
 
 
-def make_decide(parts: Parts, epsilon: float) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """(parameters, obs [1, ...], mask [1, A] or None, key) -> action values [1, A], action [1]; without noise in the
-    network."""
+def make_decide(parts: Parts, epsilon: float) -> Callable[..., tuple[jax.Array, jax.Array, Any]]:
+    """(parameters, obs [1, ...], what a memory carries, mask [1, A] or None, key) -> action values [1, A], action [1],
+    carried; without noise in the network."""
 
     @jax.jit
-    def decide(params: Any, obs: Any, mask: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        q_values = parts.head.q_values(parts.network.apply(params, obs, key, "greedy"))
-        return legal_values(q_values, mask), epsilon_greedy(key, q_values, epsilon, mask)
+    def decide(params: Any, obs: Any, recall: Any, mask: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
+        dist, recall = parts.network.step(params, obs, recall, key, "greedy")
+        q_values = parts.head.q_values(dist)
+        return legal_values(q_values, mask), epsilon_greedy(key, q_values, epsilon, mask), recall
 
     return decide
 
@@ -62,19 +64,20 @@ def play_on_device(parts: Parts, params: Any, key: jax.Array, epsilon: float) ->
 
     # One call a step: an episode has hundreds of them, and what is called is small.
     @jax.jit
-    def advance(params: Any, env: Any, key: jax.Array, index: int) -> tuple[Any, Any]:
+    def advance(params: Any, env: Any, recall: Any, key: jax.Array, index: int) -> tuple[Any, Any, Any]:
         action_key, step_key = jax.random.split(jax.random.fold_in(key, index))
         obs = parts.env.observe(env)
-        q_values, action = decide(params, obs, parts.env.mask(env), action_key)
+        q_values, action, recall = decide(params, obs, recall, parts.env.mask(env), action_key)
         after, _, row = parts.env.step(step_key, env, action)
         shown = (parts.env.picture_state(env), obs, q_values, action, row)
-        return after, jax.tree.map(lambda leaf: leaf[0], shown)
+        return after, recall, jax.tree.map(lambda leaf: leaf[0], shown)
 
     env, _ = jax.jit(parts.env.reset, static_argnums=1)(key, 1)
+    recall = parts.network.init_carry(1)
     env_params = jax.device_get(parts.env.params)
     done, index = False, 0
     while not done:
-        env, shown = advance(params, env, key, index)
+        env, recall, shown = advance(params, env, recall, key, index)
         state, obs, q_values, action, row = jax.device_get(shown)
         picture = render_frame(parts.env.spec.env_id, state, as_one(obs), env_params)
         yield Moment(picture, q_values, int(action), float(row.reward))
@@ -89,12 +92,13 @@ def play_on_host(parts: Parts, params: Any, key: jax.Array, epsilon: float) -> I
     try:
         pool.reset()
         step = pool.receive(0)
-        obs = zeros(env.spec, 1)
+        obs, recall = zeros(env.spec, 1), parts.network.init_carry(1)
         done, index = False, 0
         while not done:
             check_masks(env.spec, step)
             obs = show(obs, pack(step))
-            q_values, action = decide(params, obs, step.mask, jax.random.fold_in(key, index))
+            recall = begin(recall, jnp.asarray(step.begins))
+            q_values, action, recall = decide(params, obs, recall, step.mask, jax.random.fold_in(key, index))
             picture = pool.screen()
             pool.send(0, np.asarray(action))
             step = pool.receive(0)

@@ -1,5 +1,6 @@
 """Loading a trained policy: a callable on NumPy observations, without gymnax or the training code."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from purejaxdqn.build import build_model
 from purejaxdqn.config import EnvSpec, SettingError, require
 from purejaxdqn.envs.actions import as_mask
 from purejaxdqn.machine.number_modes import in_usual_modes
+from purejaxdqn.networks.windows import begin
 from purejaxdqn.observations.leaves import build, find, list_leaves
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
 from purejaxdqn.runs.folder import CHECKPOINTS, read_config
@@ -22,13 +24,25 @@ Which = Literal["last", "best"]
 class Policy:
     """A greedy policy: `policy(obs)` gives actions, `policy.q_values(obs)` the values behind them.
 
-    Of an environment with action masks it is `policy(obs, mask)`.
+    Of an environment with action masks it is `policy(obs, mask)`. One with a memory has to be asked step by step, once
+    each, and told by `policy.reset()` where an episode begins; one without is told in vain.
     """
 
-    def __init__(self, params: Any, apply_q: Any, spec: EnvSpec):
+    def __init__(self, params: Any, apply_q: Any, spec: EnvSpec, init_carry: Callable[[int], Any] = lambda batch: ()):
         self.spec = spec
+        self.carry: Any = None
+        """What a memory carries to the next step, [B, ...], which may be kept and put back; None where it is to be
+        made, as before the first episode."""
         self._params = jax.device_put(params)
-        self._apply_q = apply_q
+        self._apply_q, self._init_carry = apply_q, init_carry
+
+    def reset(self, begins: Any = None) -> None:
+        """Forgets what was before.
+
+        Args:
+          begins: bool [B], the episodes of a batch that begin with the next observation; by default all do.
+        """
+        self.carry = None if begins is None or self.carry is None else begin(self.carry, jnp.asarray(begins, bool))
 
     def q_values(self, obs: Any) -> np.ndarray:
         """Action values.
@@ -41,7 +55,8 @@ class Policy:
           float32 [A], or [B, A] for a batch.
 
         Raises:
-          ValueError: for any other shape, or where an array is missing.
+          ValueError: for any other shape, where an array is missing, or for a batch of another size than a memory has
+            been following.
         """
         leaves = list_leaves(self.spec)
         arrays = [np.asarray(find(obs, leaf.path)) for leaf in leaves]
@@ -55,7 +70,13 @@ class Policy:
         made = [
             jnp.asarray(array if batch else array[None], leaf.dtype) for leaf, array in zip(leaves, arrays, strict=True)
         ]
-        values = np.asarray(self._apply_q(self._params, build([leaf.path for leaf in leaves], made)))
+        size = made[0].shape[0]
+        carry = self._init_carry(size) if self.carry is None else self.carry
+        followed = {leaf.shape[0] for leaf in jax.tree.leaves(carry)} - {size}
+        if followed:
+            raise ValueError(f"its memory follows {followed.pop()} episodes, not {size}: call policy.reset() first")
+        found, self.carry = self._apply_q(self._params, build([leaf.path for leaf in leaves], made), carry)
+        values = np.asarray(found)
         return values if batch else values[0]
 
     def __call__(self, obs: Any, mask: Any = None) -> np.ndarray:
@@ -111,7 +132,8 @@ def load_policy(run_dir: str | Path, seed_index: int = 0, which: Which = "best")
 
     @jax.jit
     @in_usual_modes
-    def apply_q(params: Any, obs: Any) -> jax.Array:
-        return head.q_values(network.apply(params, obs, jax.random.key(0), "greedy"))
+    def apply_q(params: Any, obs: Any, carry: Any) -> tuple[jax.Array, Any]:
+        dist, carry = network.step(params, obs, carry, jax.random.key(0), "greedy")
+        return head.q_values(dist), carry
 
-    return Policy(params, apply_q, spec)
+    return Policy(params, apply_q, spec, network.init_carry)

@@ -27,6 +27,7 @@ FOREIGN_CONFIG = {
     **{"learning_rate_schedule": "linear", "average_params": True, "torso_width": 3, "pool": 5, "spectral_norm": 2},
     **{"explorer": "none", "epsilon_ladder": 2, "duration_cap": 19, "ensemble": 18, "prior_scale": 0.7},
     **{"random_shift": 6, "resets": 2, "anneal_horizon": 2, "normalize_obs": True, "normalize_reward": True},
+    **{"memory": "lstm", "memory_size": 21, "memory_window": 23, "last_inputs": True},
 }
 FOREIGN_HYPERS = {
     **{"learning_rate": 0.3, "learning_rate_final": 0.2, "adam_epsilon": 0.6, "max_grad_norm": 0.7, "gamma": 0.8},
@@ -62,7 +63,7 @@ PAPERS = {
     "m-iqn": (5e-5, INF, 20_000, 8_000, 0.01, 250_000, 0.001, 27_000),
     "rainbow": (6.25e-5, 10.0, 20_000, 8_000, 0.0, None, 0.0, 27_000),
     "btr": (1e-4, 10.0, 200_000, 32_000, 0.01, 2_000_000, 0.01, 27_000),
-    "pqn": (2.5e-4, 10.0, 0, None, 0.001, 5_000_000, 0.0, 27_000),
+    **dict.fromkeys(("pqn", "pqn-rnn"), (2.5e-4, 10.0, 0, None, 0.001, 5_000_000, 0.0, 27_000)),
 }
 
 
@@ -92,7 +93,7 @@ def test_of_a_recipe_a_game_keeps_what_no_paper_names(algo):
     found, expected = fields_of(make_settings(FOREIGN, algo=algo)), fields_of(make_settings(default, "Pong-v5", algo))
     kept = {"env": "Breakout-v5", "env_params": (("noop_max", 7),), "overlap": False, "replay_memory": "host"}
     # As PQN has no replay, so no kernel either.
-    kept |= {} if algo == "pqn" else {"update_kernel": True}
+    kept |= {} if algo.startswith("pqn") else {"update_kernel": True}
     assert found == expected | kept
     assert {"data_parallel", "overlap", "replay_memory", "log_episodes", "update_kernel"} == OF_THE_MACHINE
     run = run_options(FOREIGN, None, algo)

@@ -243,7 +243,7 @@ def test_a_loaded_policy_is_the_trained_network(finished, tiny_config):
 def make_policy(**changes):
     """A policy whose action values are its observation."""
     spec = EnvSpec("mine", 6, (6,), "float32", None, 10, **changes)
-    return Policy({}, lambda params, obs: obs, spec)
+    return Policy({}, lambda params, obs, carry: (obs, carry), spec)
 
 
 def test_a_policy_takes_the_best_legal_action():
