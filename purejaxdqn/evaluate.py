@@ -47,6 +47,8 @@ class EvaluateFlags:
     """The same as a video (needs the extra atari)."""
     q_values: bool = True
     """Whether pictures show the step, the return and the value of every action beneath."""
+    save_dataset: str | None = None
+    """Also write the steps of as many episodes, played anew with this ε, into this file, NAME.npz (docs/offline.md)."""
     json: bool = False
     """Print JSON and nothing else."""
     imports: cli.Imports = ()
@@ -76,6 +78,11 @@ def evaluate(args: list[str]) -> int:
             require(Path(path).suffix == f".{name}", name, path, f"name a file that ends in .{name}")
             parent = Path(path).absolute().parent
             require(parent.is_dir(), name, path, "its folder does not exist: make it first")
+    if flags.save_dataset is not None:
+        # As in `play`.
+        from purejaxdqn.runs.recording import check_plays
+
+        check_plays(settings.config, flags.save_dataset)
     cli.start_jax(flags.device, flags.compilation_cache)
     cli.import_parts(args)
     require_imported(data.get("imports", ()))
@@ -111,6 +118,8 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     # Episodes of their own: neither those of training's evaluations nor those of its summary.
     keys = seed_keys([(flags.key + 1_000_003 * (settings.seeds[index] + 1)) % SEEDS for index in indices])
     returns = np.asarray(lanes.get(lanes.evaluate(lanes.put(params), lanes.put(keys), flags.epsilon).returns), float)
+    if flags.save_dataset is not None:
+        save_dataset(parts, params, flags, settings, indices)
     first = jax.tree.map(lambda leaf: leaf[0], params)
     for name, write in (("gif", write_gif), ("mp4", write_mp4)):
         path = getattr(flags, name)
@@ -128,6 +137,25 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
         }
         for index, found in zip(indices, returns, strict=True)
     ]
+
+
+def save_dataset(parts: Any, params: Any, flags: EvaluateFlags, settings: Settings, indices: list[int]) -> None:
+    """Plays episodes of each seed's policy and writes their steps."""
+    # As in `play`.
+    from purejaxdqn.replay.dataset import join, write_dataset
+    from purejaxdqn.runs.recording import play_dataset
+
+    played = []
+    for place, index in enumerate(indices):
+        own = jax.tree.map(lambda leaf, place=place: leaf[place], params)
+        key = jax.random.fold_in(jax.random.key(flags.key), settings.seeds[index])
+        args = (settings.seeds[index], flags.episodes, flags.epsilon, flags.max_steps)
+        played.append(play_dataset(parts, own, key, *args))
+    assert flags.save_dataset is not None
+    try:
+        write_dataset(Path(flags.save_dataset), join(played), parts.env.spec)
+    except OSError as error:
+        raise SettingError("save_dataset", flags.save_dataset, f"it cannot be written ({error.strerror})") from error
 
 
 def check_room(lanes: Any, episodes: int) -> None:
