@@ -4,16 +4,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, require
+from purejaxdqn.bounds import flag
+from purejaxdqn.config import Config, EnvSpec, SettingError, require
 from purejaxdqn.envs import own
 from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.envs.names import env_settings as env_settings
 from purejaxdqn.envs.names import loop_of, make_env
 from purejaxdqn.kernels.choice import find_kernel
 from purejaxdqn.learn import LearnFn, anneal_importance, make_replay_learn, make_rollout_learn
-from purejaxdqn.learning import heads
+from purejaxdqn.learning import constraints, heads, offline_heads
 from purejaxdqn.learning.backups import Backup, greedy, munchausen, of_members
 from purejaxdqn.learning.explorers import Explorer, boltzmann, bootstrapped, check_takes_masks, ez_greedy, plain
 from purejaxdqn.learning.heads import Head
@@ -27,10 +26,12 @@ from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import TORSOS, Network, make_ensemble, make_network, own_torso, torso_name, torso_reads
 from purejaxdqn.networks.normalized import with_statistics
 from purejaxdqn.replay.augmented import with_random_shifts
+from purejaxdqn.replay.held import find_steps, on_data, replay_of, when_learning
 from purejaxdqn.replay.interface import Replay, no_replay
 from purejaxdqn.replay.presampled import drawn_replay
 from purejaxdqn.replay.prioritized import prioritized
 from purejaxdqn.replay.stores import make_store
+from purejaxdqn.replay.transitions import TransitionStore
 from purejaxdqn.replay.uniform import uniform
 from purejaxdqn.types import Hypers
 
@@ -53,14 +54,9 @@ def make_prioritized(config: Config, env: Env | HostEnv) -> Replay:
     )
 
 
-def even_support(config: Config) -> Head:
-    """The categorical head with evenly spaced atoms."""
-    return heads.categorical(tuple(np.linspace(config.v_min, config.v_max, config.num_atoms).tolist()))
-
-
 HEADS: dict[str, Choice] = {
     "scalar": Choice(lambda config: heads.scalar(config.loss), ("loss",)),
-    "categorical": Choice(even_support, ("num_atoms", "v_min", "v_max")),
+    "categorical": Choice(lambda c: heads.even_support(c.num_atoms, c.v_min, c.v_max), ("num_atoms", "v_min", "v_max")),
     "quantile": Choice(lambda config: heads.quantile(config.num_quantiles), ("num_quantiles", "huber_delta")),
     "iqn": Choice(
         lambda config: heads.implicit_quantile(),
@@ -70,6 +66,8 @@ HEADS: dict[str, Choice] = {
         lambda config: heads.proposed_quantile(),
         ("num_quantiles", "num_cosines", "huber_delta", "fraction_lr_scale", "fraction_entropy"),
     ),
+    "bcq": Choice(lambda config: offline_heads.bcq(config.loss, config.bcq_threshold), ("loss", "bcq_threshold")),
+    "iql": Choice(lambda config: offline_heads.iql(), ("expectile", "advantage_scale")),
 }
 """name -> (config) -> Head."""
 BACKUPS: dict[str, Choice] = {
@@ -88,6 +86,13 @@ REPLAYS: dict[str, Choice] = {
     ),
 }
 """name -> (config, env) -> Replay."""
+CONSTRAINTS: dict[str, Choice] = {
+    "none": Choice(lambda config: None),
+    "cql": Choice(lambda config: constraints.conservative, ("constraint_weight",)),
+    "cloning": Choice(lambda config: constraints.cloning),
+    "margin": Choice(lambda config: constraints.margin, ("constraint_weight", "demo_margin")),
+}
+"""name -> (config) -> Constraint, or None for none."""
 SHAPINGS: dict[str, Choice] = {
     "none": Choice(lambda config: as_given),
     "cartpole-distance": Choice(make_cartpole_distance),
@@ -104,16 +109,22 @@ SEAMS: dict[str, dict[str, Choice]] = {
     "head": HEADS,
     "backup": BACKUPS,
     "replay": REPLAYS,
+    "constraint": CONSTRAINTS,
     "reward_shaping": SHAPINGS,
     "explorer": EXPLORERS,
 }
+_PLAYING = ("num_envs", "rollout_length", "explorer", "epsilon_schedule", "epsilon_final", "epsilon_ladder")
+_Q_LEARNING = (
+    *("replay", "backup", "batch_size", "updates_per_rollout", "n_step", "tau", "target_period", "ensemble"),
+    *("random_shift", "anneal_horizon", "dataset", "constraint"),
+)
 FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "learner": {
         "replay": (
-            *("replay", "backup", "buffer_size", "batch_size", "learning_starts", "updates_per_rollout", "n_step"),
-            *("tau", "target_period", "prefill", "ensemble", "random_shift", "anneal_horizon", "update_kernel"),
+            *(*_Q_LEARNING, *_PLAYING, "buffer_size", "learning_starts", "prefill", "update_kernel", "demo_share"),
         ),
-        "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
+        "rollout": (*_PLAYING, "num_epochs", "num_minibatches", "trace_lambda"),
+        "dataset": _Q_LEARNING,
     },
     "loop": {"host": ("overlap", "replay_memory"), "device": ("log_episodes",)},
     "loss": {"huber": ("huber_delta",)},
@@ -141,11 +152,11 @@ def register(seam: str, name: str, make: Callable[..., Any], reads: tuple[str, .
     """Adds a choice to a seam, for a configuration to name.
 
     Args:
-      seam: `head`, `backup`, `replay`, `reward_shaping`, `explorer`, `env` or `network`.
+      seam: `head`, `backup`, `replay`, `constraint`, `reward_shaping`, `explorer`, `env` or `network`.
       name: what `Config` and the command line will call it.
-      make: (config) -> `Head`, `Backup`, `View` or `Explorer`, or (config, env) -> `Replay`; for `env` a factory, whose
-        arguments with numbers as defaults become `--env-params` (see `envs.own.as_env` for what it may give); for
-        `network` (config) -> flax module from features [B, ...] to features [B, ...], or such a module.
+      make: (config) -> `Head`, `Backup`, `Constraint`, `View` or `Explorer`, or (config, env) -> `Replay`; for `env` a
+        factory, whose arguments with numbers as defaults become `--env-params` (see `envs.own.as_env` for what it may
+        give); for `network` (config) -> flax module from features [B, ...] to features [B, ...], or such a module.
       reads: fields of `Config` and `Hypers` that it reads beside those that every choice does.
 
     Raises:
@@ -210,19 +221,6 @@ def check_pair(config: Config, hypers: Hypers) -> tuple[Config, Hypers]:
     return config, hypers
 
 
-def flag(field: str, value: Any) -> str:
-    """A setting as it is typed."""
-    if field == "loop":
-        # It follows from the environment.
-        return {
-            "device": "an environment of gymnax, or another on the device",
-            "host": "one of EnvPool such as --env Pong-v5, or another on the host",
-        }[value]
-    if isinstance(value, bool):
-        return flag_name(field if value else f"no-{field}")
-    return f"{flag_name(field)} {value}"
-
-
 def choose(seam: str, config: Config) -> Choice:
     """The choice that a configuration names.
 
@@ -248,6 +246,8 @@ class Parts(NamedTuple):
     explorer: Explorer = plain()
     follow: FollowFn = keep_seen
     """How running statistics move with fresh rows, where no learning phase is given them."""
+    data: TransitionStore | None = None
+    """The steps of a dataset, in numpy: see `replay.held`."""
 
 
 def build_env(config: Config) -> Env | HostEnv:
@@ -258,6 +258,8 @@ def build_env(config: Config) -> Env | HostEnv:
 def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     """The network and the head that reads it, which is all that a trained policy needs."""
     head = choose("head", config).make(config)
+    remedy = "it does not know of action masks, which this environment has: use --head scalar"
+    require(not (spec.masked and config.head in ("bcq", "iql")), "head", config.head, remedy)
     network, torso = make_network(config, spec, head.outputs), torso_name(config, spec)
     if config.ensemble > 1:
         network = make_ensemble(network, config.ensemble, config.prior_scale, torso)
@@ -271,9 +273,9 @@ def build_backup(config: Config) -> Backup:
     return backup if config.ensemble == 1 else of_members(backup)
 
 
-def build_rollout_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+def build_rollout_learner(config: Config, env: Any, network: Network, head: Head, data: Any) -> tuple[Replay, LearnFn]:
     """No replay, and the learning phase from the newest rollout."""
-    del env
+    del env, data
     remedy = "the rollout learner's λ-returns are expected returns: use --head scalar"
     require(config.head == "scalar", "head", config.head, remedy)
     remedy = "the rollout learner keeps no replay: leave it out"
@@ -281,24 +283,27 @@ def build_rollout_learner(config: Config, env: Env | HostEnv, network: Network, 
     return no_replay(), make_rollout_learn(config, network, head)
 
 
-def build_replay_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+def build_replay_learner(config: Config, env: Any, network: Network, head: Head, data: Any) -> tuple[Replay, LearnFn]:
     """The replay, and the learning phase with it."""
-    backup = build_backup(config)
-    replay: Replay = choose("replay", config).make(config, env)
+    backup, constraint = build_backup(config), on_data(config, choose("constraint", config).make(config))
+    replay = replay_of(config, choose("replay", config).make, env, data)
     if config.anneal_horizon:
         before = replay.now
         replay = replay._replace(now=lambda h, updates: anneal_horizon(config, before(h, updates), updates))
-    # A replay in the host's memory gives whole phases of batches to the device.
-    nearby = replay if config.replay_memory == "device" else drawn_replay()
+    # A replay in the host's memory gives whole phases of batches to the device, and a dataset is given no rows.
+    nearby = when_learning(config, replay) if config.replay_memory == "device" else drawn_replay()
     if config.random_shift:
         nearby = with_random_shifts(nearby, config.random_shift, env.spec)
-    return replay, make_replay_learn(config, network, head, backup, nearby, find_kernel(config, env.spec, backup))
+    kernel = find_kernel(config, env.spec, backup)
+    return replay, make_replay_learn(config, network, head, backup, nearby, kernel, constraint)
 
 
-def build_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+def build_learner(
+    config: Config, env: Env | HostEnv, network: Network, head: Head, data: TransitionStore | None = None
+) -> tuple[Replay, LearnFn]:
     """What a learner learns from, and its learning phase."""
-    builders = {"replay": build_replay_learner, "rollout": build_rollout_learner}
-    replay, learn = builders[config.learner](config, env, network, head)
+    build_one = build_rollout_learner if config.learner == "rollout" else build_replay_learner
+    replay, learn = build_one(config, env, network, head, data)
     if config.resets:
         # An MLP's streams share its first layer as a CNN's share the torso.
         learn = with_resets(learn, config, network.init, torso_name(config, env.spec) or "Hidden_0")
@@ -326,9 +331,10 @@ def build(config: Config, env: Env | HostEnv | None = None) -> Parts:
     check_read(config, changed_settings(config))
     env = build_env(config) if env is None else env
     network, head = build_model(config, env.spec)
-    replay, learn = build_learner(config, env, network, head)
     view = make_view(config, choose("reward_shaping", config).make(config))
+    data = find_steps(config, env.spec, isinstance(env, HostEnv), view)
+    replay, learn = build_learner(config, env, network, head, data)
     explorer = choose("explorer", config).make(config)
     if env.spec.masked:
         check_takes_masks(config.explorer, explorer)
-    return Parts(env, network, head, replay, learn, view, explorer, make_follow(config, env.spec))
+    return Parts(env, network, head, replay, learn, view, explorer, make_follow(config, env.spec), data)

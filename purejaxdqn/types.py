@@ -90,6 +90,14 @@ class Hypers:
     """Step size of fqf's fraction proposal, as a share of the network's."""
     fraction_entropy: float | Array = 0.0
     """Weight of the entropy that keeps fqf's fractions apart."""
+    constraint_weight: float | Array = 1.0
+    """Weight of a constraint beside the TD loss: CQL's α, DQfD's λ."""
+    demo_margin: float | Array = 0.8
+    """By how much a demonstrated action's value is to be above the others' (margin constraint)."""
+    expectile: float | Array = 0.7
+    """τ of the iql head's state values, in (0, 1): the nearer to 1, the nearer to the best action of the data."""
+    advantage_scale: float | Array = 3.0
+    """β of the iql head's policy: 0 clones the data, more prefers what is better than the state's value."""
 
     def __post_init__(self) -> None:
         numbers = {name: value for name, value in vars(self).items() if isinstance(value, int | float | np.number)}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from purejaxdqn.config import require
@@ -143,6 +144,11 @@ def categorical(support: Sequence[float]) -> Head:
         return LossParts(cross_entropy, jnp.abs(error), divergence)
 
     return Head(q_values=q_values, target=target, loss=loss, outputs=Outputs(len(support), support, "fixed"))
+
+
+def even_support(num_atoms: int, v_min: float, v_max: float) -> Head:
+    """The categorical head with evenly spaced atoms."""
+    return categorical(tuple(np.linspace(v_min, v_max, num_atoms).tolist()))
 
 
 class QuantileTarget(NamedTuple):

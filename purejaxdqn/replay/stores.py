@@ -6,12 +6,16 @@ from purejaxdqn.config import Config, require
 from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.observations.leaves import longest_stack
 from purejaxdqn.replay.frames import frame_store
+from purejaxdqn.replay.held import held_store
 from purejaxdqn.replay.interface import Store
-from purejaxdqn.replay.transitions import transition_store
+from purejaxdqn.replay.transitions import TransitionStore, transition_store
 
 
-def make_store(config: Config, env: Env | HostEnv) -> Store:
-    """What keeps the steps that a replay draws from."""
+def make_store(config: Config, source: Env | HostEnv | TransitionStore) -> Store:
+    """What keeps the steps that a replay draws from: those of an environment, or a dataset's (see `replay.held`)."""
+    if isinstance(source, TransitionStore):
+        return held_store(source, config.n_step, config.anneal_horizon)
+    env = source
     shape: dict[str, Any] = {
         "capacity": config.buffer_rows,
         "num_envs": config.shard_envs,

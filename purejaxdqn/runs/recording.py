@@ -16,7 +16,6 @@ from purejaxdqn.observations.leaves import longest_stack
 from purejaxdqn.replay.dataset import Dataset, check_path, join, steps_of
 from purejaxdqn.replay.frames import FrameStore, read_stacks
 from purejaxdqn.replay.prioritized import PrioritizedMemory
-from purejaxdqn.replay.transitions import TransitionStore
 from purejaxdqn.types import Row
 
 FIELD = "save_dataset"
