@@ -73,7 +73,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "log_episodes": (0, 10**7),
     "num_epochs": (1, 10**6),
     "eval_episodes": (0, INT32),
-    "episodes": (1, INT32),
+    **dict.fromkeys(("episodes", "fqe_updates"), (1, INT32)),
     # Lists that Python makes before a device sees anything.
     **dict.fromkeys(("num_quantiles", "num_target_quantiles", "num_policy_quantiles", "num_cosines"), (1, 2**16)),
     "num_atoms": (2, 2**16),

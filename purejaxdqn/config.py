@@ -95,7 +95,8 @@ class Config:
     constraint: str = "none"
     """What keeps values near a dataset's actions: none, cql, cloning, margin (DQfD), or one registered."""
     head: str = "scalar"
-    """What the network's outputs mean: scalar, categorical (C51), quantile (QR-DQN), iqn, fqf, bcq, iql, or your own."""
+    """What the network's outputs mean: scalar, categorical (C51), quantile (QR-DQN), iqn, fqf, bcq, iql, or your
+    own."""
     bcq_threshold: float = 0.3
     """Share of the likeliest action's probability in the data that the bcq head asks of another one."""
     backup: str = "double"

@@ -108,6 +108,11 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
       OSError, ValueError: where there is no such file, or it is damaged.
     """
     try:
+        with zipfile.ZipFile(path) as held:
+            # Before a damaged header can ask for memory.
+            damaged = held.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} is another")
         with np.load(path, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, AttributeError) as error:
