@@ -39,6 +39,25 @@ def one_line(error: BaseException) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
+def flag(field: str, value: Any) -> str:
+    """A setting as it is typed."""
+    if field == "loop":
+        # It follows from the environment.
+        return {
+            "device": "an environment of gymnax, or another on the device",
+            "host": "one of EnvPool such as --env Pong-v5, or another on the host",
+        }[value]
+    windows = {
+        "has_windows": "--memory gru with --learner replay",
+        "ranks_windows": "--replay prioritized with --memory",
+    }
+    if field in windows:
+        return windows[field] if value else "this run"
+    if isinstance(value, bool):
+        return flag_name(field if value else f"no-{field}")
+    return f"{flag_name(field)} {value}"
+
+
 INT32 = 2**31 - 1
 """Largest count that a device can hold."""
 MANY = 10**15
@@ -60,7 +79,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "log_episodes": (0, 10**7),
     "num_epochs": (1, 10**6),
     "eval_episodes": (0, INT32),
-    "episodes": (1, INT32),
+    **dict.fromkeys(("episodes", "fqe_updates"), (1, INT32)),
     # Lists that Python makes before a device sees anything.
     **dict.fromkeys(("num_quantiles", "num_target_quantiles", "num_policy_quantiles", "num_cosines"), (1, 2**16)),
     "num_atoms": (2, 2**16),
@@ -158,6 +177,10 @@ INTERVALS: dict[str, Interval] = {
     **dict.fromkeys(("eval_epsilon", "epsilon", "reset_shrink", "gamma_start", "priority_eta"), UNIT),
     **dict.fromkeys(("learning_rate", "learning_rate_final", "priority_exponent"), AT_LEAST_0),
     **dict.fromkeys(("fraction_lr_scale", "fraction_entropy", "weight_decay"), AT_LEAST_0),
+    **dict.fromkeys(("constraint_weight", "demo_margin", "advantage_scale"), AT_LEAST_0),
+    "expectile": Interval(LEAST, 1.0 - 1e-7, "a number in (0, 1)"),
+    "demo_share": Interval(0.0, 1.0 - 1e-7, "a number of at least 0 and below 1"),
+    "bcq_threshold": UNIT,
     **dict.fromkeys(("adam_epsilon", "huber_delta", "munchausen_temperature", "priority_epsilon"), POSITIVE),
     "boltzmann_temperature": POSITIVE,
     **dict.fromkeys(("ladder_exponent", "prior_scale"), AT_LEAST_0),

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from purejaxdqn.config import Config, EnvSpec, SettingError, flag_name, require
+from purejaxdqn.bounds import flag
+from purejaxdqn.config import Config, EnvSpec, SettingError, require
 from purejaxdqn.envs import own
 from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.envs.last_step import with_last_step
@@ -14,7 +15,7 @@ from purejaxdqn.kernels.choice import find_kernel
 from purejaxdqn.learn import LearnFn, anneal_importance, make_replay_learn, make_rollout_learn
 from purejaxdqn.learning import heads
 from purejaxdqn.learning.backups import Backup, of_members
-from purejaxdqn.learning.choices import BACKUPS, EXPLORERS, HEADS, SHAPINGS
+from purejaxdqn.learning.choices import BACKUPS, CONSTRAINTS, EXPLORERS, HEADS, SHAPINGS
 from purejaxdqn.learning.choices import Choice as Choice
 from purejaxdqn.learning.explorers import Explorer, check_takes_masks, plain
 from purejaxdqn.learning.heads import Head
@@ -29,11 +30,13 @@ from purejaxdqn.networks import TORSOS, Network, make_ensemble, make_network, ne
 from purejaxdqn.networks.memory import MEMORIES, check_memory
 from purejaxdqn.networks.normalized import with_statistics
 from purejaxdqn.replay.augmented import with_random_shifts
+from purejaxdqn.replay.held import find_steps, on_data, replay_of, when_learning
 from purejaxdqn.replay.interface import Replay, no_replay
 from purejaxdqn.replay.presampled import drawn_replay
 from purejaxdqn.replay.prioritized import prioritized
 from purejaxdqn.replay.sequences import by_rows
 from purejaxdqn.replay.stores import make_store
+from purejaxdqn.replay.transitions import TransitionStore
 from purejaxdqn.replay.uniform import uniform
 from purejaxdqn.types import Hypers
 
@@ -60,17 +63,23 @@ SEAMS: dict[str, dict[str, Choice]] = {
     "head": HEADS,
     "backup": BACKUPS,
     "replay": REPLAYS,
+    "constraint": CONSTRAINTS,
     "reward_shaping": SHAPINGS,
     "explorer": EXPLORERS,
     "memory": MEMORIES,
 }
+_PLAYING = ("num_envs", "rollout_length", "explorer", "epsilon_schedule", "epsilon_final", "epsilon_ladder")
+_Q_LEARNING = (
+    *("replay", "backup", "batch_size", "updates_per_rollout", "n_step", "tau", "target_period", "ensemble"),
+    *("random_shift", "anneal_horizon", "dataset", "constraint"),
+)
 FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "learner": {
         "replay": (
-            *("replay", "backup", "buffer_size", "batch_size", "learning_starts", "updates_per_rollout", "n_step"),
-            *("tau", "target_period", "prefill", "ensemble", "random_shift", "anneal_horizon", "update_kernel"),
+            *(*_Q_LEARNING, *_PLAYING, "buffer_size", "learning_starts", "prefill", "update_kernel", "demo_share"),
         ),
-        "rollout": ("num_epochs", "num_minibatches", "trace_lambda"),
+        "rollout": (*_PLAYING, "num_epochs", "num_minibatches", "trace_lambda"),
+        "dataset": _Q_LEARNING,
     },
     "loop": {"host": ("overlap", "replay_memory"), "device": ("log_episodes",)},
     "has_windows": {True: ("burn_in", "unroll", "window_period", "stored_carry")},
@@ -100,12 +109,12 @@ def register(seam: str, name: str, make: Callable[..., Any], reads: tuple[str, .
     """Adds a choice to a seam, for a configuration to name.
 
     Args:
-      seam: `head`, `backup`, `replay`, `reward_shaping`, `explorer`, `memory`, `env` or `network`.
+      seam: `head`, `backup`, `replay`, `constraint`, `reward_shaping`, `explorer`, `memory`, `env` or `network`.
       name: what `Config` and the command line will call it.
-      make: (config) -> `Head`, `Backup`, `View` or `Explorer`, or (config, env) -> `Replay`; for `env` a factory, whose
-        arguments with numbers as defaults become `--env-params` (see `envs.own.as_env` for what it may give); for
-        `network` (config) -> flax module from features [B, ...] to features [B, ...], such a module, or all of a
-        network, by `whole_network`; for `memory` (config) -> module, see `networks.memory`.
+      make: (config) -> `Head`, `Backup`, `Constraint`, `View` or `Explorer`, or (config, env) -> `Replay`; for `env` a
+        factory, whose arguments with numbers as defaults become `--env-params` (see `envs.own.as_env` for what it may
+        give); for `network` (config) -> flax module from features [B, ...] to features [B, ...], such a module, or all
+        of a network, by `whole_network`; for `memory` (config) -> module, see `networks.memory`.
       reads: fields of `Config` and `Hypers` that it reads beside those that every choice does.
 
     Raises:
@@ -173,25 +182,6 @@ def check_pair(config: Config, hypers: Hypers) -> tuple[Config, Hypers]:
     return config, hypers
 
 
-def flag(field: str, value: Any) -> str:
-    """A setting as it is typed."""
-    if field == "loop":
-        # It follows from the environment.
-        return {
-            "device": "an environment of gymnax, or another on the device",
-            "host": "one of EnvPool such as --env Pong-v5, or another on the host",
-        }[value]
-    windows = {
-        "has_windows": "--memory gru with --learner replay",
-        "ranks_windows": "--replay prioritized with --memory",
-    }
-    if field in windows:
-        return windows[field] if value else "this run"
-    if isinstance(value, bool):
-        return flag_name(field if value else f"no-{field}")
-    return f"{flag_name(field)} {value}"
-
-
 def choose(seam: str, config: Config) -> Choice:
     """The choice that a configuration names.
 
@@ -217,6 +207,8 @@ class Parts(NamedTuple):
     explorer: Explorer = plain()
     follow: FollowFn = keep_seen
     """How running statistics move with fresh rows, where no learning phase is given them."""
+    data: TransitionStore | None = None
+    """The steps of a dataset, in numpy: see `replay.held`."""
 
 
 def build_env(config: Config, env: Env | HostEnv | None = None) -> Env | HostEnv:
@@ -230,6 +222,8 @@ def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     head = choose("head", config).make(config)
     check_memory(config)
     memory = None if config.memory == "none" else choose("memory", config).make
+    remedy = "it does not know of action masks, which this environment has: use --head scalar"
+    require(not (spec.masked and config.head in ("bcq", "iql")), "head", config.head, remedy)
     network, torso = make_network(config, spec, head.outputs, memory=memory), torso_name(config, spec)
     if config.ensemble > 1:
         network = make_ensemble(network, config.ensemble, config.prior_scale, torso)
@@ -243,9 +237,9 @@ def build_backup(config: Config) -> Backup:
     return backup if config.ensemble == 1 else of_members(backup)
 
 
-def build_rollout_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+def build_rollout_learner(config: Config, env: Any, network: Network, head: Head, data: Any) -> tuple[Replay, LearnFn]:
     """No replay, and the learning phase from the newest rollout."""
-    del env
+    del env, data
     remedy = "the rollout learner's λ-returns are expected returns: use --head scalar"
     require(config.head == "scalar", "head", config.head, remedy)
     remedy = "the rollout learner keeps no replay: leave it out"
@@ -253,26 +247,29 @@ def build_rollout_learner(config: Config, env: Env | HostEnv, network: Network, 
     return no_replay(), make_rollout_learn(config, network, head)
 
 
-def build_replay_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+def build_replay_learner(config: Config, env: Any, network: Network, head: Head, data: Any) -> tuple[Replay, LearnFn]:
     """The replay, and the learning phase with it."""
-    backup = build_backup(config)
-    replay: Replay = choose("replay", config).make(config, env)
+    backup, constraint = build_backup(config), on_data(config, choose("constraint", config).make(config))
+    replay = replay_of(config, choose("replay", config).make, env, data)
     if config.anneal_horizon:
         before = replay.now
         replay = replay._replace(now=lambda h, updates: anneal_horizon(config, before(h, updates), updates))
     if config.has_windows:
         replay = by_rows(replay)
-    # A replay in the host's memory gives whole phases of batches to the device.
-    nearby = replay if config.replay_memory == "device" else drawn_replay()
+    # A replay in the host's memory gives whole phases of batches to the device, and a dataset is given no rows.
+    nearby = when_learning(config, replay) if config.replay_memory == "device" else drawn_replay()
     if config.random_shift:
         nearby = with_random_shifts(nearby, config.random_shift, env.spec)
-    return replay, make_replay_learn(config, network, head, backup, nearby, find_kernel(config, env.spec, backup))
+    kernel = find_kernel(config, env.spec, backup)
+    return replay, make_replay_learn(config, network, head, backup, nearby, kernel, constraint)
 
 
-def build_learner(config: Config, env: Env | HostEnv, network: Network, head: Head) -> tuple[Replay, LearnFn]:
+def build_learner(
+    config: Config, env: Env | HostEnv, network: Network, head: Head, data: TransitionStore | None = None
+) -> tuple[Replay, LearnFn]:
     """What a learner learns from, and its learning phase."""
-    builders = {"replay": build_replay_learner, "rollout": build_rollout_learner}
-    replay, learn = builders[config.learner](config, env, network, head)
+    build_one = build_rollout_learner if config.learner == "rollout" else build_replay_learner
+    replay, learn = build_one(config, env, network, head, data)
     if config.resets:
         # An MLP's streams share its first layer as a CNN's share the torso.
         learn = with_resets(learn, config, network.init, torso_name(config, env.spec) or "Hidden_0")
@@ -300,9 +297,10 @@ def build(config: Config, env: Env | HostEnv | None = None) -> Parts:
     check_read(config, changed_settings(config))
     env = build_env(config, env)
     network, head = build_model(config, env.spec)
-    replay, learn = build_learner(config, env, network, head)
     view = make_view(config, choose("reward_shaping", config).make(config))
+    data = find_steps(config, env.spec, isinstance(env, HostEnv), view)
+    replay, learn = build_learner(config, env, network, head, data)
     explorer = choose("explorer", config).make(config)
     if env.spec.masked:
         check_takes_masks(config.explorer, explorer)
-    return Parts(env, network, head, replay, learn, view, explorer, make_follow(config, env.spec))
+    return Parts(env, network, head, replay, learn, view, explorer, make_follow(config, env.spec), data)

@@ -11,7 +11,7 @@ from purejaxdqn.bounds import flag_name as flag_name
 from purejaxdqn.bounds import one_line as one_line
 from purejaxdqn.bounds import require as require
 
-LearnerName = Literal["replay", "rollout"]
+LearnerName = Literal["replay", "rollout", "dataset"]
 ReplayMemoryName = Literal["device", "host"]
 NormName = Literal["none", "layer", "batch"]
 ActivationName = Literal["relu", "tanh", "gelu", "silu", "elu"]
@@ -87,9 +87,19 @@ class Config:
     log_episodes: int = 0
     """Most episodes of one chunk (see --log-every) of which episodes.csv gets a row each; 0 writes no such file."""
     learner: LearnerName = "replay"
-    """Where gradients come from: a `replay` of past steps with a target network, or the newest `rollout` (PQN)."""
+    """Where gradients come from: a `replay` of past steps with a target network, the newest `rollout` (PQN), or a
+    `dataset` alone, where --total-steps, --log-every and --eval-every count gradient updates."""
+    dataset: str | None = None
+    """File of recorded steps to learn from, NAME.npz (docs/offline.md): see --learner dataset and --demo-share."""
+    demo_share: float = 0.0
+    """Share of every batch of the replay learner that is drawn from --dataset, which then holds demonstrations."""
+    constraint: str = "none"
+    """What keeps values near a dataset's actions: none, cql, cloning, margin (DQfD), or one registered."""
     head: str = "scalar"
-    """What the network's outputs mean: scalar, categorical (C51), quantile (QR-DQN), iqn, fqf, or one registered."""
+    """What the network's outputs mean: scalar, categorical (C51), quantile (QR-DQN), iqn, fqf, bcq, iql, or your
+    own."""
+    bcq_threshold: float = 0.3
+    """Share of the likeliest action's probability in the data that the bcq head asks of another one."""
     backup: str = "double"
     """What a target bootstraps with: max, double, munchausen, or one registered."""
     replay: str = "uniform"
@@ -193,7 +203,7 @@ class Config:
         require(self.v_min < self.v_max, "v_min", self.v_min, f"use a number below v_max, {self.v_max}")
         check_clock(self)
         check_exploration(self)
-        {"replay": check_replay, "rollout": check_rollout}[self.learner](self)
+        {"replay": check_replay, "rollout": check_rollout}.get(self.learner, lambda config: None)(self)
         check_shards(self)
         remedy = f"the prefill alone takes {self.prefill_steps * self.num_envs} environment steps: use more than that"
         require(self.num_iterations > 0, "total_steps", self.total_steps, remedy)
@@ -236,19 +246,19 @@ class Config:
     @property
     def prefill_steps(self) -> int:
         """Vector steps of the prefill: enough for --learning-starts and for one sample."""
-        if self.learner == "rollout":
+        if self.learner != "replay":
             return 0
         return max(-(-self.learning_starts // self.num_envs), self.rows_after + self.start_period)
 
     @property
     def updates_per_iteration(self) -> int:
         """Gradient updates of one learning phase."""
-        return self.updates_per_rollout if self.learner == "replay" else self.num_epochs * self.num_minibatches
+        return self.num_epochs * self.num_minibatches if self.learner == "rollout" else self.updates_per_rollout
 
     @property
     def steps_per_iteration(self) -> int:
-        """Environment steps of one iteration (a rollout and its learning phase)."""
-        return self.rollout_length * self.num_envs
+        """Environment steps of one iteration (a rollout and its learning phase); updates where nothing is played."""
+        return self.updates_per_rollout if self.learner == "dataset" else self.rollout_length * self.num_envs
 
     @property
     def num_iterations(self) -> int:
@@ -273,9 +283,8 @@ def check_clock(config: Config) -> None:
     vector_steps = -(-config.total_steps // config.num_envs) + config.rollout_length
     remedy = f"with num_envs {config.num_envs} it takes {vector_steps:,} vector steps, and {most}: use more num_envs"
     require(vector_steps <= INT32, "total_steps", config.total_steps, remedy)
-    updates = config.num_updates
-    remedy = f"it makes {updates:,} gradient updates, and {most}: use fewer updates, or fewer steps"
-    require(updates <= INT32, "total_steps", config.total_steps, remedy)
+    remedy = f"it makes {config.num_updates:,} gradient updates, and {most}: use fewer updates, or fewer steps"
+    require(config.num_updates <= INT32, "total_steps", config.total_steps, remedy)
 
 
 def check_exploration(config: Config) -> None:

@@ -47,6 +47,12 @@ class EvaluateFlags:
     """The same as a video (needs the extra atari)."""
     q_values: bool = True
     """Whether pictures show the step, the return and the value of every action beneath."""
+    save_dataset: str | None = None
+    """Also write the steps of as many episodes, played anew with this ε, into this file, NAME.npz (docs/offline.md)."""
+    fqe: str | None = None
+    """Value the policies by the steps in this dataset, NAME.npz, in place of playing (fitted Q evaluation)."""
+    fqe_updates: int = 10_000
+    """Gradient updates for each of them."""
     json: bool = False
     """Print JSON and nothing else."""
     imports: cli.Imports = ()
@@ -76,15 +82,49 @@ def evaluate(args: list[str]) -> int:
             require(Path(path).suffix == f".{name}", name, path, f"name a file that ends in .{name}")
             parent = Path(path).absolute().parent
             require(parent.is_dir(), name, path, "its folder does not exist: make it first")
+    if flags.save_dataset is not None:
+        # As in `play`.
+        from purejaxdqn.runs.recording import check_plays
+
+        check_plays(settings.config, flags.save_dataset)
     cli.start_jax(flags.device, flags.compilation_cache)
     cli.import_parts(args)
     require_imported(data.get("imports", ()))
-    results = play(folder, settings, flags, indices)
+    if flags.fqe is not None:
+        results, table = value(folder, settings, flags, indices), values_table
+    else:
+        results, table = play(folder, settings, flags, indices), results_table
     if flags.json:
         print(json.dumps(finite({"seeds": results}), allow_nan=False))
     else:
-        Console().print(results_table(settings, flags, results))
+        Console().print(table(settings, flags, results))
     return 0
+
+
+def value(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[int]) -> list[dict[str, Any]]:
+    """Values the policies of the seeds at `indices` by a dataset and returns a record for each."""
+    # As in `play`.
+    from purejaxdqn.runs.fitted_q import fitted_q_evaluation
+    from purejaxdqn.runs.policy import load_policy
+
+    written = [name for name in ("save_dataset", "gif", "mp4") if getattr(flags, name) is not None]
+    require(not written, "fqe", flags.fqe, "nothing is played then: leave out --save-dataset, --gif and --mp4")
+    policies = {str(settings.seeds[index]): load_policy(folder, index, flags.which).greedy for index in indices}
+    assert flags.fqe is not None
+    hypers = settings.hypers.replace(learning_rate=1e-3, learning_rate_final=0.0, target_period=200, tau=1.0)  # type: ignore[attr-defined]
+    found = fitted_q_evaluation(settings.config, policies, flags.fqe, flags.fqe_updates, hypers, flags.key)
+    return [{"seed": int(seed), **one._asdict(), "updates": flags.fqe_updates} for seed, one in found.items()]
+
+
+def values_table(settings: Settings, flags: EvaluateFlags, results: list[dict[str, Any]]) -> Table:
+    """The values as a table."""
+    title = f"{settings.config.env}: {flags.which} parameters, valued by {flags.fqe} with {flags.fqe_updates:,} updates"
+    table = Table(title=title)
+    for name in ("seed", "discounted return", "acts as the data"):
+        table.add_column(name, justify="right")
+    for result in results:
+        table.add_row(str(result["seed"]), f"{result['value']:.2f}", f"{result['agreement']:.0%}")
+    return table
 
 
 def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[int]) -> list[dict[str, Any]]:
@@ -111,6 +151,8 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
     # Episodes of their own: neither those of training's evaluations nor those of its summary.
     keys = seed_keys([(flags.key + 1_000_003 * (settings.seeds[index] + 1)) % SEEDS for index in indices])
     returns = np.asarray(lanes.get(lanes.evaluate(lanes.put(params), lanes.put(keys), flags.epsilon).returns), float)
+    if flags.save_dataset is not None:
+        save_dataset(parts, params, flags, settings, indices)
     first = jax.tree.map(lambda leaf: leaf[0], params)
     for name, write in (("gif", write_gif), ("mp4", write_mp4)):
         path = getattr(flags, name)
@@ -128,6 +170,25 @@ def play(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[i
         }
         for index, found in zip(indices, returns, strict=True)
     ]
+
+
+def save_dataset(parts: Any, params: Any, flags: EvaluateFlags, settings: Settings, indices: list[int]) -> None:
+    """Plays episodes of each seed's policy and writes their steps."""
+    # As in `play`.
+    from purejaxdqn.replay.dataset import join, write_dataset
+    from purejaxdqn.runs.recording import play_dataset
+
+    played = []
+    for place, index in enumerate(indices):
+        own = jax.tree.map(lambda leaf, place=place: leaf[place], params)
+        key = jax.random.fold_in(jax.random.key(flags.key), settings.seeds[index])
+        args = (settings.seeds[index], flags.episodes, flags.epsilon, flags.max_steps)
+        played.append(play_dataset(parts, own, key, *args))
+    assert flags.save_dataset is not None
+    try:
+        write_dataset(Path(flags.save_dataset), join(played), parts.env.spec)
+    except OSError as error:
+        raise SettingError("save_dataset", flags.save_dataset, f"it cannot be written ({error.strerror})") from error
 
 
 def check_room(lanes: Any, episodes: int) -> None:

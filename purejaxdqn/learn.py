@@ -11,6 +11,7 @@ from jax import Array
 from purejaxdqn.config import Config
 from purejaxdqn.kernels.choice import KernelUpdate
 from purejaxdqn.learning.backups import Backup
+from purejaxdqn.learning.constraints import BatchConstraint
 from purejaxdqn.learning.heads import Head, value_of
 from purejaxdqn.learning.masks import legal_values, without_illegal
 from purejaxdqn.learning.normalization import read_reward
@@ -48,6 +49,8 @@ class Examples(NamedTuple):
     """Targets of the head, each leaf [B, ...], constant."""
     weight: Array
     """float32 [B], of each loss."""
+    mask: Array | None = None
+    """bool [B, A], legal actions; read by a constraint alone."""
 
 
 def init_learner(config: Config, network: Network, key: Array, h: Hypers) -> Learner:
@@ -55,7 +58,7 @@ def init_learner(config: Config, network: Network, key: Array, h: Hypers) -> Lea
     params = network.init(key)
     opt_state = make_optimizer(config, h, jnp.zeros((), jnp.int32)).init(params)
     # A copy, not an alias: donating a state in which two leaves are one buffer is an error.
-    target_params = jax.tree.map(jnp.copy, params) if config.learner == "replay" else ()
+    target_params = jax.tree.map(jnp.copy, params) if config.learner != "rollout" else ()
     average = jax.tree.map(jnp.copy, params) if config.average_params else ()
     returns = jnp.zeros(config.num_envs) if config.normalize_reward else ()
     return Learner(params, target_params, opt_state, counter(), average, returns)
@@ -99,7 +102,7 @@ def batch_targets(
 DescendFn = Callable[[Learner, Examples, Array, Hypers], tuple[Learner, Array, LearnMetrics]]
 
 
-def make_descend(config: Config, network: Network, head: Head) -> DescendFn:
+def make_descend(config: Config, network: Network, head: Head, constraint: BatchConstraint | None = None) -> DescendFn:
     """One gradient step on given targets: (learner, examples, key, hypers) -> learner, priorities [B], metrics.
 
     Each shard has the examples that it drew, and all take the same step, computed from all of their examples.
@@ -110,8 +113,11 @@ def make_descend(config: Config, network: Network, head: Head) -> DescendFn:
     def loss_fn(params: Any, examples: Examples, key: Array, h: Hypers) -> tuple[Array, Any]:
         dist_tm1 = network.apply(params, examples.obs_tm1, key, "online")
         parts = jax.vmap(head.loss, in_axes=(0, 0, 0, None))(dist_tm1, examples.a_tm1, examples.y, h)
-        q_taken = jax.vmap(value_of)(head.q_values(dist_tm1), examples.a_tm1)
-        return reduce(examples.weight * parts.loss), (parts.priority, jnp.mean(parts.abs_td_error), jnp.mean(q_taken))
+        q_tm1, losses = head.q_values(dist_tm1), parts.loss
+        q_taken = jax.vmap(value_of)(q_tm1, examples.a_tm1)
+        if constraint is not None:
+            losses = constraint(losses, q_tm1, examples.a_tm1, examples.mask, h)
+        return reduce(examples.weight * losses), (parts.priority, jnp.mean(parts.abs_td_error), jnp.mean(q_taken))
 
     def descend(learner: Learner, examples: Examples, key: Array, h: Hypers) -> tuple[Learner, Array, LearnMetrics]:
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
@@ -155,6 +161,8 @@ def anneal_importance(config: Config, h: Hypers, updates: Array) -> Hypers:
     iterations = updates // config.updates_per_rollout + 1
     vector_steps = config.prefill_steps + iterations * config.rollout_length
     share = jnp.minimum(vector_steps / -(-config.total_steps // config.num_envs), 1.0)
+    if config.learner == "dataset":
+        share = (updates + 1) / config.num_updates
     beta = h.importance_exponent + share * (h.importance_exponent_final - h.importance_exponent)
     return h.replace(importance_exponent=beta)  # type: ignore[attr-defined]
 
@@ -217,6 +225,7 @@ def make_replay_learn(
     backup: Backup,
     replay: Replay,
     kernel: tuple[KernelUpdate, KernelUpdate] | None = None,
+    constraint: BatchConstraint | None = None,
 ) -> LearnFn:
     """The learning phase of DQN and its family: write the rollout's rows, then make updates from the replay.
 
@@ -224,12 +233,13 @@ def make_replay_learn(
       config: static settings.
       network, head, backup, replay: the seams.
       kernel: an update as one kernel, of a CUDA program and of others, if there is one: see `kernels.choice`.
+      constraint: what keeps values near a dataset's actions, if anything does.
     """
-    descend, shards = make_descend(config, network, head), make_shards(config.data_parallel)
+    descend, shards = make_descend(config, network, head, constraint), make_shards(config.data_parallel)
 
     def plain(learner: Learner, batch: Transition, weight: Array, keys: tuple[Array, Array], h: Hypers) -> Updated:
         y = jax.lax.stop_gradient(batch_targets(network, head, backup, learner, batch, keys[0], h))
-        examples = Examples(batch.obs_tm1, batch.a_tm1, y, weight)
+        examples = Examples(batch.obs_tm1, batch.a_tm1, y, weight, batch.mask_tm1)
         learner, priority, metrics = descend(learner, examples, keys[1], h)
         target_params = periodic_update(
             learner.params, learner.target_params, learner.updates.count, h.target_period, h.tau

@@ -92,6 +92,14 @@ class Hypers:
     """Step size of fqf's fraction proposal, as a share of the network's."""
     fraction_entropy: float | Array = 0.0
     """Weight of the entropy that keeps fqf's fractions apart."""
+    constraint_weight: float | Array = 1.0
+    """Weight of a constraint beside the TD loss: CQL's α, DQfD's λ."""
+    demo_margin: float | Array = 0.8
+    """By how much a demonstrated action's value is to be above the others' (margin constraint)."""
+    expectile: float | Array = 0.7
+    """τ of the iql head's state values, in (0, 1): the nearer to 1, the nearer to the best action of the data."""
+    advantage_scale: float | Array = 3.0
+    """β of the iql head's policy: 0 clones the data, more prefers what is better than the state's value."""
 
     def __post_init__(self) -> None:
         numbers = {name: value for name, value in vars(self).items() if isinstance(value, int | float | np.number)}
@@ -106,13 +114,9 @@ class Hypers:
 
     def as_arrays(self) -> "Hypers":
         """The same values as strongly typed scalars, so that a Python float and an array share one compilation."""
-        leaves = {
-            field.name: jnp.asarray(
-                getattr(self, field.name), jnp.int32 if isinstance(field.default, int) else jnp.float32
-            )
-            for field in dataclasses.fields(self)
-        }
-        return Hypers(**leaves)
+        kinds = {field.name: type(field.default) for field in dataclasses.fields(self)}
+        dtypes = {int: jnp.int32, float: jnp.float32}
+        return Hypers(**{name: jnp.asarray(getattr(self, name), dtypes[kind]) for name, kind in kinds.items()})
 
 
 @struct.dataclass
@@ -151,8 +155,7 @@ class Row:
     terminated: Array
     """bool [E]: the episode ended by the environment's rules; the value after it is zero."""
     truncated: Array
-    """bool [E]: the episode was cut (a time limit) and not terminated; a target bootstraps from its last
-    observation."""
+    """bool [E]: the episode was cut and not terminated; a target bootstraps from its last observation."""
     final_obs: Any
     """[E, ...] (or a tree) the true observation after the step, before any reset."""
     valid: Array
@@ -230,8 +233,7 @@ the vectors of spectral norm. Its gradients are zero, and `Network.refresh` alon
 PRIOR = "prior"
 """Collection, next to `params`, of the parameters of an ensemble's randomised priors, which nothing ever moves."""
 PROPOSAL = "fraction_proposal"
-"""Name, on the path to its parameters, of the layer that proposes fractions: the optimiser gives it its own learning
-rate."""
+"""Name, on the path to its parameters, of the layer that proposes fractions, whose learning rate is its own."""
 
 
 def is_under(path: Any, name: str | None) -> bool:

@@ -54,6 +54,7 @@ def why_not(config: Config, spec: EnvSpec) -> str | None:
     """
     met = {
         "the learner is not replay": config.learner == "replay",
+        "a dataset is learnt from": config.dataset is None,
         "the network is no MLP": find_torso(config, spec).make is None,
         "observations are no vectors of numbers": (spec.num_obs_values, spec.obs_scale, spec.obs_dtype)
         == (None, None, "float32"),

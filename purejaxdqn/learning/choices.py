@@ -1,15 +1,12 @@
-"""Heads, backups, explorers and reward shapings by name, and the settings that only matter with each."""
+"""Heads, backups, constraints, explorers and reward shapings by name, and the settings that only matter with each."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from purejaxdqn.config import Config
-from purejaxdqn.learning import heads
+from purejaxdqn.learning import constraints, heads, offline_heads
 from purejaxdqn.learning.backups import greedy, munchausen
 from purejaxdqn.learning.explorers import boltzmann, bootstrapped, ez_greedy, plain
-from purejaxdqn.learning.heads import Head
 from purejaxdqn.learning.shaping import as_given, make_cartpole_distance
 
 
@@ -21,12 +18,7 @@ class Choice(NamedTuple):
     """Names of fields of `Config` and `Hypers`."""
 
 
-def even_support(config: Config) -> Head:
-    """The categorical head with evenly spaced atoms."""
-    return heads.categorical(tuple(np.linspace(config.v_min, config.v_max, config.num_atoms).tolist()))
-
-
-def scalar_head(config: Config) -> Head:
+def scalar_head(config: Config) -> heads.Head:
     """The scalar head, of returns or of rescaled ones."""
     head = heads.scalar(config.loss)
     return heads.rescaled(head) if config.rescale_values else head
@@ -34,7 +26,7 @@ def scalar_head(config: Config) -> Head:
 
 HEADS: dict[str, Choice] = {
     "scalar": Choice(scalar_head, ("loss", "rescale_values")),
-    "categorical": Choice(even_support, ("num_atoms", "v_min", "v_max")),
+    "categorical": Choice(lambda c: heads.even_support(c.num_atoms, c.v_min, c.v_max), ("num_atoms", "v_min", "v_max")),
     "quantile": Choice(lambda config: heads.quantile(config.num_quantiles), ("num_quantiles", "huber_delta")),
     "iqn": Choice(
         lambda config: heads.implicit_quantile(),
@@ -44,6 +36,8 @@ HEADS: dict[str, Choice] = {
         lambda config: heads.proposed_quantile(),
         ("num_quantiles", "num_cosines", "huber_delta", "fraction_lr_scale", "fraction_entropy"),
     ),
+    "bcq": Choice(lambda config: offline_heads.bcq(config.loss, config.bcq_threshold), ("loss", "bcq_threshold")),
+    "iql": Choice(lambda config: offline_heads.iql(), ("expectile", "advantage_scale")),
 }
 """name -> (config) -> Head."""
 BACKUPS: dict[str, Choice] = {
@@ -54,6 +48,13 @@ BACKUPS: dict[str, Choice] = {
     ),
 }
 """name -> (config) -> Backup."""
+CONSTRAINTS: dict[str, Choice] = {
+    "none": Choice(lambda config: None),
+    "cql": Choice(lambda config: constraints.conservative, ("constraint_weight",)),
+    "cloning": Choice(lambda config: constraints.cloning),
+    "margin": Choice(lambda config: constraints.margin, ("constraint_weight", "demo_margin")),
+}
+"""name -> (config) -> Constraint, or None for none."""
 SHAPINGS: dict[str, Choice] = {
     "none": Choice(lambda config: as_given),
     "cartpole-distance": Choice(make_cartpole_distance),

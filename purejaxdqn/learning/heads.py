@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from purejaxdqn.config import require
@@ -168,6 +169,11 @@ def rescaled(head: Head) -> Head:
         return parts._replace(abs_td_error=jnp.abs(y - value_of(q_values(dist_tm1), a_tm1)))
 
     return Head(q_values=q_values, target=target, loss=loss, outputs=head.outputs)
+
+
+def even_support(num_atoms: int, v_min: float, v_max: float) -> Head:
+    """The categorical head with evenly spaced atoms."""
+    return categorical(tuple(np.linspace(v_min, v_max, num_atoms).tolist()))
 
 
 class QuantileTarget(NamedTuple):

@@ -21,6 +21,7 @@ from purejaxdqn.envs.own import as_env
 from purejaxdqn.learn import init_learner, start_from
 from purejaxdqn.learning.explore import env_steps_at, epsilon_at
 from purejaxdqn.learning.normalization import Seen, seen_of, with_seen
+from purejaxdqn.loops import offline
 from purejaxdqn.loops.acting import make_acting
 from purejaxdqn.loops.counts import Followed, add_episodes, add_learning, count_ended, follow_episodes, zero_metrics
 from purejaxdqn.loops.evaluation import make_evaluate
@@ -29,6 +30,7 @@ from purejaxdqn.machine.random_bits import random_actions
 from purejaxdqn.machine.shards import as_only_one, make_shards
 from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
 from purejaxdqn.networks import network_name
+from purejaxdqn.replay.held import with_data
 from purejaxdqn.types import Counter, Episodes, Hypers, Metrics, Row, State, counter
 
 
@@ -37,8 +39,9 @@ class Agent(NamedTuple):
 
     init: Callable[..., State]
     """(key, hypers, params=None) -> state with a prefilled replay."""
-    iterate: Callable[[State, Hypers, int | Array], tuple[State, Metrics]]
-    """(state, hypers, n) -> state and metrics after n iterations; n may be traced."""
+    iterate: Callable[..., tuple[State, Metrics]]
+    """(state, hypers, n) -> state and metrics after n iterations; n may be traced. With a dataset there is one more
+    argument, its steps, by default `parts.data`, which are then constants of the program."""
     evaluate: Callable[..., Any]
     """(params, key, *, episodes, epsilon=0.0) -> Evaluation, see `loops.evaluation`."""
     parts: Parts
@@ -213,9 +216,12 @@ def make_agent(config: Config, env: Any = None, network: Any = None) -> Agent:
     on_device = loop_of(config.env) == "device" if given is None else isinstance(given, Env)
     require(on_device, "env", config.env, remedy)
     parts = build(config, given)
+    begin, go_on = make_init, make_iterate
+    if config.learner == "dataset":
+        begin, go_on = offline.make_init, offline.make_iterate
     return Agent(
-        init=in_usual_modes(make_init(config, parts)),
-        iterate=in_usual_modes(make_iterate(config, parts)),
+        init=in_usual_modes(begin(config, parts)),
+        iterate=in_usual_modes(with_data(go_on(config, parts), parts.data)),
         evaluate=in_usual_modes(make_evaluate(parts)),
         parts=parts,
         spec=parts.env.spec,

@@ -89,13 +89,18 @@ def last_counters(stacked: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[-1], only_counters(stacked))
 
 
-def iterate_blocks(agent: Agent, plan: Plan, state: State, hypers: Hypers, n: Array) -> tuple[State, Metrics]:
-    """`agent.iterate` over all lanes of one device, block after block; each block is written back in place."""
+def iterate_blocks(
+    agent: Agent, plan: Plan, state: State, hypers: Hypers, n: Array, *data: Any
+) -> tuple[State, Metrics]:
+    """`agent.iterate` over all lanes of one device, block after block; each block is written back in place.
+
+    A dataset, where there is one, is all lanes' own.
+    """
 
     def body(lanes: State, index: Array) -> tuple[State, tuple[Metrics, Any]]:
         # Every block starts from the counters that the chunk started from.
         before = with_counters(take_block(lanes, index, plan.block), state)
-        one_lane = lambda lane, h: agent.iterate(lane, h, n)  # noqa: E731
+        one_lane = lambda lane, h: agent.iterate(lane, h, n, *data)  # noqa: E731
         after, metrics = run_block(one_lane, plan.block, before, take_block(hypers, index, plan.block))
         write = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, index * plan.block, 0)  # noqa: E731
         return map_lane_leaves(write, lanes, after), (metrics, only_counters(after))
@@ -203,6 +208,8 @@ def make_lanes(
     """
     mesh = Mesh(np.array(jax.local_devices()[: plan.num_devices]), ("lanes",))
     state = jax.eval_shape(agent.init, jax.random.key(0), Hypers())
+    shard, whole = NamedSharding(mesh, P("lanes")), NamedSharding(mesh, P())
+    data = tuple(jax.device_put(steps, whole) for steps in present(agent.parts.data))
 
     def specs(tree: Any) -> Any:
         return jax.tree.map(lambda node: P() if is_counter(node) else P("lanes"), tree, is_leaf=is_counter)
@@ -218,8 +225,8 @@ def make_lanes(
         return start(*given)
 
     iterate = over_devices(
-        lambda lanes, hypers, n: iterate_blocks(agent, plan, lanes, hypers, n),
-        (specs(state), P("lanes"), P()),
+        lambda lanes, hypers, n, *data: iterate_blocks(agent, plan, lanes, hypers, n, *data),
+        (specs(state), P("lanes"), P(), *(P() for _ in data)),
         (specs(state), P("lanes")),
     )
 
@@ -236,7 +243,6 @@ def make_lanes(
 
     num_padded = plan.num_devices * plan.lanes_per_device
     pad = np.arange(num_padded) % plan.num_lanes
-    shard, whole = NamedSharding(mesh, P("lanes")), NamedSharding(mesh, P())
 
     def put(tree: Any) -> Any:
         return jax.tree.map(
@@ -259,7 +265,7 @@ def make_lanes(
     jitted = jax.jit(
         iterate,
         donate_argnums=0,
-        in_shardings=(state_shardings, shard, whole),
+        in_shardings=(state_shardings, shard, whole, *(whole for _ in data)),
         out_shardings=(state_shardings, shard),
     )
     jitted_evaluate = jax.jit(evaluate)
@@ -285,7 +291,7 @@ def make_lanes(
         lanes = f"{plan} {jax.tree.map(jax.typeof, given)}"
         calls = (
             Call(jitted_init, lambda: given, f"init {lanes}"),
-            Call(jitted, lambda: (made(), hypers, jnp.zeros((), jnp.int32)), f"iterate {lanes}"),
+            Call(jitted, lambda: (made(), hypers, jnp.zeros((), jnp.int32), *data), f"iterate {lanes}"),
             Call(
                 jitted_evaluate,
                 lambda: (learnt(), keys, jnp.float32(0.0)),
@@ -304,7 +310,7 @@ def make_lanes(
         keys, hypers = padded(jnp.zeros(2, jnp.uint32)), jax.tree.map(padded, Hypers().as_arrays())
         made = jax.eval_shape(jitted_init, keys, hypers)
         calls = {
-            "iterate": (jitted, (made, hypers, jnp.zeros((), jnp.int32))),
+            "iterate": (jitted, (made, hypers, jnp.zeros((), jnp.int32), *data)),
             "evaluate": (jitted_evaluate, (made.learner.policy_params, keys, jnp.float32(0.0))),
         }
         function, arguments = calls[program]
@@ -319,7 +325,7 @@ def make_lanes(
     return Lanes(
         plan=plan,
         init=start,
-        iterate=lambda lanes, hypers, n: functions["iterate"](lanes, hypers, jnp.asarray(n, jnp.int32)),
+        iterate=lambda lanes, hypers, n: functions["iterate"](lanes, hypers, jnp.asarray(n, jnp.int32), *data),
         evaluate=lambda params, keys, epsilon: functions["evaluate"](params, keys, jnp.float32(epsilon)),
         put=put,
         get=get,

@@ -106,6 +106,7 @@ def works(config: Config, eval_episodes: int) -> tuple[Work, ...]:
     batch = {
         "replay": ("batch_size", config.batch_size),
         "rollout": ("num_envs", config.steps_per_iteration),
+        "dataset": ("batch_size", config.batch_size),
     }[config.learner]
     rollout = Work("iterate", "num_envs", config.steps_per_iteration)
     return (rollout, Work("iterate", *batch), Work("evaluate", "eval_episodes", eval_episodes))

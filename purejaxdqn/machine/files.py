@@ -6,8 +6,9 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 CHECK = "check"
 """Name of the checksum among sealed values."""
@@ -17,11 +18,17 @@ UNFINISHED = ".tmp"
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Writes a temporary file and renames it, so that a reader, or a crash, sees the old or the new file whole."""
-    raw = data.encode() if isinstance(data, str) else data
+    with written_beside(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def written_beside(path: Path) -> Iterator[IO[bytes]]:
+    """A temporary file to write to, which becomes `path` where nothing is raised, and is removed where something is."""
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(raw)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(beside, 0o644)

@@ -7,17 +7,23 @@ from purejaxdqn.config import Config, require
 from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.observations.leaves import longest_stack
 from purejaxdqn.replay.frames import frame_store
+from purejaxdqn.replay.held import held_store
 from purejaxdqn.replay.interface import Store
 from purejaxdqn.replay.sequences import Lengths, read_frame_steps, read_ring_steps, window_store
-from purejaxdqn.replay.transitions import transition_store
+from purejaxdqn.replay.transitions import TransitionStore, transition_store
 
 
-def make_store(config: Config, env: Env | HostEnv) -> Store:
-    """What keeps the steps that a replay draws from: as single transitions, or for a memory in windows."""
-    store = make_step_store(config, env)
+def make_store(config: Config, source: Env | HostEnv | TransitionStore) -> Store:
+    """What keeps the steps that a replay draws from: those of an environment, or a dataset's (see `replay.held`).
+
+    Single transitions are drawn, or for a memory windows.
+    """
+    if isinstance(source, TransitionStore):
+        return held_store(source, config.n_step, config.anneal_horizon)
+    store = make_step_store(config, source)
     if not config.has_windows:
         return store
-    read = partial(read_frame_steps, env.spec) if isinstance(env, HostEnv) else read_ring_steps
+    read = partial(read_frame_steps, source.spec) if isinstance(source, HostEnv) else read_ring_steps
     lengths = Lengths(config.burn_in, config.unroll, config.n_step)
     return window_store(store, read, lengths, config.window_period, config.stored_carry, config.anneal_horizon)
 

@@ -93,6 +93,11 @@ class Policy:
         Raises:
           ValueError: for a mask of another shape or type, without any legal action, or that is due and not given.
         """
+        action, sizes = self.greedy(obs, mask), self.spec.action_sizes
+        return action if sizes is None else np.stack(np.unravel_index(action, sizes), axis=-1)
+
+    def greedy(self, obs: Any, mask: Any = None) -> np.ndarray:
+        """The same as one number, also for actions of several parts."""
         values, sizes = self.q_values(obs), self.spec.action_sizes
         if mask is None and self.spec.masked:
             raise ValueError("its environment says which actions are legal: call policy(obs, mask)")
@@ -101,8 +106,7 @@ class Policy:
             if not legal.any(axis=-1).all():
                 raise ValueError("a mask leaves no legal action: leave at least one")
             values = np.where(legal, values, -np.inf)
-        action = np.argmax(values, axis=-1)
-        return action if sizes is None else np.stack(np.unravel_index(action, sizes), axis=-1)
+        return np.argmax(values, axis=-1)
 
 
 @in_usual_modes

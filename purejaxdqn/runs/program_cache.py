@@ -43,8 +43,8 @@ COMPILED = "/jax/compilation_cache/cache_misses"
 def compiler_of(config: Config) -> Compiler:
     """The compiler of a run's functions; it caches them beside JAX's own cache, in commands of this package only."""
     cache = jax.config.values["jax_compilation_cache_dir"]
-    # What a module of a user's own reads besides its file is not known.
-    if not cache or not in_own_command() or imported():
+    # What a module of a user's own reads besides its file is not known, and a dataset's content is not in its name.
+    if not cache or not in_own_command() or imported() or config.dataset is not None:
         return compile_calls
     return make_compiler(Path(cache) / "programs", repr(config))
 

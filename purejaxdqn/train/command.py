@@ -96,7 +96,11 @@ def train(args: list[str], started: Callable[[], None], passed: Mapping[str, Cal
     require(not (options.doctor and in_shards), "doctor", True, "it examines no run with --data-parallel: leave it out")
     # After the words are understood: a wrong flag is told without these imports.
     from purejaxdqn.runs.hooks import Hooks, find_hook
+    from purejaxdqn.runs.recording import check_saves
     from purejaxdqn.runs.runner import Run
+
+    if options.save_dataset is not None:
+        check_saves(settings.config, options.save_dataset)
 
     probe, callback = (find_hook(field, getattr(options, field), passed[field]) for field in ("probe", "callback"))
     hooks = Hooks(probe, () if callback is None else (callback,))
@@ -268,6 +272,22 @@ def kept(run: Any) -> str:
     return "no checkpoint was made yet" if step is None else f"the checkpoint of step {run.steps_at(step):,} is kept"
 
 
+def save_dataset(run: Any, name: str, quiet: bool) -> None:
+    """Writes the steps that a run's replay holds, and says how many."""
+    # As in `finish`.
+    from purejaxdqn.replay.dataset import write_dataset
+    from purejaxdqn.runs.recording import dataset_of
+
+    spec = run.parts.env.spec
+    dataset = dataset_of(spec, run.lanes.get(run.state.memory), run.settings.seeds)
+    try:
+        write_dataset(Path(name), dataset, spec)
+    except OSError as error:
+        raise SettingError("save_dataset", name, f"it cannot be written ({error.strerror})") from error
+    if not quiet:
+        print(f"dataset: {name} ({dataset.num_steps:,} steps of {len(dataset.episode_start):,} episodes)")
+
+
 def finish(run: Any, options: RunOptions, command: str) -> None:
     """Evaluates a finished run, draws its curve and animation, and prints the results."""
     # Drawing is imported when there is something to draw.
@@ -276,6 +296,8 @@ def finish(run: Any, options: RunOptions, command: str) -> None:
     from purejaxdqn.train.display import closing_table, speed_line
 
     summary = run.summarize(command)
+    if options.save_dataset is not None:
+        save_dataset(run, options.save_dataset, options.quiet)
     for entry in summary["evaluation"]:
         if entry["ended_by"] == DIVERGED:
             step = f"its loss became no finite number by environment step {entry['env_steps']:,}"

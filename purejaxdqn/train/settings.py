@@ -77,6 +77,9 @@ class RunOptions:
     checkpoint_replay: bool = False
     """Whether checkpoints of a run on EnvPool hold the replay too (7 GB a million frames); its games always start anew.
     Runs on the device always keep all of it."""
+    save_dataset: str | None = None
+    """A file, NAME.npz, for the steps that the replay holds at the end: the newest --buffer-size of each seed, so all
+    of them where that is --total-steps (see docs/offline.md)."""
     imports: cli.Several = ()
     """A module, or a file such as path/to/file.py, to import first, which has or registers parts of your own."""
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
