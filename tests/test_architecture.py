@@ -15,14 +15,14 @@ ROOMS = """
 bounds
 config moved machine statistics
 types cli pictures observations
-learning networks envs
+learning networks envs portable
 replay kernels
 learn
 build
 loops
 recipes
 runs
-check doctor report evaluate scores
+check doctor report evaluate scores export
 train
 sweep
 commands

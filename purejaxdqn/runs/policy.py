@@ -15,6 +15,7 @@ from purejaxdqn.envs.actions import as_mask
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.networks.windows import begin
 from purejaxdqn.observations.leaves import build, find, list_leaves
+from purejaxdqn.portable.export import export_program, make_program
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
 from purejaxdqn.runs.folder import CHECKPOINTS, read_config
 
@@ -107,6 +108,23 @@ class Policy:
                 raise ValueError("a mask leaves no legal action: leave at least one")
             values = np.where(legal, values, -np.inf)
         return np.argmax(values, axis=-1)
+
+    def export(self, out: str | Path) -> list[Path]:
+        """Writes the policy as a file that plays elsewhere, once it is known to give the same values there.
+
+        Args:
+          out: `NAME.npz` for NumPy alone, with `purejaxdqn_numpy.py` beside it, which plays it; `NAME.onnx`, or
+            `NAME.stablehlo` for JAX alone (`jax.export.deserialize`), with the extra `export`.
+
+        Returns:
+          What was written.
+
+        Raises:
+          SettingError: for another ending, a folder that does not exist or cannot be written to, a missing package, or
+            a network with an operator that the format has not.
+        """
+        params, apply_q = self._params, self._apply_q
+        return export_program(make_program(lambda obs: apply_q(params, obs), self.spec), out)
 
 
 @in_usual_modes
