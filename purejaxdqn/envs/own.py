@@ -61,11 +61,16 @@ def make_env(name: str, env_params: Changes = ()) -> Env | HostEnv:
     return _made(find_factory(name), name, env_params)
 
 
+def made_once(make: Factory, name: str) -> Any:
+    """What a factory gives; one environment where it has to be told how many."""
+    return tried(name, "its factory", partial(make, num_envs=1) if is_required(make, "num_envs") else make)
+
+
 @lru_cache(KEPT)
 @in_usual_modes
 def _first(factory: Factory, name: str) -> Any:
-    """What a factory gives by its defaults; one environment where it has to be told how many."""
-    return tried(name, "its factory", partial(factory, num_envs=1) if is_required(factory, "num_envs") else factory)
+    """What a factory gives by its defaults."""
+    return made_once(factory, name)
 
 
 def gymnasium_adapter(made: Any) -> Any:
@@ -96,7 +101,7 @@ def _made(factory: Factory, name: str, changes: Changes) -> Env | HostEnv:
     values = changed(name, options | defaults, changes)
     arguments = {key: value for key, value in values.items() if key in defaults}
     make = partial(factory, **arguments)
-    made = _first(factory, name) if arguments == defaults else tried(name, "its factory", make)
+    made = _first(factory, name) if arguments == defaults else made_once(make, name)
     return as_env(made, name, make, {key: values[key] for key in options})
 
 

@@ -97,9 +97,9 @@ def read_flags(args: Sequence[str]) -> tuple[Definition, dict[str, Any], Recipe,
       SettingError: if a value is invalid.
     """
     for hook in ("probe", "callback"):
-        named = cli.peek(args, flag_name(hook))
+        hooked = cli.peek(args, flag_name(hook))
         remedy = "a sweep's tables and units have no hooks: use python -m purejaxdqn.train --seeds N, for each setting"
-        require(named is None, hook, named, remedy)
+        require(hooked is None, hook, hooked, remedy)
     file, resume = cli.peek(args, "--file"), cli.peek(args, "--resume")
     options, words = read_file(Path(file)) if file is not None else ({}, {})
     env_typed = cli.peek(args, "--env") or options.pop("env", None)

@@ -46,8 +46,8 @@ class Counters(vector.VectorEnv):
 
 def test_steps_of_two_environments_by_hand():
     """The first is over at 2, the other cut at 3; the step after only begins. The text is no observation."""
-    register("env", "counters", Counters)
-    env = build_env(Config(env="counters"))
+    register("env", "counters", lambda num_envs, size=1: Counters(num_envs))
+    env = build_env(Config(env="counters", env_params={"size": 2}))
     assert env.spec.obs_shape == {"count": (1,)} and env.spec.masked and env.spec.num_actions == 2
     pool = env.open_pool(2, 0, 1)
     steps = play(pool, [[0, 0], [1, 0], [0, 0], [0, 0], [0, 0]])
