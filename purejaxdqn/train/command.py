@@ -230,7 +230,9 @@ def drive(
             from purejaxdqn.doctor.examine import Watch
 
             watch = Watch(run, print if not options.quiet else lambda line: None)
+        run.tell = display.phase
         run.train(display, asked, watch or (lambda: None))
+        summary = run.summarize(command)
     except Interrupted as halt:
         display.close()
         who = "" if halt.by is None else f"{halt.by.flag} stopped the run: "
@@ -249,7 +251,7 @@ def drive(
         raise cli.UsageError(f"{rate}: {error}; {kept(run)}; {SMALLER_STEPS}") from error
     finally:
         display.close()
-    finish(run, options, command)
+    finish(run, options, summary)
     if watch is not None and not options.quiet:
         print(watch.closing())
     run.lanes.close()
@@ -268,14 +270,13 @@ def kept(run: Any) -> str:
     return "no checkpoint was made yet" if step is None else f"the checkpoint of step {run.steps_at(step):,} is kept"
 
 
-def finish(run: Any, options: RunOptions, command: str) -> None:
-    """Evaluates a finished run, draws its curve and animation, and prints the results."""
+def finish(run: Any, options: RunOptions, summary: dict[str, Any]) -> None:
+    """Draws a finished run's curve and animation, and prints the results."""
     # Drawing is imported when there is something to draw.
     from purejaxdqn.pictures.plots import episode_curve, learning_curve
     from purejaxdqn.runs.episode_video import write_gif, write_mp4
     from purejaxdqn.train.display import closing_table, speed_line
 
-    summary = run.summarize(command)
     for entry in summary["evaluation"]:
         if entry["ended_by"] == DIVERGED:
             step = f"its loss became no finite number by environment step {entry['env_steps']:,}"
