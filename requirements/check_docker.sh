@@ -20,7 +20,7 @@ steps=$(sed -n 's/^RUN //p' Dockerfile | grep -v '^useradd ')
 cd "$scratch/image"
 echo "$steps" | while read -r step; do
   echo "RUN $step"
-  bash -euc "$step"
+  bash -euc "$step" </dev/null
 done
 # The image has no checkout beside what was installed.
 mkdir "$scratch/home" && cd "$scratch/home"

@@ -248,9 +248,9 @@ class Training:
         keys = np.asarray(eval_keys(self.keys, moments.astype(np.uint32), np.uint32(stream)))
         self.tell("evaluating")
         played = self.lanes.evaluate(params, self.lanes.put(keys), self.settings.eval_epsilon)
-        found = np.asarray(self.lanes.get(played.returns), np.float64)
+        returns = np.asarray(self.lanes.get(played.returns), np.float64)
         self.tell("training")
-        return found
+        return returns
 
     def final_returns(self) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Returns of the last and of the best parameters over fresh episodes, [L, episodes] each; see `evaluate`."""
