@@ -3,7 +3,8 @@
 # make test           set-up, lint, types and tests
 # make test-quick     lint, types and the core's tests, after every change: under 90 s on two cores
 # make test-suites    each suite in JAX, in an environment of its own with that extra alone; SUITES="pgx jumanji" for some
-# make check-install  the wheel trains from another folder, and the sdist holds what its tests need
+# make check-install  the wheel trains from another folder, and the sdist holds what its tests need; DIST=dist keeps both
+# make check-docker   the steps of the Dockerfile, in an empty environment and without a container engine
 # make bench-quick    is it slower than it was? ratios against a fixed plain loop, in under 3 minutes
 # make gpu-count      is a GPU asked to do more than it was? counted by XLA's compiler, without a GPU
 #
@@ -18,6 +19,8 @@ PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?=
 LOCK ?= yes
+DIST ?=
+DOCKER_EXTRA ?=
 ENV_NAME ?= CartPole-v1
 ARGS ?=
 SUITES ?= craftax jumanji navix octax pgx xminigrid
@@ -62,7 +65,7 @@ install_dev = $(PIP) $(addprefix -r ,$(dev_locks)) && $(PIP) --no-deps -e .
 endif
 
 .PHONY: help setup setup-dev train test test-quick lint format types pytest test-learning test-suites bench-quick \
-  gpu-count relock check-install clean
+  gpu-count relock check-install check-docker clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -136,7 +139,10 @@ gpu-count: $(run_stamp)
 	$(BIN)/python -m benchmarks.gpu_count --check $(ARGS)
 
 check-install: $(dev_stamp)
-	requirements/check_install.sh $(abspath $(BIN)/python)
+	requirements/check_install.sh $(abspath $(BIN)/python) $(DIST)
+
+check-docker: $(made)
+	requirements/check_docker.sh $(abspath $(BIN)/python) $(DOCKER_EXTRA)
 
 relock:
 	requirements/relock.sh

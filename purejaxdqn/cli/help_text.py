@@ -63,9 +63,9 @@ def sentence(description: str) -> str:
 def described(entry: Entry, width: int) -> str:
     """A flag in one line, and beneath it what it does."""
     default = f" (default {entry.default})" if entry.default else ""
+    wrap = textwrap.TextWrapper(width, initial_indent=" " * 6, subsequent_indent=" " * 6)
     # A flag or a name is not cut in two.
-    whole = {"break_long_words": False, "break_on_hyphens": False}
-    wrap = textwrap.TextWrapper(width, initial_indent=" " * 6, subsequent_indent=" " * 6, **whole)
+    wrap.break_long_words = wrap.break_on_hyphens = False
     return "\n".join([f"  {entry.typed}{default}", *wrap.wrap(entry.says)])
 
 

@@ -1,7 +1,7 @@
 """A shell's completion of `purejaxdqn`: subcommands, flags and the values of flags, in a script that tyro writes."""
 
 from collections.abc import Sequence
-from typing import Annotated, Union
+from typing import Annotated, Any, Union
 
 import tyro
 
@@ -45,5 +45,5 @@ def complete(args: Sequence[str]) -> int:
         Annotated[flags[name], tyro.conf.subcommand(name=name, description=command.says)]
         for name, command in COMMANDS.items()
     ]
-    every = Union[tuple(named)]  # type: ignore[valid-type]  # noqa: UP007
+    every: Any = Union[tuple(named)]  # noqa: UP007
     return cli.guarded(PROGRAM, lambda: tyro.cli(every, prog=PROGRAM, args=list(args)))

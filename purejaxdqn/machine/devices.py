@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import sys
 from pathlib import Path
 
@@ -122,6 +123,15 @@ def available_bytes() -> int:
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
     return host_bytes()
+
+
+def used_bytes() -> int:
+    """Most memory, in bytes, that arrays on the default device have taken; for the CPU, that of this process."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    # Linux counts kilobytes, macOS bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def host_bytes() -> int:

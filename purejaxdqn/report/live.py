@@ -249,10 +249,12 @@ def start_server(listening: socket.socket, folder: Path) -> "subprocess.Popen[by
     """A process that serves a folder on a socket of this one, until this one closes its standard input, or ends."""
     number = listening.fileno()
     command = [sys.executable, "-m", __name__, str(number), str(folder), *imported()]
-    # It computes nothing, and takes no GPU from the run.
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[number], env=environment, **quiet)
+    # It computes nothing, and takes no GPU from the run; glibc would keep memory for each of its threads.
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "MALLOC_ARENA_MAX": "1"}
+    nowhere = subprocess.DEVNULL
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, pass_fds=[number], env=environment
+    )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ What is written of it is for `runner` and `sweep` to say.
 """
 
 import time
+from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,6 +92,8 @@ class Training:
         self.plan = lanes.plan
         self.lane_hypers = repeat_hypers(settings.hypers, len(settings.seeds)) if hypers is None else hypers
         self.iterations = 0
+        self.tell: Callable[[str], None] = lambda phase: None
+        """Told what the run is doing, `training` or `evaluating`, whenever that changes."""
         self.run_seconds = 0.0
         self.compile_seconds = 0.0
         self.state: Any = None
@@ -243,8 +246,11 @@ class Training:
         early = np.array([cause not in (None, STEPS) for cause in self.endings.ended_by])
         moments = np.where(early, self.endings.env_steps, self.iterations)
         keys = np.asarray(eval_keys(self.keys, moments.astype(np.uint32), np.uint32(stream)))
+        self.tell("evaluating")
         played = self.lanes.evaluate(params, self.lanes.put(keys), self.settings.eval_epsilon)
-        return np.asarray(self.lanes.get(played.returns), np.float64)
+        returns = np.asarray(self.lanes.get(played.returns), np.float64)
+        self.tell("training")
+        return returns
 
     def final_returns(self) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Returns of the last and of the best parameters over fresh episodes, [L, episodes] each; see `evaluate`."""

@@ -116,7 +116,8 @@ def plan_only(definition: Definition, recipe: Recipe, layout: Any, options: Swee
 def tell_plan(sweep: Any, processes: Processes, quiet: bool) -> None:
     """Prints the plan, with a brief measurement of each program."""
     # As in `begin`.
-    from purejaxdqn.sweep.display import duration, plan_lines, steps_text
+    from purejaxdqn.machine.progress import duration
+    from purejaxdqn.sweep.display import plan_lines, steps_text
 
     if quiet or processes.number > 0:
         return

@@ -1,28 +1,18 @@
 """Progress display of a sweep: its plan, a line or a bar on the way, and the ranking."""
 
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from purejaxdqn.machine.progress import Clock, left_text, make_bar
 from purejaxdqn.sweep.definition import ENV_PARAMS
 from purejaxdqn.sweep.layout import Layout
-from purejaxdqn.train.display import number, steps_text
+from purejaxdqn.train.display import memory_text, number, steps_text
 
 LINES = 20
 """Plain lines of a whole sweep."""
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min` or `3.1 h`."""
-    for unit, name in ((3600, "h"), (60, "min")):
-        if seconds >= 1.5 * unit:
-            return f"{seconds / unit:.2g} {name}"
-    return f"{seconds:.0f} s"
 
 
 def plan_lines(layout: Layout, widths: Mapping[int, int], devices: int, kind: str, processes: int) -> list[str]:
@@ -68,43 +58,34 @@ class Progressing:
           done: environment steps of it that are already done.
           quiet: whether to print nothing.
         """
-        self.total, self.done, self.first, self.quiet = total, done, done, quiet
-        self.begin = time.perf_counter()
-        self.mark = done * LINES // max(total, 1)
-        self.bar: Progress | None = None
-        if not quiet and sys.stdout.isatty():
-            self.bar = Progress(
-                TextColumn("{task.fields[steps]:>20}"),
-                BarColumn(bar_width=36),
-                TextColumn("{task.percentage:>3.0f}%  {task.fields[speed]}"),
-                TimeRemainingColumn(),
-            )
-            self.task = self.bar.add_task("sweep", total=total, completed=done, steps="", speed="")
-            self.bar.start()
+        self.total, self.done, self.quiet = max(total, 1), done, quiet
+        self.clock = Clock(done)
+        self.mark = done * LINES // self.total
+        self.bar = None if quiet else make_bar("compiling")
 
     @property
     def speed(self) -> float:
         """Environment steps of all lanes per second, compilation and evaluation included."""
-        return (self.done - self.first) / max(time.perf_counter() - self.begin, 1e-9)
+        return (self.done - self.clock.first) / max(self.clock.seconds, 1e-9)
 
     def advance(self, steps: int) -> None:
         """Counts environment steps."""
         self.done += steps
         said = f"{steps_text(self.done)}/{steps_text(self.total)}"
-        speed = f"{steps_text(self.speed)} steps/s"
+        speed = f"{steps_text(self.speed)} steps/s  {memory_text()}"
+        left = left_text(self.clock.left(self.done, self.total))
         if self.bar is not None:
-            self.bar.update(self.task, completed=min(self.done, self.total), steps=said, speed=speed)
+            self.bar.show(said, min(self.done / self.total, 1.0), left, speed)
             return
-        mark = self.done * LINES // max(self.total, 1)
+        mark = self.done * LINES // self.total
         if mark > self.mark and not self.quiet:
-            left = (self.total - self.done) / max(self.speed, 1e-9)
-            print(f"{said:>20}  {speed}  {duration(max(left, 0.0))} left", flush=True)
+            print(f"{said:>20}  {speed}  {left}", flush=True)
         self.mark = mark
 
     def close(self) -> None:
         """Closes the bar and leaves it on the screen."""
         if self.bar is not None:
-            self.bar.stop()
+            self.bar.close()
 
 
 def ranking_table(entries: Sequence[Mapping[str, Any]], what: str) -> Table:

@@ -234,7 +234,9 @@ def drive(
             from purejaxdqn.doctor.examine import Watch
 
             watch = Watch(run, print if not options.quiet else lambda line: None)
+        run.tell = display.phase
         run.train(display, asked, watch or (lambda: None))
+        summary = run.summarize(command)
     except Interrupted as halt:
         display.close()
         who = "" if halt.by is None else f"{halt.by.flag} stopped the run: "
@@ -253,7 +255,7 @@ def drive(
         raise cli.UsageError(f"{rate}: {error}; {kept(run)}; {SMALLER_STEPS}") from error
     finally:
         display.close()
-    finish(run, options, command)
+    finish(run, options, summary)
     if watch is not None and not options.quiet:
         print(watch.closing())
     run.lanes.close()
@@ -288,14 +290,13 @@ def save_dataset(run: Any, name: str, quiet: bool) -> None:
         print(f"dataset: {name} ({dataset.num_steps:,} steps of {len(dataset.episode_start):,} episodes)")
 
 
-def finish(run: Any, options: RunOptions, command: str) -> None:
-    """Evaluates a finished run, draws its curve and animation, and prints the results."""
+def finish(run: Any, options: RunOptions, summary: dict[str, Any]) -> None:
+    """Draws a finished run's curve and animation, and prints the results."""
     # Drawing is imported when there is something to draw.
     from purejaxdqn.pictures.plots import episode_curve, learning_curve
     from purejaxdqn.runs.episode_video import write_gif, write_mp4
     from purejaxdqn.train.display import closing_table, speed_line
 
-    summary = run.summarize(command)
     if options.save_dataset is not None:
         save_dataset(run, options.save_dataset, options.quiet)
     for entry in summary["evaluation"]:

@@ -1,16 +1,12 @@
 """Progress display of a training run: a live table, or plain lines without a terminal, and the closing table."""
 
-import sys
-import time
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
+from purejaxdqn.machine.devices import used_bytes
+from purejaxdqn.machine.progress import Bar, Clock, duration, left_text, make_bar
 from purejaxdqn.runs.folder import Settings
 from purejaxdqn.runs.runner import ChunkReport
 
@@ -36,6 +32,11 @@ def steps_text(count: float) -> str:
     return f"{count:.0f}"
 
 
+def memory_text() -> str:
+    """Most memory that the run has taken."""
+    return f"{used_bytes() / 2**20:,.0f} MB"
+
+
 def describe(report: ChunkReport, evaluated: float | None) -> str:
     """The numbers of one chunk."""
     return (
@@ -54,6 +55,9 @@ class Silent:
     def chunk(self, report: ChunkReport) -> None:
         """Does nothing."""
 
+    def phase(self, name: str) -> None:
+        """Does nothing."""
+
     def close(self) -> None:
         """Does nothing."""
 
@@ -65,11 +69,11 @@ class Lines(Silent):
         self.total = 1
         self.last_mark = 0
         self.evaluated: float | None = None
-        self.begin, self.first_step = time.perf_counter(), 0
+        self.clock = Clock()
 
     def started(self, plan: Any, settings: Settings, env_steps: int, compile_seconds: float) -> None:
         """Prints the run's layout."""
-        self.total, self.first_step, self.begin = settings.config.total_steps, env_steps, time.perf_counter()
+        self.total, self.clock = settings.config.total_steps, Clock(env_steps)
         self.last_mark = env_steps * LINES // self.total
         print(f"{plan.describe()}; compiled in {compile_seconds:.1f} s", flush=True)
 
@@ -80,52 +84,64 @@ class Lines(Silent):
         if mark == self.last_mark and report.env_steps < self.total:
             return
         self.last_mark = mark
-        done = max(report.env_steps - self.first_step, 1)
-        left = (time.perf_counter() - self.begin) * max(self.total - report.env_steps, 0) / done
+        left = left_text(self.clock.left(report.env_steps, self.total))
         steps = f"{steps_text(report.env_steps)}/{steps_text(self.total)}"
-        print(f"{steps:>12}  {describe(report, self.evaluated)}  {left:.0f} s left", flush=True)
+        print(f"{steps:>12}  {describe(report, self.evaluated)}  {memory_text()}  {left}", flush=True)
 
 
-class Bar(Silent):
-    """A progress bar with the time left, and the newest numbers beneath it: without a probe's both fit 80 columns."""
+class Live(Silent):
+    """A bar with the time left, evaluations included, and the newest numbers beneath it: without a probe's both fit 80
+    columns."""
 
-    def __init__(self) -> None:
+    def __init__(self, bar: Bar) -> None:
+        self.bar = bar
         self.evaluated: float | None = None
-        self.total = 1
-        self.progress = Progress(
-            TextColumn("{task.fields[steps]:>12}"),
-            BarColumn(bar_width=36),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(),
-        )
-        self.task = self.progress.add_task("train", total=None, steps="compiling")
-        self.numbers = Text()
-        self.live = Live(Group(self.progress, self.numbers), console=Console(), refresh_per_second=8)
-        self.live.start()
+        self.steps, self.total, self.clock = 0, 1, Clock()
+        self.evaluating = Clock()
+        self.evaluation_seconds: float | None = None
 
     def started(self, plan: Any, settings: Settings, env_steps: int, compile_seconds: float) -> None:
         """Prints the run's layout and starts the bar."""
-        self.total = settings.config.total_steps
-        self.live.console.print(f"{plan.describe()}; compiled in {compile_seconds:.1f} s", highlight=False)
-        self.progress.update(self.task, total=self.total, completed=env_steps, steps=steps_text(env_steps))
+        self.steps, self.total, self.clock = env_steps, settings.config.total_steps, Clock(env_steps)
+        print(f"{plan.describe()}; compiled in {compile_seconds:.1f} s", flush=True)
+        self.draw(steps_text(env_steps))
 
     def chunk(self, report: ChunkReport) -> None:
         """Moves the bar."""
         self.evaluated = self.evaluated if report.eval_return is None else report.eval_return
-        steps = f"{steps_text(report.env_steps)}/{steps_text(self.total)}"
-        self.progress.update(self.task, completed=min(report.env_steps, self.total), steps=steps)
-        self.numbers.plain = describe(report, self.evaluated)
+        self.steps = min(report.env_steps, self.total)
+        self.draw(self.label, f"{describe(report, self.evaluated)}  {memory_text()}")
+
+    def phase(self, name: str) -> None:
+        """An evaluation begins or ends; the last one's time is what the next one may take."""
+        if name == "evaluating":
+            self.evaluating = Clock()
+            before = self.evaluation_seconds
+            self.bar.show(name, left="" if before is None else f"of about {duration(before)}")
+        else:
+            self.evaluation_seconds = self.evaluating.seconds
+            self.draw(self.label)
+
+    @property
+    def label(self) -> str:
+        """Steps of all."""
+        return f"{steps_text(self.steps)}/{steps_text(self.total)}"
+
+    def draw(self, label: str, text: str | None = None) -> None:
+        """Shows how far training has come."""
+        self.bar.show(label, self.steps / self.total, left_text(self.clock.left(self.steps, self.total)), text)
 
     def close(self) -> None:
-        """Closes the bar and leaves it and the numbers on the screen."""
-        self.live.stop()
+        """Leaves the bar and the numbers."""
+        self.bar.close()
 
 
 def make_display(quiet: bool) -> Silent:
     """The display for where standard output goes."""
-    if quiet:
-        return Silent()
-    return Bar() if sys.stdout.isatty() else Lines()
+    bar = None if quiet else make_bar("compiling")
+    if bar is not None:
+        return Live(bar)
+    return Silent() if quiet else Lines()
 
 
 def closing_table(summary: dict[str, Any], solved_at: float | None) -> Table:

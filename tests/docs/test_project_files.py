@@ -1,12 +1,16 @@
 """Versions agree, commands and paths that the project's pages name exist, and the diffs they show are of real lines."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
 import purejaxdqn
+from purejaxdqn.commands.dispatch import COMMANDS
+from purejaxdqn.commands.lists import KINDS
 
 ROOT = Path(__file__).parents[2]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -83,3 +87,46 @@ def test_hooks_are_local_and_call_what_make_calls():
     entries = {hook["entry"].removeprefix(".venv/bin/") for hook in repository["hooks"]}
     assert repository["repo"] == "local" and entries == {"ruff check", "ruff format", "mypy"}
     assert all(f"$(BIN)/{entry}" in MAKEFILE for entry in entries)
+
+
+def test_what_is_published_has_passed_its_tests_and_has_the_versions_tag():
+    workflow = read_yaml(".github/workflows/publish.yml")
+    build, publish = workflow["jobs"]["build"], workflow["jobs"]["publish"]
+    check, make = [step["run"] for step in build["steps"] if "run" in step]
+    assert make == "make check-install PYTHON=python3.12 DIST=dist" and publish["needs"] == "build"
+    # YAML reads `on` as true. Nothing but a tag publishes, and nothing but the last job may.
+    assert workflow[True] == {"push": {"tags": ["v*"]}} and workflow["permissions"] == {"contents": "read"}
+    assert publish["permissions"] == {"id-token": "write"} and "permissions" not in build
+    for tag, code in ((f"v{purejaxdqn.__version__}", 0), ("v0.0.0", 1)):
+        done = subprocess.run(["bash", "-c", check], cwd=ROOT, env=os.environ | {"GITHUB_REF_NAME": tag})
+        assert done.returncode == code, tag
+
+
+def test_the_dockerfile_takes_what_is_there():
+    """A supported Python, an extra's lock by its name, and paths that check_docker.sh can run the steps with."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert set(re.findall(r"^FROM python:(3\.\d+)-", text, flags=re.MULTILINE)) < set(
+        re.findall(r"Python :: (3\.\d+)", project)
+    )
+    for extra in re.findall(r"EXTRA=(\w+)", (ROOT / "docs" / "install.md").read_text(encoding="utf-8")):
+        assert (ROOT / "requirements" / f"lock-{extra}.txt").is_file()
+    steps = re.findall(r"^RUN (.*)", text, flags=re.MULTILINE)
+    assert len(steps) == 4 and not [step for step in steps if " /" in step and not step.startswith("useradd ")]
+    assert 'ENTRYPOINT ["purejaxdqn"]' in text and re.search(r"^purejaxdqn = ", project, flags=re.MULTILINE)
+
+
+def test_the_page_on_installing_is_true():
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert f"purejaxdqn-{purejaxdqn.__version__}-py3-none-any.whl" in page
+    targets = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, flags=re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", page, flags=re.MULTILINE)) <= targets
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for extra in re.findall(r"\[(\w+)\]'", page):
+        assert re.search(rf"^{extra} = \[", project, flags=re.MULTILINE), extra
+
+
+def test_the_page_of_the_command_line_names_every_command():
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == list(COMMANDS)
+    assert set(re.findall(r"purejaxdqn list (\w+)", page)) <= set(KINDS)

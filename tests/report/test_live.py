@@ -198,16 +198,19 @@ def resident(process):
 @pytest.mark.long
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="the system does not tell a process's memory")
 def test_a_thousand_refreshes_leave_memory_flat(run):
-    with serving(run) as (port, _):
-        sizes = []
+    """Of the process that `train --live` starts, from the hundredth refresh on."""
+    with live.listen(0, "live") as listening:
+        process, port, sizes = live.start_server(listening, run), listening.getsockname()[1], []
         for chunk in range(1_000):
             # As long a table as before, so that what grows is not the run.
-            shutil.copy(run / METRICS, run / "before")
+            shutil.copy(run / METRICS, run / ".before")
             log_chunk(run, 5 + chunk % 2)
             assert state_of(port)["said"] is None
             assert ask(port, "/body")[0] == 200
-            os.replace(run / "before", run / METRICS)
+            os.replace(run / ".before", run / METRICS)
             if chunk % 100 == 99:
-                sizes.append(resident(os.getpid()))
+                sizes.append(resident(process.pid))
+    process.stdin.close()
+    assert process.wait(60) == 0
     print([f"{size / 2**20:.0f} MiB" for size in sizes])
     assert sizes[-1] < sizes[0] * 1.05
