@@ -35,8 +35,8 @@ EPISODE_CURVE = "episode_curve.png"
 CHECKPOINTS, EVENTS = "checkpoints", "tensorboard"
 
 PACKAGES = ("purejaxdqn", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
-SUITES = ("envpool", "gymnasium", *(prefix.rstrip("/") for prefix in JAX_PREFIXES))
-"""Packages of environments: those that were imported here are among the versions."""
+ON_USE = ("envpool", "gymnasium", *(prefix.rstrip("/") for prefix in JAX_PREFIXES), "optuna")
+"""Packages that only some runs import, such as those of environments: then they are among the versions."""
 
 
 COUNT_PREFILL = "only --total-episodes of an environment of gymnax counts episodes: leave it out"
@@ -99,9 +99,9 @@ def default_folder(beneath: str, env: str) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of packages that affect a run's numbers; a package that is not installed is left out, and
-    so are suites of environments that this process has not imported."""
+    so is one of `ON_USE` that this process has not imported."""
     found = {"python": platform.python_version()}
-    for name in (*PACKAGES, *(suite for suite in SUITES if suite in sys.modules)):
+    for name in (*PACKAGES, *(package for package in ON_USE if package in sys.modules)):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -15,8 +15,8 @@ from purejaxdqn.recipes.files import read_toml
 from purejaxdqn.recipes.recipes import Recipe, make_settings
 from purejaxdqn.runs.folder import Settings
 from purejaxdqn.sweep.options import DEFINING, SweepOptions
-from purejaxdqn.sweep.search import check_search, ends, searched
-from purejaxdqn.sweep.values import Axis, field_kinds, parse_axis
+from purejaxdqn.sweep.search import check_search, ends
+from purejaxdqn.sweep.values import Axis, field_kinds, parse_axis, varied
 from purejaxdqn.types import Hypers
 
 ENV_PARAMS = "env_params."
@@ -117,7 +117,6 @@ def make_all(definition: Definition, recipe: Recipe) -> list[Setting]:
     else:
         check_search(definition.axes, options["search"])
         points = corners(definition.axes)
-    varied = [axis.field for axis in searched(definition.axes)]
     settings = []
     for index, point in enumerate(points):
         values = {name: value for name, value in point.items() if not name.startswith(ENV_PARAMS)}
@@ -130,7 +129,7 @@ def make_all(definition: Definition, recipe: Recipe) -> list[Setting]:
             values["env_params"] = tuple(sorted(kept))
         given = point.get("algo")
         config, hypers = make_settings(recipe, definition.env, given, **values)
-        shown = {name: point[name] for name in varied}
+        shown = {axis.field: point[axis.field] for axis in varied(definition.axes)}
         settings.append(Setting(index, shown, config, hypers, algo))
     if options["search"] is None:
         return settings

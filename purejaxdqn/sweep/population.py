@@ -23,7 +23,7 @@ from purejaxdqn.runs.folder import Settings
 from purejaxdqn.runs.sweep_folder import as_columns, join_columns, population_columns
 from purejaxdqn.runs.training import Training
 from purejaxdqn.sweep.layout import Layout
-from purejaxdqn.sweep.values import Axis, is_traced
+from purejaxdqn.sweep.values import Axis, is_traced, varied
 from purejaxdqn.types import Hypers, State
 
 Exchange = Callable[..., tuple[State, Hypers]]
@@ -54,9 +54,8 @@ def explored(axes: Sequence[Axis]) -> tuple[Explored, ...]:
     Raises:
       SettingError: if there are none, an end of a range is no value of its field, or something compiled in varies.
     """
-    varied = [axis for axis in axes if axis.drawn is not None or len(axis.values) > 1]
     found = []
-    for axis in varied:
+    for axis in varied(axes):
         remedy = "it is compiled in, and the members of a population share one program: give it one value"
         require(is_traced(axis.field), axis.field, " ".join(map(str, axis.values)), remedy)
         ends = (axis.drawn.low, axis.drawn.high) if axis.drawn else (min(axis.values), max(axis.values))

@@ -16,7 +16,7 @@ from purejaxdqn.runs.folder import finite, hardware, settings_from_json, setting
 from purejaxdqn.runs.sweep_folder import FORMAT, SWEEP
 from purejaxdqn.sweep.definition import Definition, Setting, defining_defaults, settings_of, to_json
 from purejaxdqn.sweep.layout import Group, Layout, group_settings, make_layout
-from purejaxdqn.sweep.values import Axis, Drawn
+from purejaxdqn.sweep.values import Axis, Drawn, varied
 
 
 def entry_of(definition: Definition, recipe: Recipe, setting: Setting) -> dict[str, Any]:
@@ -39,7 +39,6 @@ def to_file(
 
     A search's settings come with their batches; until then there is one that stands for them all.
     """
-    varied = [axis.field for axis in definition.axes if axis.drawn is not None or len(axis.values) > 1]
     algos = {setting.algo for setting in layout.settings}
     entries = [entry_of(definition, recipe, setting) for setting in layout.settings]
     of_search = {"pattern": entries[0], "earlier": list(earlier)}
@@ -53,7 +52,7 @@ def to_file(
         "solved_at": recipe.solved_at,
         "seeds": list(definition.seeds),
         "total_steps": max(setting.config.total_steps for setting in layout.settings),
-        "varied": varied,
+        "varied": [axis.field for axis in varied(definition.axes)],
         **({"settings": []} | of_search if definition.options["search"] else {"settings": entries}),
         "unit_sizes": [group.unit_size for group in layout.groups],
         "lane_bytes": [group.lane_bytes for group in layout.groups],

@@ -19,17 +19,12 @@ from purejaxdqn.config import SettingError, one_line, require
 from purejaxdqn.machine.files import UNFINISHED
 from purejaxdqn.runs.sweep_folder import STUDY
 from purejaxdqn.statistics.intervals import iqm
-from purejaxdqn.sweep.values import Axis, is_traced
+from purejaxdqn.sweep.values import Axis, is_traced, varied
 
 NAME = "sweep"
 """Of the study in its file."""
 Earlier = Sequence[Mapping[str, Any]]
 """Trials of an earlier study, each with its `values` and its `score`."""
-
-
-def searched(axes: Sequence[Axis]) -> tuple[Axis, ...]:
-    """The axes that a search has to choose from."""
-    return tuple(axis for axis in axes if axis.drawn is not None or len(axis.values) > 1)
 
 
 def ends(axis: Axis) -> tuple[Any, Any]:
@@ -42,7 +37,7 @@ def ends(axis: Axis) -> tuple[Any, Any]:
 
 def check_search(axes: Sequence[Axis], search: str) -> None:
     """Raises `SettingError` if a search cannot work on these axes, or Optuna is missing."""
-    chosen = searched(axes)
+    chosen = varied(axes)
     remedy = "nothing varies: give a flag a range, such as --learning-rate loguniform:1e-4:1e-2, or several values"
     require(len(chosen) > 0, "search", search, remedy)
     for axis in chosen:
@@ -72,7 +67,7 @@ def space(axes: Sequence[Axis]) -> dict[str, Any]:
         low, high = ends(axis)
         return (IntDistribution if axis.drawn.whole else FloatDistribution)(low, high, log=axis.drawn.log)
 
-    return {axis.field: distribution(axis) for axis in searched(axes)}
+    return {axis.field: distribution(axis) for axis in varied(axes)}
 
 
 def make_sampler(search: str, seed: int) -> Any:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +42,11 @@ class Axis(NamedTuple):
     values: tuple[Any, ...]
     """In the order in which they were given; empty for a distribution."""
     drawn: Drawn | None = None
+
+
+def varied(axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    """The axes of more than one value."""
+    return tuple(axis for axis in axes if axis.drawn is not None or len(axis.values) > 1)
 
 
 def field_kinds() -> dict[str, Any]:

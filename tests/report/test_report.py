@@ -176,6 +176,37 @@ def test_halving_tells_how_many_lanes_were_left(halved, page):
     assert [row[4] for row in ranks[-9:]] == ["–"] * 9, "what was dropped has no score"
 
 
+def test_populations_have_their_copies_and_the_best_descent(tmp_path, page):
+    """Two populations of two: in the better one member 1 copies member 0 after 100 steps, and ends best."""
+    folder = write_sweep(tmp_path / "grown", {"learning_rate": (1e-3, 2e-3)}, seeds=2)
+    history = {
+        "lane": np.array([0, 1, 2, 3] * 2),
+        "setting": np.array([0, 0, 1, 1] * 2),
+        "seed": np.array([0, 1] * 4),
+        "env_steps": np.repeat([40, 100], 4),
+        "parent": np.array([0, 1, 2, 3, 0, 1, 0, 3]),
+        "score": np.array([np.nan] * 4 + [9.0, 5.0, 3.0, 5.0]),
+        "learning_rate": np.array([1e-3, 1e-3, 2e-3, 2e-3, 1e-3, 1e-3, 1.25e-3, 2e-3]),
+    }
+    np.savez(folder / "population.npz", **history)
+    best = {"lane": 2, "seed": 0, "setting": 1, "score": 480.0, "values": {"learning_rate": 1.25e-3}}
+    other = {"lane": 1, "seed": 1, "setting": 0, "score": 300.0, "values": {"learning_rate": 1e-3}}
+    told = [best | {"descends_from": 0, "copies": 1, "founders_left": 1}]
+    told += [other | {"descends_from": 1, "copies": 0, "founders_left": 2}]
+    (folder / "summary.json").write_text(json.dumps(read(folder, "summary.json") | {"population": told}))
+    html = report_of(folder)
+    found = section(html, "populations")
+    head, *rows = tables(found)[0]
+    assert head == ["seed", "learning_rate", "score", "began as", "copies", "founders left"]
+    assert rows == [["0", "0.00125", "480.0", "0", "1", "1"], ["1", "0.001", "300.0", "1", "0", "2"]]
+    copies, rates = charts(found)
+    assert copies["data"][0]["x"][:2].tolist() == [100, 100] and copies["data"][0]["y"][:2].tolist() == [0, 1]
+    assert [copies["data"][1][axis].tolist() for axis in "xy"] == [[40, 100], [0, 1]], "it was member 0 at first"
+    np.testing.assert_allclose(rates["data"][1]["y"], [1e-3, 1.25e-3])
+    np.testing.assert_allclose(rates["data"][0]["y"], [1e-3, 2e-3, 1e-3, 1.25e-3])
+    assert section(html, "fields") is None and section(page, "populations") is None
+
+
 def test_configuration_is_told_once_and_differences_apart(sweep, page):
     differences, shared = tables(section(page, "configuration"))
     assert differences[0] == ["name", "learning_rate", "gamma"] and len(differences) == 9

@@ -15,8 +15,8 @@ from purejaxdqn.runs.sweep_folder import CURVES, LANES, STUDY, read_columns, rea
 from purejaxdqn.sweep import command
 from purejaxdqn.sweep.definition import check_same, defining_defaults
 from purejaxdqn.sweep.options import DEFINING, SweepOptions
-from purejaxdqn.sweep.search import ends, searched
-from purejaxdqn.sweep.values import parse_axis
+from purejaxdqn.sweep.search import ends
+from purejaxdqn.sweep.values import parse_axis, varied
 
 SIZES = [
     *("--env", "CartPole-v1", "--num-envs", "4", "--buffer-size", "200", "--batch-size", "8", "--hidden", "8"),
@@ -36,7 +36,7 @@ def test_ends_by_hand():
         parse_axis("gamma", ("0.99", "0.9"), float),
         parse_axis("tau", ("0.5",), float),
     ]
-    assert searched(axes) == tuple(axes[:3])
+    assert varied(axes) == tuple(axes[:3])
     assert [ends(axis) for axis in axes] == [(1e-4, 1e-2), (10, 100), (0.99, 0.9), (0.5, 0.5)]
 
 
@@ -123,7 +123,7 @@ def test_the_study_is_the_sweep(optuna, searched_folder):
     assert len({entry["hypers"]["learning_rate"] for entry in settings}) == 10
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["compilations"] == 1 and summary["ranking"][0]["setting"] == study.best_trial.number
-    assert len(curves["lane"]) == 200
+    assert len(curves["lane"]) == 200 and read_sweep(folder)["versions"]["optuna"] == optuna.__version__
 
 
 def test_stopped_and_resumed(searched_folder, tmp_path, monkeypatch):
