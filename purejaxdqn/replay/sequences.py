@@ -303,20 +303,37 @@ def window_priority(priority: Array, learnt: Array, eta: float | Array) -> Array
     return eta * jnp.max(counted, axis=0) + (1.0 - eta) * mean
 
 
-def by_rows(replay: Replay) -> Replay:
+class DrawnWindows(NamedTuple):
+    """The rows of a sample of windows, and the windows themselves."""
+
+    times: Array
+    """int32 [U * B], of each row that may be learnt from."""
+    writers: Array
+    """int32 [U * B]."""
+    learnt: Array
+    """float32 [U, B], 1 for a row that is learnt from."""
+    windows: Any
+    """What the replay of windows needs to update their priorities; its first two parts are times and writers [B]."""
+
+
+def by_rows(replay: Replay, burn_in: int) -> Replay:
     """A replay of windows as a learner needs it: transitions, weights and priorities of all their rows, [U * B].
 
     Args:
       replay: draws from a `window_store`, and gives its pairs in place of transitions.
+      burn_in: rows of a window before those.
     """
 
     def sample(memory: Any, key: Array, h: Hypers) -> tuple[Transition, Any, Array]:
         pair, index, weight = replay.sample(memory, key, h)
         batch, learnt = pair  # type: ignore[misc]
-        return batch, (index, learnt), (weight[None] * learnt).reshape(-1)
+        times = index[0][None] + burn_in + jnp.arange(learnt.shape[0])[:, None]
+        writers = jnp.broadcast_to(index[1][None], learnt.shape)
+        rows = DrawnWindows(times.reshape(-1), writers.reshape(-1), learnt, index)
+        return batch, rows, (weight[None] * learnt).reshape(-1)
 
-    def update(memory: Any, index: Any, priority: Array, h: Hypers) -> Any:
-        drawn, learnt = index
-        return replay.update(memory, drawn, window_priority(priority.reshape(learnt.shape), learnt, h.priority_eta), h)
+    def update(memory: Any, index: DrawnWindows, priority: Array, h: Hypers) -> Any:
+        each = priority.reshape(index.learnt.shape)
+        return replay.update(memory, index.windows, window_priority(each, index.learnt, h.priority_eta), h)
 
     return replay._replace(sample=sample, update=update)

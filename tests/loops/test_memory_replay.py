@@ -57,9 +57,9 @@ class ByHand:
 
     def sample(self):
         """A batch, and the times [U, B] and writers [U, B] of its rows."""
-        batch, (where, learnt), weight = unoptimised(self.parts.replay.sample)(self.memory, jax.random.key(6), H)
-        rows = np.arange(learnt.shape[0])[:, None]
-        return batch, np.asarray(where[0])[None] + rows, np.broadcast_to(where[1], learnt.shape), weight
+        batch, where, weight = unoptimised(self.parts.replay.sample)(self.memory, jax.random.key(6), H)
+        shape = where.learnt.shape
+        return batch, np.asarray(where.times).reshape(shape), np.asarray(where.writers).reshape(shape), weight
 
 
 def q_of(played, obs):
@@ -75,8 +75,7 @@ def test_windows_give_what_whole_episodes_do(memory):
     """With stored carries: predictions, targets over n steps that end anywhere, and so the gradient, to 1e-5."""
     config = make_config(memory=memory, **({"memory_size": 8, "memory_window": 4} if memory == "attention" else {}))
     played = ByHand(config)
-    batch, first, writers, weight = played.sample()
-    times = first + config.burn_in
+    batch, times, writers, weight = played.sample()
     assert np.all(weight == 1.0)
     found = q_of(played, batch.obs_tm1)
     np.testing.assert_allclose(found, played.q[times, writers], atol=1e-5)
@@ -149,12 +148,11 @@ def test_zero_carries_are_right_as_far_as_the_burn_in_reaches():
     """Rows whose episode begins within their window are those of the whole episode; of the others some are not."""
     config = make_config(stored_carry=False)
     played = ByHand(config)
-    batch, first, writers, _ = played.sample()
+    batch, times, writers, _ = played.sample()
     assert not np.any(batch.obs_tm1.carry)
-    times = first + config.burn_in
     starts = np.asarray(played.rows.starts)
     reached = np.array([starts[a : b + 1, w].any() for a, b, w in zip(
-        np.broadcast_to(first[:1], times.shape).ravel(), times.ravel(), writers.ravel(), strict=True
+        np.broadcast_to(times[:1] - config.burn_in, times.shape).ravel(), times.ravel(), writers.ravel(), strict=True
     )]).reshape(times.shape)  # fmt: skip
     off = np.abs(q_of(played, batch.obs_tm1) - played.q[times, writers]).max(axis=-1)
     assert reached.any() and off[reached].max() < 1e-5
