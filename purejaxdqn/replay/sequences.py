@@ -261,17 +261,19 @@ def window_store(
         return WindowStore(base.init(row), carry)
 
     def add(store: WindowStore, rows: Row) -> WindowStore:
+        steps = base.add(store.steps, rows)
+        if not stored_carry:
+            return WindowStore(steps, store.carry)
         times = store.ring.written.count + jnp.arange(rows.action.shape[0])
         place = jnp.where(times % period == 0, times // period % places, places)
 
         def keep(kept: Array, new: Array) -> Array:
             return kept.at[place].set(new.astype(kept.dtype), mode="drop")
 
+        assert rows.starts is not None, "only a memory's rows have carries"
         # Zeroed where an episode begins, a stored carry needs no mark of that.
-        carry = (
-            jax.tree.map(keep, store.carry, jax.vmap(zero_at)(rows.starts, rows.carry)) if stored_carry else store.carry
-        )
-        return WindowStore(base.add(store.steps, rows), carry)
+        carry = jax.vmap(zero_at)(rows.starts, rows.carry)
+        return WindowStore(steps, jax.tree.map(keep, store.carry, carry))
 
     def read(store: WindowStore, times: Array, writers: Array, h: Hypers) -> tuple[tuple[Transition, Array], Array]:
         assert_array("times", times, (None,), int)
@@ -325,8 +327,9 @@ def by_rows(replay: Replay, burn_in: int) -> Replay:
     """
 
     def sample(memory: Any, key: Array, h: Hypers) -> tuple[Transition, Any, Array]:
+        pair: Any
         pair, index, weight = replay.sample(memory, key, h)
-        batch, learnt = pair  # type: ignore[misc]
+        batch, learnt = pair
         times = index[0][None] + burn_in + jnp.arange(learnt.shape[0])[:, None]
         writers = jnp.broadcast_to(index[1][None], learnt.shape)
         rows = DrawnWindows(times.reshape(-1), writers.reshape(-1), learnt, index)
