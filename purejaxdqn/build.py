@@ -255,7 +255,7 @@ def build_replay_learner(config: Config, env: Any, network: Network, head: Head,
         before = replay.now
         replay = replay._replace(now=lambda h, updates: anneal_horizon(config, before(h, updates), updates))
     if config.has_windows:
-        replay = by_rows(replay)
+        replay = by_rows(replay, config.burn_in)
     # A replay in the host's memory gives whole phases of batches to the device, and a dataset is given no rows.
     nearby = when_learning(config, replay) if config.replay_memory == "device" else drawn_replay()
     if config.random_shift:

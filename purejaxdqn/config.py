@@ -55,7 +55,7 @@ class Config:
     buffer_size: int = 50_000
     """Capacity of the replay in transitions, over all environments of one seed (rounded up to whole vector steps)."""
     batch_size: int = 128
-    """Transitions in one gradient update, drawn from the replay with replacement."""
+    """Transitions (with a memory windows, see --unroll) in one gradient update, drawn with replacement."""
     learning_starts: int = 1_000
     """Environment steps taken before the first update."""
     prefill: PrefillName = "random"

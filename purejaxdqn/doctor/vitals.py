@@ -16,6 +16,7 @@ from purejaxdqn.doctor.probes import Probed
 from purejaxdqn.doctor.rollouts import Played
 from purejaxdqn.doctor.samples import BATCHES, Fed
 from purejaxdqn.learning.normalization import scale_reward
+from purejaxdqn.networks.windows import observed
 from purejaxdqn.observations.leaves import list_leaves
 from purejaxdqn.observations.moments import normalize_obs
 from purejaxdqn.recipes.algorithms import family
@@ -136,7 +137,7 @@ def columns_of(trees: Any, count: int) -> list[np.ndarray]:
 
 def input_vitals(fed: Fed, config: Config, spec: EnvSpec, statistics: Any) -> dict[str, Any]:
     """Vitals of observations, rewards and actions."""
-    features = entering(normalize_obs(spec, statistics.get("obs"), fed.batch.obs_tm1), spec)
+    features = entering(normalize_obs(spec, statistics.get("obs"), observed(fed.batch.obs_tm1)), spec)
     finite = np.isfinite(features)
     found: dict[str, Any] = {
         "obs_dtype": dtypes_of(spec),

@@ -59,7 +59,7 @@ class GRU(nn.Module):
         assert_features(x, starts)
         size = self.size
         kernel = self.param("recurrent_kernel", square_blocks(3), (size, 3 * size))
-        bias = self.param("recurrent_bias", nn.initializers.zeros, (size,))
+        bias = self.param("recurrent_bias", nn.initializers.zeros, (size,))[None]
         # Of all steps at once: only what needs the step before is left to the loop.
         given = nn.Dense(3 * size, name="Dense_0")(x)
 
@@ -155,8 +155,8 @@ class LRU(nn.Module):
         eigenvalue = jax.lax.complex(radius * jnp.cos(angle), radius * jnp.sin(angle))
         # Two real products: XLA's of complex numbers are slow on a CPU.
         real, imaginary = jnp.split(nn.Dense(2 * size, use_bias=False, name="Input")(x), 2, axis=-1)
-        driven = jnp.sqrt(1.0 - jnp.square(radius)) * jax.lax.complex(real, imaginary)
-        decay = jnp.where(starts[..., None], 0.0, eigenvalue)
+        driven = jnp.sqrt(1.0 - jnp.square(radius))[None, None] * jax.lax.complex(real, imaginary)
+        decay = jnp.where(starts[..., None], 0.0, eigenvalue[None, None])
         before = jax.lax.complex(carry[:, :size], carry[:, size:])
         state = recur(decay, driven.at[0].add(decay[0] * before))
         parts = jnp.concatenate([state.real, state.imag], axis=-1)
@@ -200,14 +200,15 @@ class Attention(nn.Module):
         episode = jnp.cumsum(jnp.pad(starts.T, ((0, 0), (held, 0))), axis=1)
         there = jnp.concatenate([carry.held, jnp.ones((batch, steps), bool)], axis=1)
         age = held + jnp.arange(steps)[:, None] - jnp.arange(held + steps)[None]
-        seen = (age >= 0) & (age <= held) & there[:, None] & (episode[:, held:, None] == episode[:, None])
+        recent = ((age >= 0) & (age <= held))[None]
+        seen = recent & there[:, None] & (episode[:, held:, None] == episode[:, None])
 
         def heads(name: str, given: Array) -> Array:
             return nn.Dense(self.size, use_bias=False, name=name)(given).reshape(batch, -1, HEADS, size)
 
         query, key, value = heads("Query", frames[:, held:]), heads("Key", frames), heads("Value", frames)
         of_age = self.param("age_bias", nn.initializers.zeros, (HEADS, self.frames))
-        logits = jnp.einsum("bthd,bshd->bhts", query, key) * size**-0.5 + of_age[:, jnp.clip(age, 0, held)]
+        logits = jnp.einsum("bthd,bshd->bhts", query, key) * size**-0.5 + of_age[None, :, jnp.clip(age, 0, held)]
         weight = nn.softmax(jnp.where(seen[:, None], logits, -jnp.inf), axis=-1)
         found = jnp.einsum("bhts,bshd->bthd", weight, value).reshape(batch, steps, self.size)
         y = nn.LayerNorm()(frames[:, held:] + nn.Dense(self.size, name="Join")(found))

@@ -239,9 +239,10 @@ def make_network(
     # Of the same parameters, which may be wanted where no shard's axes are bound.
     in_one_piece = QNetwork(config.in_one_piece, spec, outputs, torso, memory)
 
+    cell: Any = memory and memory(config)
+
     def init_carry(num_envs: int) -> Recall:
-        assert memory is not None
-        return Recall(memory(config).init_carry(num_envs), jnp.ones(num_envs, bool))
+        return Recall(cell.init_carry(num_envs), jnp.ones(num_envs, bool))
 
     def init(key: Array) -> Any:
         first = zeros(spec, 1)

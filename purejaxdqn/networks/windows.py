@@ -41,6 +41,11 @@ def begin(recall: Any, begins: Array) -> Any:
     return recall._replace(starts=begins) if isinstance(recall, Recall) else recall
 
 
+def observed(fed: Any) -> Any:
+    """The observations of what a network is fed: a window's [T, B, ...], or those that are given."""
+    return fed.obs if isinstance(fed, Window) else fed
+
+
 def one_step(obs: Any, recall: Recall) -> Window:
     """The window of one step of observations [E, ...]."""
     return Window(jax.tree.map(lambda leaf: leaf[None], obs), recall.starts[None], recall.carry)

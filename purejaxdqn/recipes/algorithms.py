@@ -136,6 +136,15 @@ _MINATAR_ROLLOUT = {
     "max_grad_norm": 10.0,
     "epsilon_fraction": 0.1,
 }
+# A window of 20 steps teaches twenty times what a transition does, so batches are smaller and updates fewer.
+_VECTOR_WINDOWS = {
+    "total_steps": 400_000,
+    "num_envs": 10,
+    "batch_size": 32,
+    "memory_size": 64,
+    "learning_rate": 5e-4,
+    "target_period": 200,
+}
 # The authors' pqn_rnn_memory_chain.yaml, with half the units.
 _VECTOR_MEMORY = {
     **_VECTOR_ROLLOUT,
@@ -273,6 +282,31 @@ ALGORITHMS: dict[str, Algorithm] = {
                 "num_policy_quantiles": 8,
                 "priority_exponent": 0.2,
             },
+        ),
+        _algorithm(
+            "drqn",
+            "Hausknecht & Stone 2015, with windows from anywhere and zero carries",
+            {"memory": "lstm", "burn_in": 0, "unroll": 10, "window_period": 1, "stored_carry": False},
+            vector=_VECTOR_WINDOWS | {"unroll": 20},
+        ),
+        _algorithm(
+            "r2d2",
+            "Kapturowski et al. 2019",
+            {
+                "backup": "double",
+                "replay": "prioritized",
+                "dueling": True,
+                "n_step": 5,
+                "memory": "lstm",
+                "last_inputs": True,
+                "rescale_values": True,
+                "priority_eta": 0.9,
+                "epsilon_schedule": "constant",
+                "epsilon_final": 0.4,
+                "epsilon_ladder": True,
+                "ladder_exponent": 7.0,
+            },
+            vector=_VECTOR_WINDOWS,
         ),
         _algorithm(
             "pqn",

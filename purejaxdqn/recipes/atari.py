@@ -135,6 +135,34 @@ ATARI: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "priority_exponent": 0.2,
             "importance_exponent": 0.4,
         },
+        # Its authors' frames are single ones, and their optimiser is Adadelta.
+        "drqn": _NATURE | {"memory_size": 512},
+        # Table 2 of the paper, but for 64 environments in place of 256 actors, and rewards and lives as in the others.
+        "r2d2": {
+            "total_steps": 50_000_000,
+            "num_envs": 64,
+            "rollout_length": 40,
+            "updates_per_rollout": 1,
+            "buffer_size": 2**20,
+            "batch_size": 64,
+            "learning_starts": 51_200,
+            "burn_in": 40,
+            "unroll": 80,
+            "window_period": 40,
+            "memory_size": 512,
+            "hidden": (512,),
+            "norm": "none",
+            "loss": "squared",
+            "optimizer": "adam",
+            "adam_epsilon": 1e-3,
+            "learning_rate": 1e-4,
+            "learning_rate_schedule": "constant",
+            "gamma": 0.997,
+            "target_period": 2_500,
+            "priority_exponent": 0.9,
+            "importance_exponent": 0.6,
+            "importance_exponent_final": 0.6,
+        },
         "pqn": _PQN,
         # Nobody has published it on Atari: PQN's settings there, and R2D2's width.
         "pqn-rnn": _PQN | {"memory": "gru", "memory_size": 512},
@@ -151,10 +179,10 @@ _EPSILON_001 = _HALF_AN_HOUR | {"eval_epsilon": 0.001}
 _GREEDY = _HALF_AN_HOUR | {"eval_epsilon": 0.0}
 
 ATARI_RUN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    dict.fromkeys(("dqn", "n-step"), _FIVE_MINUTES)
+    dict.fromkeys(("dqn", "n-step", "drqn"), _FIVE_MINUTES)
     | dict.fromkeys(("double", "dueling", "prioritized", "btr"), _EPSILON_01)
     | dict.fromkeys(("c51", "qr-dqn", "iqn", "fqf", "m-dqn", "m-iqn"), _EPSILON_001)
-    | dict.fromkeys(("noisy", "rainbow", "pqn", "pqn-rnn"), _GREEDY)
+    | dict.fromkeys(("noisy", "rainbow", "pqn", "pqn-rnn", "r2d2"), _GREEDY)
 )
 """Options of `train` by algorithm: how it is evaluated."""
 

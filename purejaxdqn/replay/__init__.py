@@ -1,5 +1,5 @@
-"""Replay buffers: a circular buffer of any pytree, and uniform and prioritized sampling of n-step transitions from it.
+"""Replay buffers: a circular buffer of any pytree, uniform and prioritized sampling of transitions or windows of it.
 
-May import `config`, `types`, `machine`, `learning` and `envs`. Read `ring.py` first, then `interface.py` (what a
-learner needs of a replay).
+May import `config`, `types`, `machine`, `learning`, `networks` and `envs`. Read `ring.py` first, then `interface.py`
+(what a learner needs of a replay).
 """

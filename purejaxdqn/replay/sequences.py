@@ -261,17 +261,19 @@ def window_store(
         return WindowStore(base.init(row), carry)
 
     def add(store: WindowStore, rows: Row) -> WindowStore:
+        steps = base.add(store.steps, rows)
+        if not stored_carry:
+            return WindowStore(steps, store.carry)
         times = store.ring.written.count + jnp.arange(rows.action.shape[0])
         place = jnp.where(times % period == 0, times // period % places, places)
 
         def keep(kept: Array, new: Array) -> Array:
             return kept.at[place].set(new.astype(kept.dtype), mode="drop")
 
+        assert rows.starts is not None, "only a memory's rows have carries"
         # Zeroed where an episode begins, a stored carry needs no mark of that.
-        carry = (
-            jax.tree.map(keep, store.carry, jax.vmap(zero_at)(rows.starts, rows.carry)) if stored_carry else store.carry
-        )
-        return WindowStore(base.add(store.steps, rows), carry)
+        carry = jax.vmap(zero_at)(rows.starts, rows.carry)
+        return WindowStore(steps, jax.tree.map(keep, store.carry, carry))
 
     def read(store: WindowStore, times: Array, writers: Array, h: Hypers) -> tuple[tuple[Transition, Array], Array]:
         assert_array("times", times, (None,), int)
@@ -303,20 +305,38 @@ def window_priority(priority: Array, learnt: Array, eta: float | Array) -> Array
     return eta * jnp.max(counted, axis=0) + (1.0 - eta) * mean
 
 
-def by_rows(replay: Replay) -> Replay:
+class DrawnWindows(NamedTuple):
+    """The rows of a sample of windows, and the windows themselves."""
+
+    times: Array
+    """int32 [U * B], of each row that may be learnt from."""
+    writers: Array
+    """int32 [U * B]."""
+    learnt: Array
+    """float32 [U, B], 1 for a row that is learnt from."""
+    windows: Any
+    """What the replay of windows needs to update their priorities; its first two parts are times and writers [B]."""
+
+
+def by_rows(replay: Replay, burn_in: int) -> Replay:
     """A replay of windows as a learner needs it: transitions, weights and priorities of all their rows, [U * B].
 
     Args:
       replay: draws from a `window_store`, and gives its pairs in place of transitions.
+      burn_in: rows of a window before those.
     """
 
     def sample(memory: Any, key: Array, h: Hypers) -> tuple[Transition, Any, Array]:
+        pair: Any
         pair, index, weight = replay.sample(memory, key, h)
-        batch, learnt = pair  # type: ignore[misc]
-        return batch, (index, learnt), (weight[None] * learnt).reshape(-1)
+        batch, learnt = pair
+        times = index[0][None] + burn_in + jnp.arange(learnt.shape[0])[:, None]
+        writers = jnp.broadcast_to(index[1][None], learnt.shape)
+        rows = DrawnWindows(times.reshape(-1), writers.reshape(-1), learnt, index)
+        return batch, rows, (weight[None] * learnt).reshape(-1)
 
-    def update(memory: Any, index: Any, priority: Array, h: Hypers) -> Any:
-        drawn, learnt = index
-        return replay.update(memory, drawn, window_priority(priority.reshape(learnt.shape), learnt, h.priority_eta), h)
+    def update(memory: Any, index: DrawnWindows, priority: Array, h: Hypers) -> Any:
+        each = priority.reshape(index.learnt.shape)
+        return replay.update(memory, index.windows, window_priority(each, index.learnt, h.priority_eta), h)
 
     return replay._replace(sample=sample, update=update)

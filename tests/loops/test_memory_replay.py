@@ -4,13 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import unoptimised
+from programs import same_bits, unoptimised
+from test_host_loop import SPEC as SCRIPTED
+from test_host_loop import begin as begin_loop
+from test_host_loop import make_config as host_config
+from test_host_loop import make_loop
 
 from benchmarks.robustness.product import CHOICES, Combination, check, good
 from purejaxdqn.build import build, build_backup, check_read
 from purejaxdqn.config import Config, SettingError
 from purejaxdqn.learn import Examples, batch_targets, init_learner, make_descend
 from purejaxdqn.networks.windows import Recall, begin
+from purejaxdqn.replay.sequences import read_frame_steps
 from purejaxdqn.types import Hypers
 
 H = Hypers(gamma=0.9).as_arrays()
@@ -52,9 +57,9 @@ class ByHand:
 
     def sample(self):
         """A batch, and the times [U, B] and writers [U, B] of its rows."""
-        batch, (where, learnt), weight = unoptimised(self.parts.replay.sample)(self.memory, jax.random.key(6), H)
-        rows = np.arange(learnt.shape[0])[:, None]
-        return batch, np.asarray(where[0])[None] + rows, np.broadcast_to(where[1], learnt.shape), weight
+        batch, where, weight = unoptimised(self.parts.replay.sample)(self.memory, jax.random.key(6), H)
+        shape = where.learnt.shape
+        return batch, np.asarray(where.times).reshape(shape), np.asarray(where.writers).reshape(shape), weight
 
 
 def q_of(played, obs):
@@ -70,8 +75,7 @@ def test_windows_give_what_whole_episodes_do(memory):
     """With stored carries: predictions, targets over n steps that end anywhere, and so the gradient, to 1e-5."""
     config = make_config(memory=memory, **({"memory_size": 8, "memory_window": 4} if memory == "attention" else {}))
     played = ByHand(config)
-    batch, first, writers, weight = played.sample()
-    times = first + config.burn_in
+    batch, times, writers, weight = played.sample()
     assert np.all(weight == 1.0)
     found = q_of(played, batch.obs_tm1)
     np.testing.assert_allclose(found, played.q[times, writers], atol=1e-5)
@@ -144,12 +148,11 @@ def test_zero_carries_are_right_as_far_as_the_burn_in_reaches():
     """Rows whose episode begins within their window are those of the whole episode; of the others some are not."""
     config = make_config(stored_carry=False)
     played = ByHand(config)
-    batch, first, writers, _ = played.sample()
+    batch, times, writers, _ = played.sample()
     assert not np.any(batch.obs_tm1.carry)
-    times = first + config.burn_in
     starts = np.asarray(played.rows.starts)
     reached = np.array([starts[a : b + 1, w].any() for a, b, w in zip(
-        np.broadcast_to(first[:1], times.shape).ravel(), times.ravel(), writers.ravel(), strict=True
+        np.broadcast_to(times[:1] - config.burn_in, times.shape).ravel(), times.ravel(), writers.ravel(), strict=True
     )]).reshape(times.shape)  # fmt: skip
     off = np.abs(q_of(played, batch.obs_tm1) - played.q[times, writers]).max(axis=-1)
     assert reached.any() and off[reached].max() < 1e-5
@@ -186,6 +189,53 @@ def test_more_choices_compose_with_a_memory():
     everything = {"normalize_reward": True, "last_inputs": True, "resets": True, "anneal_horizon": True}
     result = check(SAMPLE._replace(dueling=True, noisy=True), memory="lstm", rescale_values=True, **everything, **TINY)
     assert good(result), result
+
+
+ON_HOST = [{"overlap": False}, {"replay_memory": "host"}, {"replay": "prioritized", "updates_per_rollout": 2}]
+
+
+@pytest.mark.parametrize(
+    "changes", [pytest.param(each, marks=[] if i == 0 else pytest.mark.long) for i, each in enumerate(ON_HOST)], ids=str
+)
+def test_the_host_keeps_the_carries_of_its_episodes(changes):
+    """Of stacked frames, with ignored steps between episodes: what the network carries there by hand."""
+    config = host_config(memory="gru", learning_starts=60, prefill="policy", **TINY, **changes)
+    loop, _ = make_loop(config, 2)
+    state, h = begin_loop(loop, learning_rate=0.0)
+    state, metrics = loop.iterate(state, h, 30)
+    assert np.isfinite(float(metrics.loss_sum)) and int(metrics.updates) == 30 * config.updates_per_rollout
+    store = getattr(state.memory, "store", state.memory)
+    first, written = SCRIPTED.frame_stack - 1, int(store.ring.written.count)
+    assert written <= store.ring.capacity
+    steps = read_frame_steps(SCRIPTED, store.steps, jnp.full(4, first), jnp.arange(4), written - first)
+    step = unoptimised(
+        lambda obs, recall: loop.parts.network.step(state.learner.params, obs, recall, None, "greedy")[1]
+    )
+    recall, known, compared = loop.parts.network.init_carry(4), np.zeros(4, bool), 0
+    for t in range(written - first):
+        known |= np.asarray(steps.starts[t])
+        if (first + t) % config.window_period == 0:
+            wanted = np.where(np.asarray(steps.starts[t])[:, None], 0.0, recall.carry)
+            kept = store.carry[(first + t) // config.window_period % store.carry.shape[0]]
+            np.testing.assert_allclose(kept[known], wanted[known], atol=1e-6)
+            compared += int(known.sum())
+        recall = step(steps.obs[t], Recall(recall.carry, steps.starts[t]))
+    assert compared > 30
+
+
+@pytest.mark.long
+def test_a_replay_of_windows_in_the_hosts_memory_changes_nothing():
+    """Uniform draws do not depend on priorities: the same parameters, bit for bit, in any chunks."""
+    ends = []
+    for where, parts in (("device", (9,)), ("host", (9,)), ("host", (4, 5))):
+        loop, _ = make_loop(
+            host_config(memory="gru", learning_starts=60, replay_memory=where, updates_per_rollout=2, **TINY), 2
+        )
+        state, h = begin_loop(loop)
+        for count in parts:
+            state, _ = loop.iterate(state, h, count)
+        ends.append(state.learner.params)
+    assert same_bits(ends[0], ends[1]) and same_bits(ends[0], ends[2])
 
 
 WRONG = [

@@ -27,7 +27,8 @@ FOREIGN_CONFIG = {
     **{"learning_rate_schedule": "linear", "average_params": True, "torso_width": 3, "pool": 5, "spectral_norm": 2},
     **{"explorer": "none", "epsilon_ladder": 2, "duration_cap": 19, "ensemble": 18, "prior_scale": 0.7},
     **{"random_shift": 6, "resets": 2, "anneal_horizon": 2, "normalize_obs": True, "normalize_reward": True},
-    **{"memory": "lstm", "memory_size": 21, "memory_window": 23, "last_inputs": True},
+    **{"memory": "attention", "memory_size": 21, "memory_window": 23, "last_inputs": 2, "rescale_values": 2},
+    **{"burn_in": 11, "unroll": 13, "window_period": 9, "stored_carry": 2},
 }
 FOREIGN_HYPERS = {
     **{"learning_rate": 0.3, "learning_rate_final": 0.2, "adam_epsilon": 0.6, "max_grad_norm": 0.7, "gamma": 0.8},
@@ -38,7 +39,7 @@ FOREIGN_HYPERS = {
     **{"average_decay": 0.5, "weight_decay": 0.5, "epsilon_off": 0.9},
     **{"reset_period": 77, "reset_shrink": 0.7, "reset_until": 7_777},
     **{"gamma_start": 0.6, "n_step_final": 7, "anneal_updates": 77},
-    **{"ladder_exponent": 3.0, "duration_exponent": 4.0, "boltzmann_temperature": 0.9},
+    **{"priority_eta": 0.2, "ladder_exponent": 3.0, "duration_exponent": 4.0, "boltzmann_temperature": 0.9},
 }
 FOREIGN_RUN = {"eval_epsilon": 0.5, "eval_every": 17, "eval_max_steps": 19, "eval_episodes": 23}
 FOREIGN = make_recipe("foreign", "Nothing of it may be left.", FOREIGN_CONFIG, FOREIGN_HYPERS, None, FOREIGN_RUN)
@@ -63,6 +64,8 @@ PAPERS = {
     "m-iqn": (5e-5, INF, 20_000, 8_000, 0.01, 250_000, 0.001, 27_000),
     "rainbow": (6.25e-5, 10.0, 20_000, 8_000, 0.0, None, 0.0, 27_000),
     "btr": (1e-4, 10.0, 200_000, 32_000, 0.01, 2_000_000, 0.01, 27_000),
+    "drqn": (2.5e-4, INF, 50_000, 10_000, 0.1, 1_000_000, 0.05, 4_500),
+    "r2d2": (1e-4, INF, 51_200, 6_400_000, 0.4, None, 0.0, 27_000),
     **dict.fromkeys(("pqn", "pqn-rnn"), (2.5e-4, 10.0, 0, None, 0.001, 5_000_000, 0.0, 27_000)),
 }
 
@@ -107,8 +110,8 @@ def test_values_are_those_of_papers_and_authors(algo):
     assert (h.learning_rate, config.learning_rate_schedule, h.max_grad_norm) == (rate, "constant", norm)
     assert config.prefill_steps * config.num_envs == prefill and config.total_steps == 50_000_000
     if target is not None:
-        # An update for every four steps, or for every step of 64 environments.
-        steps = 64 if algo == "btr" else 4
+        # An update for every four steps, or for every step, or every 40, of 64 environments.
+        steps = {"btr": 64, "r2d2": 40 * 64}.get(algo, 4)
         assert config.steps_per_iteration == steps and config.updates_per_iteration == 1
         assert h.target_period * steps == target
     assert h.epsilon_final == final

@@ -273,7 +273,7 @@ def test_prioritized_windows_have_leaves_where_they_may_begin():
     """After every write the leaves above zero are the starts, on the host also those that are no transitions."""
     lengths = Lengths(1, 3, 2)
     store = make_store(True, lengths, 2, 3, True)
-    replay = sequences.by_rows(prioritized(store, 16))
+    replay = sequences.by_rows(prioritized(store, 16), lengths.burn_in)
     memory, run = replay.init(example_row()), Run(store, True, seed=5)
     add = jax.jit(replay.add)
     for _ in range(25):
@@ -300,17 +300,19 @@ def test_priorities_of_rows_become_those_of_their_windows():
     """What a learner gives for [U * B] rows changes the leaves of the B windows, and weights come for the rows."""
     lengths = Lengths(1, 3, 1)
     store = make_store(True, lengths, 1, 2, False)
-    replay = sequences.by_rows(prioritized(store, 4))
+    replay = sequences.by_rows(prioritized(store, 4), lengths.burn_in)
     memory, run = replay.init(example_row()), Run(store, True, seed=6)
     for _ in range(4):
         memory = jax.jit(replay.add)(memory, to_rows([[world.step() for world in run.worlds] for _ in range(5)]))
     batch, index, weight = jax.jit(replay.sample)(memory, jax.random.key(0), H)
-    learnt = index[1]
+    learnt = index.learnt
     np.testing.assert_array_equal(weight, learnt.reshape(-1))  # all leaves are equal, so all importance weights are 1
     assert batch.r_t.shape == weight.shape == (12,) and batch.obs_t.pick.shape == (3, 4)
     priority = jnp.arange(12.0)
     after = jax.jit(replay.update)(memory, index, priority, H)
-    drawn = index[0]
+    drawn = index.windows
+    np.testing.assert_array_equal(index.times.reshape(3, 4), drawn.times[None] + np.array([[1], [2], [3]]))
+    np.testing.assert_array_equal(index.writers, 0)
     wanted = sequences.window_priority(priority.reshape(3, 4), learnt, H.priority_eta) + H.priority_epsilon
     best = {}
     for time, leaf in zip(drawn.times.tolist(), wanted.tolist(), strict=True):

@@ -1,0 +1,127 @@
+"""Does a memory solve what cannot be solved without one? Chains to remember, and classics without velocities.
+
+python -m benchmarks.memory_worlds                                   # every world and agent, 16 seeds
+python -m benchmarks.memory_worlds --worlds chain-20 --agents r2d2   # one of them, e.g. with --seeds 2
+
+With --keep, what is in the file already is left alone.
+
+A seed's score is the mean greedy return of its last parameters over 100 fresh episodes. Writes
+results/memory_worlds.json after every agent. Further flags go to the training command.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.common import commit, read_result, write_result
+from benchmarks.learning.deep_sea import flags_of
+from benchmarks.learning.defaults import Bar, evaluate, judge, train
+from purejaxdqn.runs.folder import versions
+
+WHAT = "every seed's greedy mean return over 100 fresh episodes by its last parameters, with and without a memory"
+Settings = dict[str, Any]
+"""Flags and their values, True for one that takes none."""
+
+
+class World(NamedTuple):
+    """What is to be remembered, and how it is learnt."""
+
+    flags: Settings
+    bar: Bar
+    """What an agent with a memory has to reach."""
+    replay: Settings
+    """Of the agents that learn from a replay, with a memory or without."""
+    windows: Settings
+    """Of those with a memory."""
+    rollout: Settings
+    """Of the agents that learn from rollouts."""
+
+
+def chain(length: int, total_steps: int) -> World:
+    """bsuite's chain: what is shown in the first step is asked for in the last, and pays 1 or -1."""
+    replay = {"memory-size": 32, "hidden": "32", "norm": "none", "num-envs": 16, "rollout-length": 2}
+    # Whatever step a window begins with, it holds a whole episode.
+    windows = {"burn-in": 0, "unroll": 2 * (length + 1), "window-period": length + 1}
+    return World(
+        {"env": "MemoryChain-bsuite", "env-params.memory-length": length, "total-steps": total_steps},
+        Bar(16, 0.9, 14, total_steps),
+        {**replay, "buffer-size": 100_000, "learning-starts": 5_000, "target-period": 100, "learning-rate": 1e-3},
+        windows,
+        {},
+    )
+
+
+def classic(env: str, score: float, total_steps: int) -> World:
+    """A classic of control that does not show its velocities; the seeds' interquartile mean has to reach a score."""
+    return World(
+        {"env": env, "env-params.hide-velocity": True, "total-steps": total_steps},
+        Bar(16, score, None, total_steps),
+        {},
+        {},
+        {},
+    )
+
+
+WORLDS = {
+    "chain-20": chain(20, 100_000),
+    "chain-40": chain(40, 200_000),
+    "cartpole": classic("CartPole-v1", 450.0, 500_000),
+    "mountain-car": classic("MountainCar-v0", -115.0, 500_000),
+}
+GRU: Settings = {"memory": "gru"}
+AGENTS: dict[str, tuple[str, Settings]] = {
+    "r2d2": ("r2d2", GRU),
+    "r2d2 without memory": ("r2d2", {"memory": "none"}),
+    "pqn-rnn": ("pqn-rnn", GRU),
+    "pqn-rnn without memory": ("pqn-rnn", {"memory": "none"}),
+}
+"""By name: an algorithm, and what is changed of it."""
+
+
+def settings_of(world: World, agent: str) -> Settings:
+    """All flags of an agent in a world; where there is no memory, all but what it alone reads."""
+    algo, changes = AGENTS[agent]
+    own = world.rollout if algo.startswith("pqn") else world.replay
+    remembers = changes["memory"] != "none"
+    if remembers and not algo.startswith("pqn"):
+        own = own | world.windows
+    given = {name: value for name, value in own.items() if remembers or not name.startswith("memory")}
+    return {**world.flags, "algo": algo, **given, **changes}
+
+
+def measure(name: str, agent: str, seeds: int, first_seed: int, extra: list[str]) -> dict[str, Any]:
+    """Trains and judges one agent's seeds by the command lines."""
+    world = WORLDS[name]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "run"
+        run = ["--seeds", str(seeds), "--seed", str(first_seed), "--quiet"]
+        found = train([*flags_of(settings_of(world, agent)), *run, *extra], folder)
+        scores = judge(evaluate(folder, "last"), world.bar)
+        return {"commit": commit(), "versions": versions(), **found, "last": scores, "bar": world.bar._asdict()}
+
+
+def main() -> None:
+    """Reads the command line, measures, writes the results and prints a line for each agent."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
+    parser.add_argument("--agents", nargs="+", choices=list(AGENTS), default=list(AGENTS))
+    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--first-seed", type=int, default=1_000, help="seeds that no tuning saw (default: 1000)")
+    parser.add_argument("--keep", action="store_true", help="leave what was measured alone")
+    args, extra = parser.parse_known_args()
+    found = (read_result("memory_worlds") or {"worlds": {}})["worlds"]
+    for world in args.worlds:
+        for agent in args.agents:
+            agents = found.setdefault(world, {})
+            if args.keep and agent in agents:
+                continue
+            agents[agent] = measure(world, agent, args.seeds, args.first_seed, extra)
+            write_result("memory_worlds", WHAT, {"seeds": args.seeds, "worlds": found})
+            last, seconds = agents[agent]["last"], agents[agent]["train_wall_seconds"]
+            reached = f"{last['seeds_at_bar']} of {args.seeds} seeds at the bar"
+            print(f"{world}, {agent}: IQM {last['iqm']:.2f}, {reached}, {seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
