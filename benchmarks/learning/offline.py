@@ -4,10 +4,11 @@ python -m benchmarks.offline                                      # all parts, 8
 python -m benchmarks.offline --parts quality --seeds 4 --updates 2000
 
 `quality`: the replay of a short online run (mixed), 40 episodes of its policy with ε = 0.3 (medium), and of a longer
-run's with ε = 0.05 (expert); every learner on each, judged by the greedy return of its last parameters. `fqe`: Spearman's
-rank correlation of fitted Q evaluation with what eight policies reach when they play. `demonstrations`: environment
-steps until a seed's evaluation of MountainCar reaches -110, with a quarter of every batch from 20 episodes of a scripted
-policy (push the way that the car moves), and without. Writes results/offline.json after every part.
+run's with ε = 0.05 (expert); every learner on each, judged by the greedy return of its last parameters. `fqe`:
+Spearman's rank correlation of fitted Q evaluation with what eight policies reach when they play. `demonstrations`:
+environment steps until a seed's evaluation of MountainCar reaches -110, with a quarter of every batch from 20 episodes
+of a scripted policy (push the way that the car moves), and without.
+Writes results/offline.json after every part.
 """
 
 import argparse
