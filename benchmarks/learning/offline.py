@@ -83,8 +83,8 @@ def quality(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Rank correlation of two rows of numbers without ties."""
-    ranks = [np.argsort(np.argsort(x)) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (np.argsort(np.argsort(x)).astype(float) for x in (a, b))
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def fqe(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
