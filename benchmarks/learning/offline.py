@@ -68,6 +68,7 @@ def quality(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
             folder = scratch / f"{data}-{name}"
             size = ["--total-steps", str(args.updates), "--eval-every", str(args.updates), "--eval-episodes", "10"]
             words = ["--env", "CartPole-v1", "--algo", "dqn", "--learner", "dataset", *size, *more, "--quiet"]
+            words += ["--target-period", "20", "--learning-rate-schedule", "constant"]
             words += ["--seeds", str(args.seeds), "--seed", "1000", "--dataset", str(scratch / f"{data}.npz")]
             train(words, folder)
             scores[name] = evaluate(folder, "last", "--episodes", "20")
@@ -88,9 +89,9 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def fqe(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Eight policies, of four seeds after two lengths, by playing and by the replay of another run."""
+    """Eight policies, of two seeds after four lengths, by playing and by the replay of another run."""
     online(scratch, "data", 20_000, seed=9)
-    runs = [online(scratch, f"policies-{steps}", steps, seeds=4, seed=20) for steps in (4_000, 12_000)]
+    runs = [online(scratch, f"policies-{steps}", steps, seeds=2, seed=20) for steps in (1_500, 3_000, 6_000, 12_000)]
     played = np.concatenate([evaluate(run, "last") for run in runs])
     flags = ["--json", "--which", "last", "--fqe", str(scratch / "data.npz"), "--fqe-updates", str(args.fqe_updates)]
     outputs = [run([sys.executable, "-m", "purejaxdqn.evaluate", str(one), *flags]).output for one in runs]
