@@ -218,6 +218,10 @@ def test_what_is_wrong_with_a_dataset_is_said_in_a_sentence_and_nothing_is_made(
     assert "--dataset cut.npz: it is damaged" in refused(capsys, train.main, cut)
     other = [*TINY, "--env", "Acrobot-v1", "--learner", "dataset", "--dataset", file, "--out", "never"]
     assert "of Acrobot-v1 it would be" in refused(capsys, train.main, other)
+    stops = [*TINY, "--learner", "dataset", "--dataset", file, "--stop-at-return", "9", "--out", "never"]
+    assert "without playing" in refused(capsys, train.main, stops)
+    examined = [*TINY, "--learner", "dataset", "--dataset", file, "--doctor", "--out", "never"]
+    assert "--doctor" in refused(capsys, train.main, examined)
     assert not (tmp_path / "never").exists()
     shaped = [*TINY, *ONLINE, "--reward-scale", "0.5", "--out", "never", "--save-dataset", "x.npz"]
     assert "--reward-scale" in refused(capsys, train.main, shaped)
