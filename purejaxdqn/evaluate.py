@@ -104,14 +104,14 @@ def evaluate(args: list[str]) -> int:
 def value(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[int]) -> list[dict[str, Any]]:
     """Values the policies of the seeds at `indices` by a dataset and returns a record for each."""
     # As in `play`.
-    from purejaxdqn.runs.fitted_q import fitted_q_evaluation
+    from purejaxdqn.runs.fitted_q import TARGET_PERIOD, fitted_q_evaluation
     from purejaxdqn.runs.policy import load_policy
 
     written = [name for name in ("save_dataset", "gif", "mp4") if getattr(flags, name) is not None]
     require(not written, "fqe", flags.fqe, "nothing is played then: leave out --save-dataset, --gif and --mp4")
     policies = {str(settings.seeds[index]): load_policy(folder, index, flags.which).greedy for index in indices}
     assert flags.fqe is not None
-    hypers = settings.hypers.replace(learning_rate=1e-3, learning_rate_final=0.0, target_period=200, tau=1.0)  # type: ignore[attr-defined]
+    hypers = settings.hypers.replace(learning_rate=1e-3, learning_rate_final=0.0, target_period=TARGET_PERIOD, tau=1.0)  # type: ignore[attr-defined]
     found = fitted_q_evaluation(settings.config, policies, flags.fqe, flags.fqe_updates, hypers, flags.key)
     return [{"seed": int(seed), **one._asdict(), "updates": flags.fqe_updates} for seed, one in found.items()]
 

@@ -93,6 +93,8 @@ def examine(
 
     remedy = "the doctor examines no run with --data-parallel: name one without"
     require(settings.config.data_parallel == 1, "run", str(folder), remedy)
+    remedy = "the doctor examines no run with --dataset: name one without"
+    require(settings.config.dataset is None, "run", str(folder), remedy)
     run = Run(settings, folder)
     examiner = Examiner(settings, run.parts, episodes)
     # Rows past the newest checkpoint tell how a run came to its end.

@@ -21,6 +21,8 @@ from purejaxdqn.types import Counter, Episodes, Hypers, Metrics, State, counter
 
 def make_init(config: Config, parts: Parts) -> Callable[..., State]:
     """The function that makes a state; its memory is what the replay keeps beside the data, priorities say."""
+    steps = parts.data
+    assert steps is not None, "a dataset learner has one"
 
     def init(key: Array, hypers: Hypers, params: Any = None) -> State:
         """The state of a run before its first update; see `loops.device.make_init`."""
@@ -32,7 +34,7 @@ def make_init(config: Config, parts: Parts) -> Callable[..., State]:
         return State(
             vector_steps=counter(),
             learner=learner,
-            memory=begin_memory(parts.replay, parts.data),
+            memory=begin_memory(parts.replay, steps),
             env=(),
             episodes=Episodes(real, integer, real, jnp.zeros((), jnp.int32)),
             key_data=jax.random.key_data(run_key),
@@ -55,6 +57,6 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
     def iterate(state: State, hypers: Hypers, n: int | Array) -> tuple[State, Metrics]:
         """Advances a run by n learning phases; see `loops.device.make_iterate`."""
         h = hypers.as_arrays()
-        return jax.lax.fori_loop(0, n, lambda _, carry: iteration(*carry, h), (state, zero_metrics()))
+        return jax.lax.fori_loop(0, n, lambda _, carry: iteration(carry[0], carry[1], h), (state, zero_metrics()))
 
     return iterate

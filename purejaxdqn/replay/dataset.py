@@ -148,8 +148,8 @@ def read_dataset(name: str, spec: EnvSpec, field: str = "dataset") -> Dataset:
     demand(columns["format"] == FORMAT, f"it is of format {columns['format']}, and this version reads {FORMAT}")
     steps, episodes = columns["action"].size, columns["episode_start"].size
     demand(steps > 0 and episodes > 0, "it holds no steps")
-    shapes = dict.fromkeys(TYPES, (steps,)) | {
-        column: (episodes,) for column in TYPES if column.startswith(("episode", "final"))
+    shapes: dict[str, tuple[int, ...]] = {
+        column: (episodes if column.startswith(("episode", "final")) else steps,) for column in TYPES
     }
     kinds = dict(TYPES)
     for kind, count in (("obs", steps), ("final_obs", episodes)):

@@ -241,7 +241,7 @@ def find_steps(config: Config, spec: EnvSpec, on_host: bool, view: Callable[[Row
     logs = config.learner == "dataset" and config.log_episodes
     require(not logs, "log_episodes", config.log_episodes, "none are played: leave it out")
     dataset = read_dataset(name, spec)
-    known = dataset.final_known.all() or (config.mask_terminals and config.reward_shaping == "none")
+    known = bool(dataset.final_known.all()) or (config.mask_terminals and config.reward_shaping == "none")
     remedy = "it lacks observations after terminations, which this shaping reads: record it by evaluate --save-dataset"
     require(known, "dataset", name, remedy)
     return hold(view(rows_of(dataset)), config.n_step)

@@ -18,9 +18,11 @@ from purejaxdqn.types import Hypers
 
 READ_AT_ONCE = 8_192
 """Observations of which actions are chosen at once."""
+TARGET_PERIOD = 10
+"""Updates between copies of the target: rewards travel back by one step with each, so a horizon needs as many."""
 PLAIN: dict[str, Any] = {
     **{"learner": "dataset", "head": "scalar", "backup": "max", "replay": "uniform", "n_step": 1, "loss": "huber"},
-    **{"norm": "layer", "hidden": (128, 128), "learning_rate_schedule": "linear", "optimizer": "adam"},
+    **{"norm": "layer", "hidden": (64, 64), "learning_rate_schedule": "linear", "optimizer": "adam"},
 }
 """What an evaluation learns with."""
 
@@ -74,7 +76,7 @@ def fitted_q_evaluation(
       policies: by name, (obs [B, ...], mask [B, A] or None) -> actions int [B].
       dataset: name of the file.
       updates: gradient updates for each.
-      hypers: for γ, the learning rate and the target's period; by default γ = 0.99, 1e-3 and 200 updates.
+      hypers: for γ, the learning rate and the target's period; by default γ = 0.99, 1e-3 and `TARGET_PERIOD`.
       seed: of parameters and batches.
 
     Raises:
@@ -86,7 +88,7 @@ def fitted_q_evaluation(
     recorded = read_dataset(dataset, spec)
     begins = recorded.episode_start[recorded.episode_whole]
     require(len(begins) > 0, "dataset", dataset, "it has no episode from its beginning, where a policy is valued")
-    h = (Hypers(learning_rate=1e-3, target_period=200) if hypers is None else hypers).as_arrays()
+    h = (Hypers(learning_rate=1e-3, target_period=TARGET_PERIOD) if hypers is None else hypers).as_arrays()
     fit, found = make_fit(plain, parts), {}
     for name, policy in policies.items():
         chosen = with_choices(recorded, policy, spec.num_actions)

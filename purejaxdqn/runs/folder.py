@@ -81,6 +81,9 @@ class Settings:
         require(episodes >= least, "eval_episodes", episodes, f"use a whole number of at least {least}")
         counts = not self.count_prefill or (self.total_episodes is not None and not on_host)
         require(counts, "count_prefill", self.count_prefill, COUNT_PREFILL)
+        for name in ("total_episodes", "stop_at_return", "eval_every_episodes"):
+            plays = self.config.learner != "dataset" or getattr(self, name) is None
+            require(plays, name, getattr(self, name), "from a dataset is learnt without playing: leave it out")
         require(self.init_from is not None or self.init_which == "best", "init_which", self.init_which, INIT_WHICH)
         require(on_host or self.keep_replay, "keep_replay", self.keep_replay, "a run on the device always saves it")
 

@@ -61,7 +61,8 @@ def dataset_of(spec: EnvSpec, memory: Any, seeds: tuple[int, ...]) -> Dataset:
             # The oldest are stacked with what has been overwritten.
             times = times[longest_stack(spec) - 1 :]
         for env in range(rows.action.shape[1]):
-            found = steps_of(*read_writer(spec, store, rows, final, times, env), seed=seed, begins=times[0] == 0)
+            plain, after, known, after_mask = read_writer(spec, store, rows, final, times, env)
+            found = steps_of(plain, after, known, after_mask, seed, begins=bool(times[0] == 0))
             parts += [] if found is None else [found]
     return join(parts)
 

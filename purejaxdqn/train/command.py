@@ -94,6 +94,8 @@ def train(args: list[str], started: Callable[[], None], passed: Mapping[str, Cal
         require_wandb()
     in_shards = settings.config.data_parallel > 1
     require(not (options.doctor and in_shards), "doctor", True, "it examines no run with --data-parallel: leave it out")
+    from_data = settings.config.dataset is not None
+    require(not (options.doctor and from_data), "doctor", True, "it examines no run with --dataset: leave it out")
     # After the words are understood: a wrong flag is told without these imports.
     from purejaxdqn.runs.hooks import Hooks, find_hook
     from purejaxdqn.runs.recording import check_saves
@@ -101,7 +103,6 @@ def train(args: list[str], started: Callable[[], None], passed: Mapping[str, Cal
 
     if options.save_dataset is not None:
         check_saves(settings.config, options.save_dataset)
-
     probe, callback = (find_hook(field, getattr(options, field), passed[field]) for field in ("probe", "callback"))
     hooks = Hooks(probe, () if callback is None else (callback,))
     folder = Path(resume) if resume is not None else Path(options.out or "")

@@ -308,7 +308,7 @@ def rewound(folder: Path, config: Config, hypers: Hypers) -> str | None:
       hypers: likewise.
     """
     saved, step = read_config(folder)[0], latest_step(folder / CHECKPOINTS)
-    if step is None or config.total_steps == saved.config.total_steps:
+    if step is None or config.total_steps == saved.config.total_steps or config.learner == "dataset":
         return None
     vector_steps = jnp.int32(config.prefill_steps + step * config.rollout_length)
     done = config.prefill_steps * config.num_envs + step * config.steps_per_iteration
