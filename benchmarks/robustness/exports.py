@@ -21,6 +21,7 @@ from purejaxdqn.build import build_model
 from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.runs.policy import Policy
 
+ALONE = {"PYTHONPATH": ""}
 RUNTIMES = {"numpy": ["numpy"], "onnxruntime": ["onnxruntime"]}
 """Name -> what its environment has."""
 OBSERVATIONS = 10_000
@@ -86,8 +87,7 @@ def make_environment(folder: Path, packages: list[str]) -> Path:
     python = folder / "bin" / "python"
     if not python.exists():
         run([sys.executable, "-m", "venv", str(folder)])
-        run([str(python), "-m", "pip", "install", "-qq", *packages])
-        run([str(python), "-m", "pip", "uninstall", "-qq", "--yes", "setuptools"])
+        run([str(python), "-m", "pip", "install", "-qq", *packages], ALONE)
     return python
 
 
@@ -95,7 +95,7 @@ def play(python: Path, runtime: str, what: str, folder: Path) -> dict[str, Any]:
     """What the script in a folder finds, in an environment that has nothing of this project."""
     script = str(folder / Path(exports_play.__file__).name)
     command = [str(python), "-P", script, runtime, what, str(folder)]
-    return last_json(run(command, {"PYTHONPATH": ""}).output)
+    return last_json(run(command, ALONE).output)
 
 
 def main() -> None:
@@ -127,7 +127,7 @@ def main() -> None:
     games = {}
     for runtime, python in pythons.items():
         # For CartPole alone.
-        run([str(python), "-m", "pip", "install", "-qq", "gymnasium"])
+        run([str(python), "-m", "pip", "install", "-qq", "gymnasium"], ALONE)
         games[runtime] = play(python, runtime, "cartpole", folder)["returns"]
         print(runtime, games[runtime], flush=True)
     differ = sum(one["actions_that_differ"] for one in found)
