@@ -24,7 +24,7 @@ recipes
 runs
 check doctor report evaluate scores export
 train
-sweep
+sweep zoo
 """
 TIERS = [set(line.split()) for line in ROOMS.strip().splitlines()]
 
