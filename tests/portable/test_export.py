@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -16,9 +17,14 @@ import pytest
 
 from purejaxdqn.build import build_model
 from purejaxdqn.config import Config, EnvSpec, SettingError
+from purejaxdqn.export.command import main
 from purejaxdqn.portable import purejaxdqn_numpy as player
 from purejaxdqn.portable.tape import make_tape
-from purejaxdqn.runs.policy import Policy
+from purejaxdqn.runs.policy import Policy, load_policy
+from tests.command_lines import refused as refuse
+
+FINISHED = Path(__file__).parents[1] / "fixtures" / "0.1" / "runs" / "finished"
+PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 
 SPECS = {
     "vector": EnvSpec("Vector", 3, (5,), "float32", None, 500),
@@ -176,7 +182,7 @@ class Convolutions(nn.Module):
 def test_convolutions_pooling_and_other_operators_that_are_said_in_simpler_ones():
     """JAX's own convolution, of a user's network, against slices and products."""
     module, shape = Convolutions(), (9, 8, 3)
-    params = module.init(jax.random.key(0), jnp.zeros((1, *shape)))
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, *shape)))
 
     def fn(x):
         return (jax.vmap(lambda one: module.apply(params, one[None])[0])(x),)
@@ -189,7 +195,7 @@ def test_convolutions_pooling_and_other_operators_that_are_said_in_simpler_ones(
         "steps": [step._asdict() for step in tape.steps],
     }
     (found,) = player.run_steps(description, tape.constants, [x])
-    np.testing.assert_allclose(found, fn(x)[0], rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(found, jax.jit(fn)(x)[0], rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -243,6 +249,19 @@ def test_a_file_that_gives_other_values_is_not_written(exported, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_command_exports_a_run(tmp_path, capsys):
+    """A run that version 0.1 made; each of its seeds, and its last parameters."""
+    out = tmp_path / "policy.npz"
+    assert main([str(FINISHED), str(out), "--seed-index", "1", "--which", "last", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["written"] == [str(out), str(tmp_path / "purejaxdqn_numpy.py")]
+    obs = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    policy = load_policy(FINISHED, 1, "last")
+    assert np.array_equal(player.load(out)(obs), policy(obs))
+    assert np.abs(player.load(out).q_values(obs) - policy.q_values(obs)).max() < 1e-4
+    assert "--out policy.txt: name a file that ends in" in refuse(capsys, main, [str(FINISHED), "policy.txt"])
+    assert "it is not the folder of a run" in refuse(capsys, main, [str(tmp_path), str(out)])
+
+
 def changed(path, change):
     """A copy of an exported file with another description."""
     with np.load(path) as file:
@@ -294,3 +313,24 @@ def test_the_player_imports_nothing_but_numpy_and_the_standard_library():
     names = {"json", "math", "collections.abc", "pathlib", "typing", "numpy"}
     lines = Path(player.__file__).read_text(encoding="utf-8").splitlines()
     assert {line.split()[1] for line in lines if line.startswith(("import ", "from "))} == names
+
+
+def test_the_page_plays_a_policy_with_numpy(tmp_path, monkeypatch):
+    """The page's blocks, as they stand, of a run in the folder that it names."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "cartpole").symlink_to(FINISHED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = {}
+    for block in blocks[:2]:
+        exec(block, found)
+    assert found["values"].shape == (2,) and found["action"] == found["values"].argmax()
+    if not NEEDS["flatbuffers"]:
+        load_policy(FINISHED).export("policy.stablehlo")
+        exec(blocks[3], found)
+        assert np.abs(found["values"][0] - found["policy"].q_values(found["observation"])).max() < 1e-4
+    if not (NEEDS["onnx"] or NEEDS["onnxruntime"]):
+        load_policy(FINISHED).export("policy.onnx")
+        exec(blocks[2], found)
+        assert found["action"] == found["policy"](found["observation"])

@@ -5,25 +5,32 @@ import hashlib
 import http.server
 import io
 import json
+import shutil
 import threading
 import zipfile
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from purejaxdqn import load_policy, train
+from purejaxdqn import load_policy
+from purejaxdqn.runs.checkpoint import load_checkpoint, save_checkpoint
+from purejaxdqn.runs.folder import CHECKPOINTS
 from purejaxdqn.zoo import shelf
 from purejaxdqn.zoo.command import main
 from tests.command_lines import refused
-from tests.doors import SMALL
+
+FINISHED = Path(__file__).parents[1] / "fixtures" / "0.1" / "runs" / "finished"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A short run."""
+    """A short run that version 0.1 made, with a checkpoint of today's."""
     folder = tmp_path_factory.mktemp("runs") / "small"
-    assert train.main([*SMALL, "--out", str(folder)]) == 0
+    shutil.copytree(FINISHED, folder)
+    checkpoint = load_checkpoint(folder / CHECKPOINTS)
+    save_checkpoint(folder / CHECKPOINTS, checkpoint._replace(step=checkpoint.step + 1))
     return folder
 
 
@@ -59,8 +66,8 @@ def test_what_is_added_comes_back_from_a_folder_and_a_url_without_its_replay(run
         assert main(["list", url, "--json"]) == 0
     (name, entry), *others = json.loads(capsys.readouterr().out).items()
     summary = json.loads((run / "summary.json").read_text())
-    assert name == "small" and not others and entry["env"] == "CartPole-v1" and entry["recipe"] == "cartpole"
-    assert entry["best_mean_return"] == [summary["evaluation"][0]["best_mean_return"]]
+    assert name == "small" and not others and entry["env"] == "CartPole-v1"
+    assert entry["best_mean_return"] == [seed["best_mean_return"] for seed in summary["evaluation"]]
     assert entry["sha256"] == hashlib.sha256((zoo / "small.zip").read_bytes()).hexdigest()
     assert main(["list", str(zoo)]) == 0 and "CartPole-v1" in capsys.readouterr().out
 
