@@ -24,7 +24,7 @@ recipes
 runs
 check doctor report evaluate scores export
 train
-sweep
+sweep zoo
 commands
 __main__
 """

@@ -23,7 +23,7 @@ class UnknownOperator(Exception):
 def taps(x: Array, window: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> list[Array]:
     """For each place in a window: what lies there in every position of the window, as slices of x."""
     counts = [
-        (size - 1 - (wide - 1) * far) // stride + 1 if wide > 1 or stride > 1 or far > 1 else size
+        (size - 1 - (wide - 1) * far) // stride + 1
         for size, wide, stride, far in zip(x.shape, window, strides, dilation, strict=True)
     ]
     return [
@@ -31,8 +31,8 @@ def taps(x: Array, window: Sequence[int], strides: Sequence[int], dilation: Sequ
             x,
             [place * far for place, far in zip(offset, dilation, strict=True)],
             [
-                size if count is size else place * far + (count - 1) * stride + 1
-                for size, count, place, far, stride in zip(x.shape, counts, offset, dilation, strides, strict=True)
+                place * far + (count - 1) * stride + 1
+                for count, place, far, stride in zip(counts, offset, dilation, strides, strict=True)
             ],
             strides,
         )
@@ -72,12 +72,12 @@ def convolution(given: Parameters) -> Callable[[Array, Array], Array]:
             x, jnp.zeros((), x.dtype), [(0, 0, 0), *[(low, high, 0) for low, high in given["padding"]], (0, 0, 0)]
         )
         strides, dilation = (1, *given["window_strides"], 1), (1, *given["rhs_dilation"], 1)
-        width = kernel.shape[-1] // groups
         found = []
+        # Sliced by lax: of an array of unknown size jax.numpy's indexing would gather.
+        depth, width = kernel.shape[-2], kernel.shape[-1] // groups
         for group in range(groups):
-            depth = kernel.shape[-2]
-            own = taps(x[..., group * depth : (group + 1) * depth], (1, *kernel.shape[:-2], 1), strides, dilation)
-            rows = jnp.concatenate(own, axis=-1)
+            own = lax.slice_in_dim(x, group * depth, (group + 1) * depth, axis=x.ndim - 1)
+            rows = jnp.concatenate(taps(own, (1, *kernel.shape[:-2], 1), strides, dilation), axis=-1)
             matrix = kernel[..., group * width : (group + 1) * width].reshape(-1, width)
             found.append(lax.dot_general(rows, matrix, (((rows.ndim - 1,), (0,)), ((), ()))))
         y = jnp.concatenate(found, axis=-1)

@@ -234,11 +234,12 @@ RECIPES: dict[str, Recipe] = {
         *(_variant_recipe(name) for name in VARIANTS),
     )
 }
-_TUNED = {
+TUNED = {
     recipe.config["env"]: recipe
     for recipe in RECIPES.values()
     if recipe.name in ("cartpole", "mountaincar", "acrobot", "breakout-minatar")
 }
+"""The recipe by the environment that it was tuned for."""
 DEFAULTS = {field.name: field.default for cls in (Config, Hypers) for field in dataclasses.fields(cls)}
 
 
@@ -250,7 +251,7 @@ def default_recipe(env_id: str) -> Recipe:
     """
     # EnvPool's and Gymnasium's own CartPole-v1 and gymnax's are one task.
     name = env_id.removeprefix(ENVPOOL_PREFIX).removeprefix(GYMNASIUM_PREFIX)
-    return _TUNED[name] if name in _TUNED else RECIPES[family(env_id)]
+    return TUNED[name] if name in TUNED else RECIPES[family(env_id)]
 
 
 def solved_at(name: str, env_id: str) -> float | None:
