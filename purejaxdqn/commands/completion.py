@@ -13,6 +13,7 @@ from purejaxdqn.commands.show import ShowFlags
 from purejaxdqn.config import Config
 from purejaxdqn.doctor.command import DoctorFlags
 from purejaxdqn.evaluate import EvaluateFlags
+from purejaxdqn.export.command import ExportFlags
 from purejaxdqn.recipes.recipes import default_recipe
 from purejaxdqn.report.command import ReportFlags
 from purejaxdqn.scores import ScoresFlags
@@ -21,6 +22,7 @@ from purejaxdqn.sweep.options import SweepOptions
 from purejaxdqn.train.settings import RunOptions
 from purejaxdqn.train.settings import flags_class as train_flags
 from purejaxdqn.types import Hypers
+from purejaxdqn.zoo.command import ZooFlags
 
 
 def flags_of() -> dict[str, type]:
@@ -33,6 +35,8 @@ def flags_of() -> dict[str, type]:
         "doctor": DoctorFlags,
         "check": check_flags(Config.env),
         "scores": ScoresFlags,
+        "export": ExportFlags,
+        "zoo": ZooFlags,
         "list": ListFlags,
         "show": ShowFlags,
     }

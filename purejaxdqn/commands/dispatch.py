@@ -27,6 +27,8 @@ COMMANDS = {
     "doctor": Command("doctor.command", "examine a run that does not learn"),
     "check": Command("check.command", "play an environment and say what is wrong with it"),
     "scores": Command("scores", "put Atari runs on the human scale"),
+    "export": Command("export.command", "write a policy as a file that plays without JAX"),
+    "zoo": Command("zoo.command", "list, fetch, add or build trained runs"),
     "list": Command("commands.lists", "list environments, algorithms, recipes, networks and more"),
     "show": Command("commands.show", "say what a run or sweep is, what came out, how it goes on"),
 }
