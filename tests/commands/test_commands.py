@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -47,12 +47,17 @@ def headings(text):
 
 
 def test_help_is_there_in_half_a_second_and_without_jax():
-    """The best of three: the machine of a test may be busy with other things."""
+    """By the processor's time, the best of three: the machine of a test may be busy with other things."""
+
+    def used():
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return spent.ru_utime + spent.ru_stime
+
     seconds = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = used()
         done = module("--help")
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(used() - begin)
         assert done.returncode == 0 and all(f"\n  {name} " in done.stdout for name in dispatch.COMMANDS)
     assert min(seconds) < 0.5
     program = "import sys, purejaxdqn.commands.dispatch as d; d.main(['--help']); print('jax' in sys.modules)"
