@@ -35,7 +35,8 @@ def with_value(args: Sequence[str], flag: str, value: str) -> list[str]:
     words: list[str] = []
     for here, word in enumerate(args):
         words.append(word)
-        if word == flag and not (here + 1 < len(args) and args[here + 1].isdecimal()):
+        following = args[here + 1] if here + 1 < len(args) else ""
+        if word == flag and read_whole(following) is None and following != "None":
             words.append(value)
     return words
 

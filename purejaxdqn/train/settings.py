@@ -107,8 +107,8 @@ SAVED_OPTIONS = (
     *("count_prefill", "init_from", "init_which"),
 )
 """Options that keep their values when a run is resumed."""
-CODE = ("imports", "probe", "callback")
-"""Options that import a user's own modules: they are typed, and no recipe has them."""
+TYPED_ALONE = ("imports", "probe", "callback", "live")
+"""Options that no recipe has, but who types them: they import a user's own modules, or open a port."""
 
 
 def flags_class(config: Config, hypers: Hypers, options: RunOptions) -> type:
@@ -192,7 +192,7 @@ def new_settings(args: Sequence[str]) -> tuple[Settings, RunOptions]:
     algo = cli.peek(args, "--algo")
     config, hypers = make_settings(recipe, env, algo)
     run = run_options(recipe, env, algo)
-    known = {field.name for field in dataclasses.fields(RunOptions)} - set(CODE)
+    known = {field.name for field in dataclasses.fields(RunOptions)} - set(TYPED_ALONE)
     for name in run:
         require(name in known, "recipe", recipe.name, f"[run] has no option {name}")
     cls = flags_class(config, hypers, dataclasses.replace(RunOptions(), **run))

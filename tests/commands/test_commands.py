@@ -1,6 +1,7 @@
 """`purejaxdqn COMMAND`: what is dispatched, listed, shown, completed and grouped, and how fast the first word is."""
 
 import dataclasses
+import io
 import json
 import resource
 import shutil
@@ -169,6 +170,14 @@ def test_a_finished_run_is_shown(run, capsys):
     assert f"purejaxdqn train --resume {run} --total-steps 400000\n" in said and f"purejaxdqn report {run}\n" in said
     # Nothing that needs a checkpoint, which it lacks.
     assert "purejaxdqn evaluate" not in said
+
+
+def test_a_terminal_without_utf_8_is_shown_what_it_can_show(run, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert show.main([str(run)]) == 0 and lists.main(["recipes"]) == 0 and dispatch.main([]) == 0
+    said = written.getvalue().decode("ascii")
+    assert "123.4 ? 1.0" in said and "plain-dqn" in said and "usage: purejaxdqn" in said
 
 
 def test_all_settings_and_json(run, capsys):

@@ -16,7 +16,7 @@ import pytest
 from command_lines import refused
 from growing_run import log_chunk, write_run
 
-from purejaxdqn import train
+from purejaxdqn import cli, train
 from purejaxdqn.report import live
 from purejaxdqn.report.command import main as report
 from purejaxdqn.runs.folder import METRICS, SUMMARY
@@ -121,6 +121,26 @@ def test_a_port_that_is_taken_is_refused_before_there_is_a_folder(run, capsys, t
         assert f"--watch {port}: this port cannot be had" in said
         said = refused(capsys, train.main, [*SMALL, "--live", port, "--out", str(tmp_path / "new")])
         assert f"--live {port}: this port cannot be had" in said and not (tmp_path / "new").exists()
+
+
+def test_no_recipe_opens_a_port(capsys, tmp_path):
+    (tmp_path / "recipe.toml").write_text('name = "r"\n[config]\nenv = "CartPole-v1"\n[run]\nlive = 0\n')
+    said = refused(capsys, train.main, ["--recipe", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run")])
+    assert "has no option live" in said and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "whole"),
+    [
+        (["--live"], ["--live", "0"]),
+        (["--live", "--quiet"], ["--live", "0", "--quiet"]),
+        (["--live", "8_765", "--quiet"], ["--live", "8_765", "--quiet"]),
+        (["--live", "folder"], ["--live", "0", "folder"]),
+        (["--live=3", "--live-or-not"], ["--live=3", "--live-or-not"]),
+    ],
+)
+def test_a_flag_without_its_number_has_one_that_is_free(words, whole):
+    assert cli.with_value(words, "--live", "0") == whole
 
 
 @pytest.mark.parametrize(
