@@ -94,6 +94,8 @@ def go_on(folder: Path, typed: dict[str, Any], options: SweepOptions, processes:
     require_imported(data.get("imports", ()))
     remedy = "a sweep that goes on stays in its folder: leave the flag out"
     require(options.out is None, "out", options.out, remedy)
+    remedy = "a search that goes on has read it when it began: leave the flag out"
+    require(options.study is None, "study", options.study, remedy)
     check_same(data["definition"], typed)
     if is_finished(folder):
         if not options.quiet and processes.number == 0:

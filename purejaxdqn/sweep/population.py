@@ -79,7 +79,12 @@ def check_populations(axes: Sequence[Axis], settings: Settings, count: int) -> N
     require(count > 1, "pbt", True, "there is one setting, and a population has at least two members")
     for name in ("total_episodes", "stop_at_return", "patience"):
         value = getattr(settings, name)
-        require(value is None, name, value, "no member of a population ends before the others: leave it out")
+        require(
+            value is None,
+            name,
+            value,
+            "no member of a population ends before the others: leave it out, if need be with another --recipe",
+        )
     remedy = "its environments step on the host, where lanes cannot be copied: use one in JAX, or leave out --pbt"
     require(loop_of(settings.config.env) == "device", "env", settings.config.env, remedy)
 

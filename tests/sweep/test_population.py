@@ -1,7 +1,7 @@
 """Population-based training: who copies whom, by hand and by a twin; the same population however it is interrupted."""
 
+import contextlib
 import json
-import signal
 import time
 
 import jax
@@ -250,34 +250,50 @@ def test_members_that_diverge_are_replaced(tmp_path):
     assert not lanes["diverged"].any() and (history["learning_rate"][history["env_steps"] > 40] < 1).all()
 
 
+LONGER = [*FLAGS, "--total-steps", "6000", "--log-every", "50", "--checkpoint-minutes", "1e-9"]
+"""Saved after each of 120 chunks, so that a kill hits something."""
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """By one process that nobody disturbs, whose programs are compiled as usual."""
     folder = tmp_path_factory.mktemp("alone") / "populations"
-    finish(start(1, [*FLAGS, "--out", str(folder)]))
+    finish(start(1, [*LONGER, "--out", str(folder)]))
     return outcome(folder)
 
 
+def newest_save(folder):
+    """When a checkpoint was last written, 0.0 before the first; while one is replaced, what is there of the others."""
+    found = [0.0]
+    for path in folder.glob(f"{UNITS}/*/*/checkpoint.npz"):
+        with contextlib.suppress(OSError):
+            found.append(path.stat().st_mtime)
+    return max(found)
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_killed_ten_times_and_resumed(alone, count, tmp_path):
-    """By one, two or four processes, killed without warning at any moment: the same population, bit for bit."""
-    folder = tmp_path / "killed"
-    rng = np.random.default_rng(count)
-    first = [*FLAGS, "--checkpoint-minutes", "1e-9", "--out", str(folder)]
-    for _ in range(10):
-        resumed = (folder / "sweep.json").exists()
-        processes = start(count, ["--resume", str(folder), "--checkpoint-minutes", "1e-9"] if resumed else first)
-        begin = time.monotonic()
-        while not list((folder / UNITS).glob("*/*/checkpoint.npz")) and time.monotonic() - begin < 300:
-            time.sleep(0.05)
-        time.sleep(rng.uniform(0.0, 0.5))
+@pytest.mark.parametrize("counts", [(1,) * 10, (2,) * 10, (1, 2, 4) * 3 + (1,)])
+def test_killed_ten_times_and_resumed(alone, counts, tmp_path):
+    """By one, two or four processes, killed amid their work without warning: the same population, bit for bit."""
+    folder, rng, kills = tmp_path / "killed", np.random.default_rng(0), 0
+    args = [*LONGER, "--out", str(folder)]
+    for count in counts:
+        before, begin = newest_save(folder), time.monotonic()
+        processes = start(count, args)
+        while newest_save(folder) == before and not (folder / "summary.json").exists():
+            assert time.monotonic() - begin < 600
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0.0, 0.1))
         for process in processes:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
         for process in processes:
             process.communicate()
-    if not (folder / "summary.json").exists():
-        finish(start(count, ["--resume", str(folder)]))
+        if (folder / "summary.json").exists():
+            break
+        kills += 1
+        args = ["--resume", str(folder), "--checkpoint-minutes", "1e-9"]
+    assert kills >= 5, "it came to its end before it was disturbed"
+    finish(start(counts[-1], args))
     assert_same(outcome(folder), alone)
 
 

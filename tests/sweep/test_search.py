@@ -179,6 +179,11 @@ def test_an_earlier_study_is_begun_with(optuna, searched_folder, tmp_path, capsy
         assert words in said and not (tmp_path / "no").exists()
 
 
+def test_a_study_is_read_once(searched_folder, capsys):
+    said = refused(capsys, command.main, ["--resume", str(searched_folder[0]), "--study", "x.log", *QUIET])
+    assert "--study x.log: a search that goes on has read it when it began" in said
+
+
 def test_halving_of_a_search_waits_for_no_batch(optuna, tmp_path):
     """Of every batch those continue that are among the better half of all trials so far, at that share of the run."""
     folder = tmp_path / "asha"
