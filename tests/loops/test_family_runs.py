@@ -23,7 +23,7 @@ ALGORITHMS = {
     "m-iqn": REPLAY | {"num_quantiles": 4, "num_cosines": 6, "replay": "prioritized"},
     "btr": REPLAY | {"num_quantiles": 4, "num_target_quantiles": 3, "num_policy_quantiles": 5, "num_cosines": 6},
     "pqn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 2, "norm": "batch"},
-    "pqn-rnn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 1, "memory_size": 4},
+    "pqn-rnn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "norm": "batch", "memory_size": 4},
 }
 
 
