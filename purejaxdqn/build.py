@@ -104,8 +104,7 @@ def register(seam: str, name: str, make: Callable[..., Any], reads: tuple[str, .
       name: what `Config` and the command line will call it.
       make: (config) -> `Head`, `Backup`, `View` or `Explorer`, or (config, env) -> `Replay`; for `env` a factory, whose
         arguments with numbers as defaults become `--env-params` (see `envs.own.as_env` for what it may give); for
-        `network` (config) -> flax module from features [B, ...] to features [B, ...], or such a module; for `memory`
-        (config) -> module, see `networks.memory`.
+        `network` (config) -> flax module from features [B, ...] to such, or a module; `memory`: see `networks.memory`.
       reads: fields of `Config` and `Hypers` that it reads beside those that every choice does.
 
     Raises:
