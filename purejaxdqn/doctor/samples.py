@@ -116,8 +116,8 @@ def make_look_rollout(config: Config, parts: Parts) -> LookRollout:
         if remembers:
             start = jax.tree.map(lambda leaf: leaf[:, 0], parted.carry)
             obs_tm1 = Window(parted.obs, parted.starts, start)
-            alone = jax.tree.map(lambda leaf: leaf[:, None], (flat.final_obs, jnp.zeros_like(flat.starts)))
-            obs_t = Window(*alone, jax.tree.map(lambda leaf: leaf.reshape(BATCHES, -1, *leaf.shape[2:]), after))
+            last, going = jax.tree.map(lambda leaf: leaf[:, None], (flat.final_obs, jnp.zeros_like(flat.starts)))
+            obs_t = Window(last, going, jax.tree.map(lambda leaf: leaf.reshape(BATCHES, -1, *leaf.shape[2:]), after))
         discount = h.gamma * (1.0 - flat.terminated)
         batch = Transition(obs_tm1, flat.action, flat.reward, discount, obs_t, flat.mask, flat.final_mask)
         return Fed(without_final(rows), batch, flat.valid.astype(jnp.float32), parted)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import stop_gradient
+from jax.lax import optimization_barrier, stop_gradient
 
 from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.machine.shapes import assert_array
@@ -77,14 +77,16 @@ def features_of(spec: EnvSpec, obs: Any) -> Any:
 def remember(memory: nn.Module, psi: Array, window: Window) -> tuple[Any, Array]:
     """The carry after a window, and features [H, U · B] of its steps after the burn-in, or [H, K · B] of those that are
     picked, from features [F, T · B]."""
-    x = psi.T.reshape(*window.starts.shape, -1)
+    # As arrays of their own, forwards and backwards: fused into the layers around, sums may be rounded otherwise in a
+    # program of more lanes, and a lane would not be its solo run to the last bit.
+    x = optimization_barrier(psi.T.reshape(*window.starts.shape, -1))
     first, carry = window.burn_in, window.carry
     if first:
         carry = stop_gradient(memory(carry, stop_gradient(x[:first]), window.starts[:first])[0])
     carry, y = memory(carry, x[first:], window.starts[first:])
     if window.pick is not None:
         y = jnp.take_along_axis(y, window.pick[..., None], axis=0)
-    return carry, steps_in_a_row(y).T
+    return carry, optimization_barrier(steps_in_a_row(y).T)
 
 
 class QNetwork(nn.Module):

@@ -29,8 +29,8 @@ def observations_after(network: Network, params: Any, rows: Row) -> Any:
     if network.remember is None:
         return final_obs
     # The row after a step has what was carried after it, in another episode too; after the last step nothing has.
-    obs, recall = jax.tree.map(lambda leaf: leaf[-1], (rows.obs, Recall(rows.carry, rows.starts)))
-    last = network.step(params, obs, recall, None, "greedy")[1].carry
+    obs, *recall = jax.tree.map(lambda leaf: leaf[-1], (rows.obs, rows.carry, rows.starts))
+    last = network.step(params, obs, Recall(*recall), None, "greedy")[1].carry
     after = jax.tree.map(lambda each, newest: jnp.concatenate([each[1:], newest[None]]), rows.carry, last)
     begins = jnp.zeros((1, rows.reward.size), bool)
     return Window(jax.tree.map(lambda leaf: leaf[None], final_obs), begins, steps_in_a_row(after))

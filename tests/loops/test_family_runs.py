@@ -24,7 +24,7 @@ ALGORITHMS = {
     "btr": REPLAY | {"num_quantiles": 4, "num_target_quantiles": 3, "num_policy_quantiles": 5, "num_cosines": 6},
     "pqn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 2, "norm": "batch"},
     "r2d2": REPLAY | {"memory_size": 4, "burn_in": 2, "unroll": 3, "window_period": 3},
-    "pqn-rnn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 1, "memory_size": 4},
+    "pqn-rnn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "norm": "batch", "memory_size": 4},
 }
 
 

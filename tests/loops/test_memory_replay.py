@@ -105,6 +105,7 @@ def test_windows_give_what_whole_episodes_do(memory):
     assert cut > 5 and (played.rows.starts[times, writers]).any()
 
 
+@pytest.mark.long
 def test_the_gradient_of_a_window_is_that_of_its_steps_one_by_one():
     """Of one update's loss, with respect to all parameters; none passes the burn-in."""
     config = make_config(batch_size=2)
@@ -144,6 +145,7 @@ def test_the_gradient_of_a_window_is_that_of_its_steps_one_by_one():
     )
 
 
+@pytest.mark.long
 def test_zero_carries_are_right_as_far_as_the_burn_in_reaches():
     """Rows whose episode begins within their window are those of the whole episode; of the others some are not."""
     config = make_config(stored_carry=False)
@@ -194,9 +196,8 @@ def test_more_choices_compose_with_a_memory():
 ON_HOST = [{"overlap": False}, {"replay_memory": "host"}, {"replay": "prioritized", "updates_per_rollout": 2}]
 
 
-@pytest.mark.parametrize(
-    "changes", [pytest.param(each, marks=[] if i == 0 else pytest.mark.long) for i, each in enumerate(ON_HOST)], ids=str
-)
+@pytest.mark.long
+@pytest.mark.parametrize("changes", ON_HOST, ids=str)
 def test_the_host_keeps_the_carries_of_its_episodes(changes):
     """Of stacked frames, with ignored steps between episodes: what the network carries there by hand."""
     config = host_config(memory="gru", learning_starts=60, prefill="policy", **TINY, **changes)
