@@ -68,8 +68,10 @@ def run(lanes, seeds, weights, *parts):
 CASES = [
     {"replay": "prioritized", "constraint": "cql", "updates_per_rollout": 2},
     pytest.param({"constraint": "cql", "head": "bcq"}, marks=pytest.mark.long),
-    pytest.param({"constraint": "cql", "head": "iql"}, marks=pytest.mark.long),
-    pytest.param({"constraint": "cql", "head": "quantile", "backup": "munchausen"}, marks=pytest.mark.long),
+    pytest.param({"constraint": "cql", "head": "iql", "loss": "squared"}, marks=pytest.mark.long),
+    pytest.param(
+        {"constraint": "cql", "head": "quantile", "backup": "munchausen", "loss": "squared"}, marks=pytest.mark.long
+    ),
     pytest.param({"constraint": "cql", "ensemble": 3}, marks=pytest.mark.long),
 ]
 
