@@ -90,6 +90,8 @@ def evaluate(args: list[str]) -> int:
     cli.start_jax(flags.device, flags.compilation_cache)
     cli.import_parts(args)
     require_imported(data.get("imports", ()))
+    unread = flags.fqe is None and flags.fqe_updates != EvaluateFlags.fqe_updates
+    require(not unread, "fqe_updates", flags.fqe_updates, "it belongs to --fqe: name a dataset, or leave it out")
     if flags.fqe is not None:
         results, table = value(folder, settings, flags, indices), values_table
     else:
@@ -107,8 +109,9 @@ def value(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[
     from purejaxdqn.runs.fitted_q import TARGET_PERIOD, fitted_q_evaluation
     from purejaxdqn.runs.policy import load_policy
 
-    written = [name for name in ("save_dataset", "gif", "mp4") if getattr(flags, name) is not None]
-    require(not written, "fqe", flags.fqe, "nothing is played then: leave out --save-dataset, --gif and --mp4")
+    written = [name for name in ("save_dataset", "gif", "mp4", "max_steps") if getattr(flags, name) is not None]
+    remedy = "nothing is played then: leave out --save-dataset, --gif, --mp4, --max-steps and --epsilon"
+    require(not written and flags.epsilon == 0.0, "fqe", flags.fqe, remedy)
     policies = {str(settings.seeds[index]): load_policy(folder, index, flags.which).greedy for index in indices}
     assert flags.fqe is not None
     hypers = settings.hypers.replace(learning_rate=1e-3, learning_rate_final=0.0, target_period=TARGET_PERIOD, tau=1.0)  # type: ignore[attr-defined]

@@ -58,27 +58,29 @@ def online(scratch: Path, name: str, steps: int, seeds: int = 1, seed: int = 0) 
 
 def quality(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Every learner on every quality of data."""
-    short, longer = online(scratch, "mixed", 20_000), online(scratch, "longer", 60_000, seed=5)
-    record(short, scratch / "medium.npz", "--episodes", "40", "--epsilon", "0.3")
-    record(longer, scratch / "expert.npz", "--episodes", "40", "--epsilon", "0.05")
-    found: dict[str, Any] = {"behind": {run.name: evaluate(run, "best").tolist() for run in (short, longer)}}
-    for data in ("mixed", "medium", "expert"):
+    runs = {"mixed": online(scratch, "mixed", 20_000)}
+    if "medium" in args.data:
+        record(runs["mixed"], scratch / "medium.npz", "--episodes", "40", "--epsilon", "0.3")
+    if "expert" in args.data:
+        runs["longer"] = online(scratch, "longer", 60_000, seed=5)
+        record(runs["longer"], scratch / "expert.npz", "--episodes", "40", "--epsilon", "0.05")
+    found: dict[str, Any] = {"behind": {name: evaluate(folder, "best").tolist() for name, folder in runs.items()}}
+    for data in args.data:
         scores = {}
-        for name, more in LEARNERS.items():
+        for name in args.learners:
             folder = scratch / f"{data}-{name}"
             size = ["--total-steps", str(args.updates), "--eval-every", str(args.updates), "--eval-episodes", "10"]
-            words = ["--env", "CartPole-v1", "--algo", "dqn", "--learner", "dataset", *size, *more, "--quiet"]
+            words = ["--env", "CartPole-v1", "--algo", "dqn", "--learner", "dataset", *size, *LEARNERS[name], "--quiet"]
             words += ["--target-period", "20", "--learning-rate-schedule", "constant"]
             words += ["--seeds", str(args.seeds), "--seed", "1000", "--dataset", str(scratch / f"{data}.npz")]
             train(words, folder)
             scores[name] = evaluate(folder, "last", "--episodes", "20")
-            print(f"{data} {name}: {scores[name].mean():.1f}", flush=True)
-        low, high = bootstrap_interval(scores["cql"] - scores["dqn"], np.mean)
+            print(f"{data} {name}: {scores[name].round(1).tolist()}", flush=True)
         found[data] = {name: summarize(score) for name, score in scores.items()}
-        found[data]["cql_above_dqn"] = {
-            "mean": float((scores["cql"] - scores["dqn"]).mean()),
-            "interval_95": [float(low), float(high)],
-        }
+        if {"cql", "dqn"} <= scores.keys():
+            above = scores["cql"] - scores["dqn"]
+            interval = [float(end) for end in bootstrap_interval(above, np.mean)]
+            found[data]["cql_above_dqn"] = {"mean": float(above.mean()), "interval_95": interval}
     return found
 
 
@@ -89,13 +91,13 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def fqe(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Eight policies, of two seeds after four lengths, by playing and by the replay of another run."""
+    """Eight policies, of as many seeds after few steps, by playing and by the replay of another run."""
     online(scratch, "data", 20_000, seed=9)
-    runs = [online(scratch, f"policies-{steps}", steps, seeds=2, seed=20) for steps in (1_500, 3_000, 6_000, 12_000)]
-    played = np.concatenate([evaluate(run, "last") for run in runs])
+    policies = online(scratch, "policies", 4_000, seeds=8, seed=20)
+    played = evaluate(policies, "last")
     flags = ["--json", "--which", "last", "--fqe", str(scratch / "data.npz"), "--fqe-updates", str(args.fqe_updates)]
-    outputs = [run([sys.executable, "-m", "purejaxdqn.evaluate", str(one), *flags]).output for one in runs]
-    valued = np.array([seed["value"] for output in outputs for seed in json.loads(output)["seeds"]])
+    output = run([sys.executable, "-m", "purejaxdqn.evaluate", str(policies), *flags]).output
+    valued = np.array([seed["value"] for seed in json.loads(output)["seeds"]])
     print(f"fqe: {spearman(played, valued):.2f}", flush=True)
     numbers = {"played": played.round(2).tolist(), "valued": valued.round(3).tolist()}
     return {**numbers, "spearman": spearman(played, valued), "updates": args.fqe_updates}
@@ -140,6 +142,10 @@ def main() -> None:
     """Reads the command line, measures, and writes the results after every part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument(
+        "--data", nargs="+", choices=["mixed", "medium", "expert"], default=["mixed", "medium", "expert"]
+    )
+    parser.add_argument("--learners", nargs="+", choices=list(LEARNERS), default=list(LEARNERS))
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--updates", type=int, default=5_000)
     parser.add_argument("--fqe-updates", type=int, default=5_000)

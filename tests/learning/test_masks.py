@@ -128,7 +128,9 @@ def outputs(rng, head_name, members, num_actions=A):
     return rng.normal(size=size).astype(np.float32)
 
 
-PRODUCT = [(head, backup, False) for head in HEADS for backup in BACKUPS] + [
+REFUSED = ("bcq", "iql")
+"""Heads that are refused in an environment with masks."""
+PRODUCT = [(head, backup, False) for head in HEADS if head not in REFUSED for backup in BACKUPS] + [
     ("scalar", "munchausen", True),
     ("iqn", "double", True),
 ]
