@@ -93,7 +93,7 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in ("scalar", "fqf") else pytest.param(name, marks=pytest.mark.long) for name in CASES]
+    "name", [name if name == "scalar" else pytest.param(name, marks=pytest.mark.long) for name in CASES]
 )
 def test_numpy_alone_gives_the_same_values_and_actions(exported, name):
     """A process that finds nothing but NumPy and the folder; for one observation, too, and for an empty batch."""
