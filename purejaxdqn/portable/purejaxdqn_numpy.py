@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -117,14 +117,13 @@ def run_steps(description: Mapping[str, Any], constants: Mapping[str, Array], in
       constants: arrays by name.
       inputs: in the order of their names, each with a leading axis of the batch.
     """
-    known = dict(zip([entry["name"] for entry in description["inputs"]], inputs, strict=True))
+    known = {**constants, **dict(zip([entry["name"] for entry in description["inputs"]], inputs, strict=True))}
     batch = len(inputs[0])
     # Infinities are values here, as in JAX.
     with np.errstate(all="ignore"):
         for step in description["steps"]:
-            arrays = [known[name] if name in known else constants[name] for name in step["inputs"]]
-            known[step["output"]] = run_step(step, arrays, batch)
-    return [known.get(entry["array"], constants.get(entry["array"])) for entry in description["outputs"]]
+            known[step["output"]] = run_step(step, [known[name] for name in step["inputs"]], batch)
+    return [known[entry["array"]] for entry in description["outputs"]]
 
 
 class Policy:
@@ -202,8 +201,8 @@ def find(obs: Any, path: Sequence[str | int]) -> Any:
     return obs
 
 
-def load(path: str | Path) -> Policy:
-    """Reads a policy. Nothing in the file is executed.
+def load(path: str | Path | IO[bytes]) -> Policy:
+    """Reads a policy from a file, by its name or open. Nothing in it is executed.
 
     Raises:
       OSError: if there is no such file.

@@ -4,6 +4,7 @@ JAX traces the function with a batch of unknown size. Calls are inlined, what fo
 what no output needs is dropped, and operators that can be said in others are (`rewrites.py`).
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -195,11 +196,10 @@ class Recorder:
         self._by_value: dict[Any, str] = {}
 
     def constant(self, value: Any) -> str:
-        """The name of a value; equal ones of a few bytes share one."""
+        """The name of a value; equal ones share one."""
         array = np.asarray(value)
-        same_value = (str(array.dtype), array.shape, array.tobytes()) if array.nbytes < 1024 else id(value)
-        name = self._by_value.get(same_value, f"c{len(self.constants)}")
-        self._by_value[same_value] = name
+        content = (str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).digest())
+        name = self._by_value.setdefault(content, f"c{len(self.constants)}")
         self.constants[name] = array
         self.shapes[name] = Shape(name, array.shape, str(array.dtype))
         return name
