@@ -287,7 +287,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             "drqn",
             "Hausknecht & Stone 2015, with windows from anywhere and zero carries",
             {"memory": "lstm", "burn_in": 0, "unroll": 10, "window_period": 1, "stored_carry": False},
-            vector=_VECTOR_WINDOWS | {"unroll": 20},
+            vector=_VECTOR_WINDOWS,
         ),
         _algorithm(
             "r2d2",

@@ -31,14 +31,11 @@ from purejaxdqn.types import Hypers, Row, Transition
 
 
 class Lengths(NamedTuple):
-    """Rows of a window's parts."""
+    """Rows of a window's parts; n_step is the longest fold's."""
 
     burn_in: int
-    """At least 0."""
     unroll: int
-    """At least 1."""
     n_step: int
-    """Longest fold, at least 1."""
 
     @property
     def rows(self) -> int:
