@@ -123,7 +123,8 @@ def demonstrations(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     size = ["--total-steps", str(args.total_steps), "--eval-every", "5000", "--log-every", "5000"]
     common = ["--env", "MountainCar-v0", *size, "--seeds", str(args.seeds), "--seed", "1000", "--quiet"]
     shared = ["--dataset", str(scratch / "demos.npz"), "--demo-share", "0.25", "--constraint", "margin"]
-    for name, more in (("with", shared), ("without", [])):
+    weak = [*shared, "--constraint-weight", "0.1"]
+    for name, more in (("with", shared), ("with, weakly", weak), ("without", [])):
         result = train([*common, "--eval-episodes", "20", *more], scratch / name)
         curve = result["curve"]
         steps = [
