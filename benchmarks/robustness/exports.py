@@ -103,13 +103,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--cartpole", type=Path, required=True)
-    parser.add_argument("--only", default="", help="cases whose names hold this")
+    parser.add_argument("--only", nargs="*", default=[""], help="cases whose names hold one of these")
     args = parser.parse_args()
     args.scratch.mkdir(exist_ok=True)
     pythons = {name: make_environment(args.scratch / name, packages) for name, packages in RUNTIMES.items()}
     found, folder = [], args.scratch / "case"
     for name, (where, settings) in CASES.items():
-        if args.only not in name:
+        if not any(word in name for word in args.only):
             continue
         shutil.rmtree(folder, ignore_errors=True)
         policy, obs = make_policy(SPECS[where], settings), observations(SPECS[where])
