@@ -1,4 +1,4 @@
-"""The table of docs/own-environment.md on what was learnt of environments that step on the host."""
+"""Tables of what was learnt of environments that step on the host, and of worlds that do not show everything."""
 
 from benchmarks.common import RESULTS, read_result
 from benchmarks.pages.performance import number, table
@@ -27,4 +27,22 @@ def worlds_table() -> str:
     return table(heads, rows, *sources) if rows else ""
 
 
-TABLES = {"worlds": worlds_table}
+def memory_table() -> str:
+    """Seeds at the bar of worlds that do not show everything, with a memory and without: `benchmarks.memory_worlds`."""
+    result = read_result("memory_worlds")
+    if result is None:
+        return ""
+    rows = []
+    for name, agents in result["worlds"].items():
+        for agent, found in agents.items():
+            last, bar = found["last"], found["bar"]
+            low, high = last["iqm_interval_95"]
+            reached = f"{last['seeds_at_bar']} of {len(last['scores'])} at {bar['score']:g}"
+            steps = f"{found['env_steps_per_seed']:,}"
+            iqm = f"{number(last['iqm'], '.2f')} ({number(low, '.2f')} to {number(high, '.2f')})"
+            rows.append([f"`{name}`", agent, steps, reached, iqm])
+    heads = ["world", "agent", "steps", "seeds at the bar", "IQM of their returns (95 %)"]
+    return table(heads, rows, source(result, "memory_worlds", "../"))
+
+
+TABLES = {"worlds": worlds_table, "memory": memory_table}
