@@ -89,6 +89,10 @@ def damaged(data: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     return data
 
 
+OPTIONAL = ("last_step_reward", "max_grad_norm", "dataset")
+"""Settings that may be None, or a word beside their numbers."""
+
+
 def same_kinds(data: dict[str, Any], like: dict[str, Any]) -> bool:
     """Whether all settings are of the types that they were written in; whole and real numbers are one, so is None."""
     for table in ("config", "hypers"):
@@ -96,7 +100,7 @@ def same_kinds(data: dict[str, Any], like: dict[str, Any]) -> bool:
             kinds = {kind_of(value), kind_of(like[table].get(name))}
             # One width may stand for a list of one, and these have a word beside their numbers.
             one_width = name == "hidden" and kind_of(value) == "number"
-            if len(kinds) > 1 and name not in ("last_step_reward", "max_grad_norm") and not one_width:
+            if len(kinds) > 1 and name not in OPTIONAL and not one_width:
                 return False
     return bool(data["seeds"]) and all(kind_of(seed) == "number" for seed in data["seeds"])
 

@@ -97,6 +97,13 @@ _PLAIN: dict[str, Any] = {
 }
 # Without ε the noise of the network explores alone.
 _NOISY: dict[str, Any] = {"noisy": True, "epsilon_start": 0.0, "epsilon_final": 0.0}
+# Actors of Horgan et al. 2018, each with its own ε.
+_LADDER: dict[str, Any] = {
+    "epsilon_schedule": "constant",
+    "epsilon_final": 0.4,
+    "epsilon_ladder": True,
+    "ladder_exponent": 7.0,
+}
 
 # Tuned on CartPole-v1: an update for every 5 steps, and a slower target than the default recipe's.
 _VECTOR = {"total_steps": 400_000, "updates_per_rollout": 2, "target_period": 200, "epsilon_fraction": 0.3}
@@ -301,12 +308,9 @@ ALGORITHMS: dict[str, Algorithm] = {
                 "last_inputs": True,
                 "rescale_values": True,
                 "priority_eta": 0.9,
-                "epsilon_schedule": "constant",
-                "epsilon_final": 0.4,
-                "epsilon_ladder": True,
-                "ladder_exponent": 7.0,
             },
-            vector=_VECTOR_WINDOWS,
+            vector=_VECTOR_WINDOWS | _LADDER,
+            minatar=_LADDER,
         ),
         _algorithm(
             "pqn",

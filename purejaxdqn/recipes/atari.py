@@ -162,6 +162,10 @@ ATARI: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "priority_exponent": 0.9,
             "importance_exponent": 0.6,
             "importance_exponent_final": 0.6,
+            "epsilon_schedule": "constant",
+            "epsilon_final": 0.4,
+            "epsilon_ladder": True,
+            "ladder_exponent": 7.0,
         },
         "pqn": _PQN,
         # Nobody has published it on Atari: PQN's settings there, and R2D2's width.

@@ -120,11 +120,13 @@ class Policy:
           What was written.
 
         Raises:
-          SettingError: for another ending, a folder that does not exist or cannot be written to, a missing package, or
-            a network with an operator that the format has not.
+          SettingError: for another ending, a folder that does not exist or cannot be written to, a missing package, a
+            network with an operator that the format has not, or one with a memory.
         """
-        params, apply_q = self._params, self._apply_q
-        return export_program(make_program(lambda obs: apply_q(params, obs), self.spec), out)
+        params, apply_q, nothing = self._params, self._apply_q, self._init_carry(1)
+        remedy = "what this policy's memory carries has no place in such a file yet: use load_policy, or --memory none"
+        require(not jax.tree.leaves(nothing), "out", str(out), remedy)
+        return export_program(make_program(lambda obs: apply_q(params, obs, nothing)[0], self.spec), out)
 
 
 @in_usual_modes

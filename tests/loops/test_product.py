@@ -57,11 +57,8 @@ WITH_STATISTICS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("combination", "changes"),
-    [pytest.param(*case, marks=[] if i == 0 else pytest.mark.long) for i, case in enumerate(WITH_STATISTICS)],
-    ids=[case[0][0] for case in WITH_STATISTICS],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("combination", "changes"), WITH_STATISTICS, ids=[case[0][0] for case in WITH_STATISTICS])
 def test_choices_compose_with_running_statistics(combination, changes):
     """Of observations and rewards: as above, and γ is one of the hypers that differ."""
     result = check(Combination(*combination), **changes, **NORMALISED)

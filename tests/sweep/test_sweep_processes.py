@@ -98,10 +98,8 @@ def test_one_of_two_is_killed_and_three_go_on(alone, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "told"),
-    [(signal.SIGTERM, 1), pytest.param(signal.SIGINT, 0, marks=pytest.mark.long)],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("number", "told"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
 def test_one_of_two_is_asked_to_stop_and_both_save_and_end(alone, number, told, tmp_path):
     """The other one would wait for its units for ever; both end by the signal, and the sweep goes on as if never."""
     folder = tmp_path / "sweep"
