@@ -61,7 +61,7 @@ def make_policy(spec: EnvSpec, settings: dict[str, Any]) -> Policy:
     params, rng = jax.jit(network.init)(jax.random.key(0)), np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: leaf + (rng.uniform(0.0, 0.2, leaf.shape) if leaf.ndim == 1 else 0.0), params)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
-    apply_q = jax.jit(lambda params, obs: head.q_values(network.apply(params, obs, None, "greedy")))
+    apply_q = jax.jit(lambda params, obs, carry: (head.q_values(network.apply(params, obs, None, "greedy")), carry))
     return Policy(params, apply_q, spec)
 
 

@@ -53,7 +53,11 @@ def make_policy(spec, **settings):
     network, head = build_model(Config(hidden=(16, 8), **settings), spec)
     params = jax.jit(network.init)(jax.random.key(0))
     params = jax.tree.map(lambda leaf: leaf + 0.05 if leaf.ndim == 1 else leaf, params)
-    apply_q = jax.jit(lambda params, obs: head.q_values(network.apply(params, obs, jax.random.key(0), "greedy")))
+
+    @jax.jit
+    def apply_q(params, obs, carry):
+        return head.q_values(network.apply(params, obs, jax.random.key(0), "greedy")), carry
+
     return Policy(params, apply_q, spec)
 
 
@@ -235,7 +239,7 @@ def test_what_cannot_be_exported_is_one_sentence(exported, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "purejaxdqn.portable.onnx_graph", raising=False)
     assert refused(policy, tmp_path / "policy.onnx") == "ONNX needs what is not installed: install purejaxdqn[export]"
-    sorting = Policy({}, lambda params, obs: jnp.sort(obs)[..., :3], spec)
+    sorting = Policy({}, lambda params, obs, carry: (jnp.sort(obs)[..., :3], carry), spec)
     assert refused(sorting, tmp_path / "policy.npz").startswith(
         "the network has sort, which the NumPy player has not: use"
     )
