@@ -86,7 +86,7 @@ def learn_of(config):
         pytest.param({"head": "categorical", "noisy": True, "reduction": "sum"}, marks=pytest.mark.long),
         pytest.param({"head": "quantile", "backup": "max"}, marks=pytest.mark.long),
         pytest.param({"head": "iqn", "backup": "munchausen", "noisy": True}, marks=pytest.mark.long),
-        {"head": "fqf", "norm": "batch"},
+        pytest.param({"head": "fqf", "norm": "batch"}, marks=pytest.mark.long),
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
@@ -510,6 +510,7 @@ def test_a_run_in_shards_goes_on_and_is_evaluated(tmp_path, capsys):
     assert "--data-parallel" in refused(capsys, doctor.main, [str(folder)])
 
 
+@pytest.mark.long
 def test_a_run_on_envpool_in_shards(tmp_path):
     """The same of environments on the host, whose replay is filled anew."""
     pytest.importorskip("envpool")
