@@ -7,7 +7,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from command_lines import refused
+from command_lines import refused, stop_after
 from hypothesis import given
 from hypothesis import strategies as st
 from test_sweep_processes import finish, start
@@ -222,16 +222,10 @@ def test_stopped_and_resumed(grown, tmp_path, monkeypatch):
     """After the first chunk, then after seven more: the same population, bit for bit."""
     folder, args = tmp_path / "halted", [*FLAGS, *QUIET, "--out", str(tmp_path / "halted")]
     for count in (1, 7):
-        seen = []
-
-        def ask(seen=seen, count=count):
-            seen.append(None)
-            return len(seen) >= count
-
-        monkeypatch.setattr(command, "stop_of_all", lambda folder, asked, processes, ask=ask: ask)
+        stop_after(monkeypatch, count)
         assert command.main(args) == 130
         args = ["--resume", str(folder), *QUIET]
-    monkeypatch.setattr(command, "stop_of_all", lambda folder, asked, processes: asked)
+    stop_after(monkeypatch, None)
     assert command.main(args) == 0
     assert_same(outcome(folder), grown[1])
 

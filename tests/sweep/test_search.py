@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from command_lines import refused
+from command_lines import refused, stop_after
 from test_sweep_processes import finish, start
 
 from purejaxdqn.config import SettingError
@@ -130,17 +130,11 @@ def test_stopped_and_resumed(searched_folder, tmp_path, monkeypatch):
     """Within the first batch, then within the second: the same proposals and the same numbers."""
     folder, args = tmp_path / "halted", [*SEARCH, *QUIET, "--out", str(tmp_path / "halted")]
     for count in (3, 12):
-        seen = []
-
-        def ask(seen=seen, count=count):
-            seen.append(None)
-            return len(seen) >= count
-
-        monkeypatch.setattr(command, "stop_of_all", lambda folder, asked, processes, ask=ask: ask)
+        stop_after(monkeypatch, count)
         assert command.main(args) == 130
         args = ["--resume", str(folder), *QUIET]
     assert len(read_sweep(folder)["settings"]) == 7
-    monkeypatch.setattr(command, "stop_of_all", lambda folder, asked, processes: asked)
+    stop_after(monkeypatch, None)
     assert command.main(args) == 0
     assert_same(outcome(folder), searched_folder[1])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_lines import refused
+from command_lines import refused, stop_after
 
 from purejaxdqn import train
 from purejaxdqn.config import SettingError
@@ -162,23 +162,12 @@ def test_stopped_and_resumed(grid, stops, tmp_path, monkeypatch):
     """Interrupted after some chunks, once or often, in the first unit or a later one."""
     monkeypatch.setattr(layout, "LANES_PER_CORE", 3)
     folder, real = tmp_path / "halted", engine.Engine.save
-
-    def stop_after(count):
-        seen = []
-
-        def ask():
-            seen.append(None)
-            return len(seen) >= count
-
-        return ask
-
     args = [*GRID, *QUIET, "--out", str(folder)]
     for count in stops:
-        ask = stop_after(count)
-        monkeypatch.setattr(command, "stop_of_all", lambda folder, asked, processes, ask=ask: ask)
+        stop_after(monkeypatch, count)
         assert command.main(args) == 130
         args = ["--resume", str(folder), *QUIET]
-    monkeypatch.setattr(command, "stop_of_all", lambda folder, asked, processes: asked)
+    stop_after(monkeypatch, None)
     assert command.main(args) == 0
     assert engine.Engine.save is real
     assert_same(outcome(folder), grid[1])
@@ -240,17 +229,11 @@ def test_halving_drops_what_trails_and_changes_nothing_else(grid, halved):
 def test_halving_stopped_at_any_chunk_goes_on(halved, tmp_path, monkeypatch):
     folder, args = tmp_path / "halted", None
     for count in (2, 3, 5):
-        seen = []
-
-        def ask(seen=seen, count=count):
-            seen.append(None)
-            return len(seen) >= count
-
-        monkeypatch.setattr(command, "stop_of_all", lambda folder, asked, processes, ask=ask: ask)
+        stop_after(monkeypatch, count)
         first = [*GRID, *QUIET, "--halving", "--halving-first", "0.25", "--out", str(folder)]
         assert command.main(args or first) == 130
         args = ["--resume", str(folder), *QUIET]
-    monkeypatch.setattr(command, "stop_of_all", lambda folder, asked, processes: asked)
+    stop_after(monkeypatch, None)
     assert command.main(args) == 0
     assert_same(outcome(folder), halved[1])
 
