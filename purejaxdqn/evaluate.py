@@ -112,6 +112,8 @@ def value(folder: Path, settings: Settings, flags: EvaluateFlags, indices: list[
     written = [name for name in ("save_dataset", "gif", "mp4", "max_steps") if getattr(flags, name) is not None]
     remedy = "nothing is played then: leave out --save-dataset, --gif, --mp4, --max-steps and --epsilon"
     require(not written and flags.epsilon == 0.0, "fqe", flags.fqe, remedy)
+    remedy = "a dataset's steps are valued one by one, and this policy's memory needs whole episodes: play it instead"
+    require(settings.config.memory == "none", "fqe", flags.fqe, remedy)
     policies = {str(settings.seeds[index]): load_policy(folder, index, flags.which).greedy for index in indices}
     assert flags.fqe is not None
     hypers = settings.hypers.replace(learning_rate=1e-3, learning_rate_final=0.0, target_period=TARGET_PERIOD, tau=1.0)  # type: ignore[attr-defined]

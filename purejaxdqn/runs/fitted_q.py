@@ -82,7 +82,8 @@ def fitted_q_evaluation(
     Raises:
       SettingError: where the dataset does not fit, or has no episode from its beginning.
     """
-    plain = Config(env=config.env, env_params=config.env_params, dataset=dataset, total_steps=updates, **PLAIN)
+    world: dict[str, Any] = {name: getattr(config, name) for name in ("env", "env_params", "last_inputs")}
+    plain = Config(dataset=dataset, total_steps=updates, **world, **PLAIN)
     parts = build(plain)
     spec = parts.env.spec
     recorded = read_dataset(dataset, spec)

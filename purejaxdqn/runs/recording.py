@@ -12,10 +12,12 @@ from purejaxdqn.envs.names import loop_of
 from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.loops.evaluation import MAX_STEPS
 from purejaxdqn.machine.threefry import run_key_of
+from purejaxdqn.networks.windows import begin
 from purejaxdqn.observations.leaves import longest_stack
 from purejaxdqn.replay.dataset import Dataset, check_path, join, steps_of
 from purejaxdqn.replay.frames import FrameStore, read_stacks
 from purejaxdqn.replay.prioritized import PrioritizedMemory
+from purejaxdqn.replay.sequences import WindowStore
 from purejaxdqn.types import Row
 
 FIELD = "save_dataset"
@@ -51,6 +53,7 @@ def dataset_of(spec: EnvSpec, memory: Any, seeds: tuple[int, ...]) -> Dataset:
     """
     memory = getattr(memory, "own", memory)
     store = memory.store if isinstance(memory, PrioritizedMemory) else memory
+    store = store.steps if isinstance(store, WindowStore) else store
     parts = []
     for lane, seed in enumerate(seeds):
         written = int(store.ring.written.count)
@@ -120,17 +123,18 @@ def play_dataset(
     reset_key, play_key = jax.random.split(run_key_of(key))
 
     @jax.jit
-    def step(params: Any, env: Any, index: jax.Array) -> tuple[Any, Row]:
+    def step(params: Any, env: Any, recall: Any, index: jax.Array) -> tuple[Any, Any, Row]:
         network_key, action_key, step_key = jax.random.split(jax.random.fold_in(play_key, index), 3)
-        q_values = parts.head.q_values(parts.network.apply(params, parts.env.observe(env), network_key, "greedy"))
-        action = epsilon_greedy(action_key, q_values, epsilon, parts.env.mask(env))
+        dist, recall = parts.network.step(params, parts.env.observe(env), recall, network_key, "greedy")
+        action = epsilon_greedy(action_key, parts.head.q_values(dist), epsilon, parts.env.mask(env))
         env, _, row = parts.env.step(step_key, env, action)
-        return env, row
+        return env, begin(recall, jnp.logical_or(row.terminated, row.truncated)), row
 
+    recall = parts.network.init_carry(episodes)
     env, _ = jax.jit(parts.env.reset, static_argnums=1)(reset_key, episodes)
     running, rows = np.ones(episodes, bool), []
     for index in range(limit):
-        env, row = step(params, env, jnp.int32(index))
+        env, recall, row = step(params, env, recall, jnp.int32(index))
         found = jax.tree.map(np.asarray, row)
         cut = found.truncated | (~found.terminated & found.valid & (index + 1 == limit))
         rows.append(found.replace(truncated=cut, valid=found.valid & running))

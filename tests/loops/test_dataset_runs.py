@@ -216,6 +216,21 @@ def test_a_run_its_dataset_and_a_run_on_that_by_the_command_line(tmp_path, monke
 
 
 @pytest.mark.long
+def test_a_run_with_a_memory_is_recorded_and_played_but_not_valued(tmp_path, monkeypatch, capsys):
+    """Its replay of windows lies over that of steps, and it plays step by step with what it carries."""
+    monkeypatch.chdir(tmp_path)
+    windows = ["--memory", "gru", "--memory-size", "4", "--burn-in", "2", "--unroll", "4", "--window-period", "2"]
+    assert train.main([*TINY, *ONLINE, *windows, "--out", "own", "--save-dataset", "own.npz"]) == 0
+    spec = build(Config(env="CartPole-v1")).env.spec
+    found = read_dataset("own.npz", spec)
+    assert 200 - 4 <= found.num_steps <= 200 and obeys_physics(found)
+    assert evaluate.main(["own", "--episodes", "20", "--save-dataset", "played.npz", "--json"]) == 0
+    assert obeys_physics(read_dataset("played.npz", spec))
+    said = refused(capsys, evaluate.main, ["own", "--fqe", "own.npz"])
+    assert "--fqe own.npz" in said and "memory needs whole episodes" in said
+
+
+@pytest.mark.long
 def test_a_run_on_the_host_keeps_its_steps_too(tmp_path, monkeypatch):
     """Of every episode the last observation is known there, also where it terminated."""
     monkeypatch.chdir(tmp_path)
