@@ -6,12 +6,13 @@
 # make check-install  the wheel trains from another folder, and the sdist holds what its tests need; DIST=dist keeps both
 # make check-docker   the steps of the Dockerfile, in an empty environment and without a container engine
 # make bench-quick    is it slower than it was? ratios against a fixed plain loop, in under 3 minutes
+# make docs           the site of these pages, in site/: index.html opens from the disk; make docs-serve follows changes
 # make gpu-count      is a GPU asked to do more than it was? counted by XLA's compiler, without a GPU
 #
 # Variables: PYTHON=python3.12   the interpreter that makes the environment (3.11 or newer)
 #            VENV=.venv          where the environment is
-#            EXTRAS="cuda12"     extras to install as well: atari, gymnasium, cuda12, cuda13, wandb, optuna, export, or a
-#                                suite in JAX
+#            EXTRAS="cuda12"     extras to install as well: atari, gymnasium, cuda12, cuda13, wandb, optuna, export, docs,
+#                                or a suite in JAX
 #            LOCK=no             the newest versions that pyproject.toml allows instead of the locked ones
 #            ENV_NAME=CartPole-v1, ARGS="--seed 3 ..."   what `make train` trains on and its further options
 
@@ -64,8 +65,8 @@ install_run = $(PIP) $(addprefix -r ,$(run_locks)) && $(PIP) --no-deps -e .
 install_dev = $(PIP) $(addprefix -r ,$(dev_locks)) && $(PIP) --no-deps -e .
 endif
 
-.PHONY: help setup setup-dev train test test-quick lint format types pytest test-learning test-suites bench-quick \
-  gpu-count relock check-install check-docker clean
+.PHONY: help setup setup-dev train test test-quick lint format types pytest test-learning test-suites docs docs-serve \
+  bench-quick gpu-count relock check-install check-docker clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -132,6 +133,11 @@ test-suites:
 	  $(MAKE) pytest VENV=$(VENV)-$$suite EXTRAS=$$suite PYTEST_ARGS="-n 0 tests/envs/test_suites.py" || exit 1; \
 	done
 
+# In an environment of its own, which has the package, so that pages can be made from it.
+docs docs-serve:
+	@$(MAKE) setup VENV=$(VENV)-docs EXTRAS=docs
+	$(VENV)-docs/bin/python -m mkdocs $(if $(filter docs,$@),build,serve)
+
 bench-quick: $(run_stamp)
 	$(BIN)/python -m benchmarks.quick
 
@@ -148,4 +154,4 @@ relock:
 	requirements/relock.sh
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ from purejaxdqn.moved import MOVED, sentence, tell_old_paths
 tell_old_paths()
 
 __version__ = "0.1.0"
+"""The version of the package, which its wheel, its runs and `--version` take from here."""
 
 _HOMES = {
     "Config": "config",

@@ -131,7 +131,8 @@ def periodic_update(
     """`soft_update` with τ after every `period`-th update, without a branch: a `cond` over lanes would run both sides.
 
     Args:
-      params, target_params: pytrees of one structure.
+      params: online parameters, any pytree.
+      target_params: target parameters, of the same structure.
       updates: gradient updates made, int [].
       period: gradient updates between two target updates, [].
       tau: [] in [0, 1].

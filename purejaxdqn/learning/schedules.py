@@ -12,7 +12,10 @@ def linear_schedule(step: Array, start: float | Array, end: float | Array, durat
     """`start` at step 0, a straight line to `end` at step `duration`, `end` after (Mnih et al. 2015, for ε).
 
     Args:
-      step, start, end, duration: scalars or arrays that broadcast; step and duration in the same unit.
+      step: steps so far, a scalar or an array; all four broadcast.
+      start: value at step 0.
+      end: value from `duration` on.
+      duration: length of the path, in the unit of step.
     """
     progress = jnp.clip(step / duration, 0.0, 1.0)
     return start + progress * (jnp.asarray(end, jnp.float32) - start)
@@ -22,8 +25,10 @@ def exponential_schedule(step: Array, start: float | Array, end: float | Array, 
     """`start` at step 0, multiplied by the same factor at every step, `end` at step `duration` and after.
 
     Args:
-      step, start, end, duration: scalars or arrays that broadcast; start and end above zero (an end of 0 is taken as
-        1e-8, which no geometric path reaches).
+      step: steps so far, a scalar or an array; all four broadcast.
+      start: value at step 0, above zero.
+      end: value from `duration` on, above zero (0 is taken as 1e-8, which no geometric path reaches).
+      duration: length of the path, in the unit of step.
     """
     progress = jnp.clip(step / duration, 0.0, 1.0)
     floor = jnp.maximum(jnp.asarray(end, jnp.float32), 1e-8)
@@ -35,7 +40,10 @@ def multiplicative_schedule(step: Array, start: float | Array, end: float | Arra
     """`start` at step 0, times `factor` in every step, never below `end`.
 
     Args:
-      step, start, end, factor: scalars or arrays that broadcast.
+      step: steps so far, a scalar or an array; all four broadcast.
+      start: value at step 0.
+      end: lowest value.
+      factor: what one step does.
     """
     return jnp.maximum(start * jnp.asarray(factor, jnp.float32) ** step, end)
 
@@ -44,13 +52,23 @@ def decremental_schedule(step: Array, start: float | Array, end: float | Array, 
     """`start` at step 0, `decrement` less in every step, never below `end`.
 
     Args:
-      step, start, end, decrement: scalars or arrays that broadcast.
+      step: steps so far, a scalar or an array; all four broadcast.
+      start: value at step 0.
+      end: lowest value.
+      decrement: what one step does.
     """
     return jnp.maximum(start - jnp.asarray(decrement, jnp.float32) * step, end)
 
 
 def constant_schedule(step: Array, start: float | Array, end: float | Array, duration: float | Array) -> Array:
-    """`end` at every step; it takes the arguments of the other schedules so that they can be exchanged."""
+    """`end` at every step; it takes the arguments of the other schedules so that they can be exchanged.
+
+    Args:
+      step: a scalar or an array, whose shape the value gets.
+      start: not read.
+      end: the value.
+      duration: not read.
+    """
     del start, duration
     return jnp.broadcast_to(jnp.asarray(end, jnp.float32), jnp.shape(step))
 

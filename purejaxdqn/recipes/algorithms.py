@@ -330,3 +330,4 @@ ALGORITHMS: dict[str, Algorithm] = {
         ),
     )
 }
+"""Every named algorithm: its ingredients and settings, by its name, as `--algo` takes it."""

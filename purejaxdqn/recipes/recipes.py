@@ -234,6 +234,7 @@ RECIPES: dict[str, Recipe] = {
         *(_variant_recipe(name) for name in VARIANTS),
     )
 }
+"""Every named recipe by its name, as `--recipe` takes it."""
 TUNED = {
     recipe.config["env"]: recipe
     for recipe in RECIPES.values()
