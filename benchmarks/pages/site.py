@@ -2,7 +2,7 @@
 
 Generated pages are nowhere on the disk: the home page is the README, the reference is made from docstrings
 (`site_reference.py`), the results from benchmarks/results (`site_results.py`), the drawing of rooms from the imports
-(`site_rooms.py`). A link that leads out of docs/ leads to a page of the site: a result, a page of the project or a source.
+(`site_rooms.py`). A link that leads out of docs/ leads to a page of the site: a result, a page of the project, a source.
 """
 
 import posixpath
@@ -28,6 +28,8 @@ WAYS = """
 [Coming from …](docs/coming-from/README.md){ .md-button }
 """
 """What the home page has beside the README, below its pictures."""
+ALONE = ("index.md", "start-here.md", "algorithms.md")
+"""Pages that are a whole part of the navigation, beside which there is nothing to list."""
 LINK = re.compile(r'(\]\(|src=")([^)"#\s]+)(#[^)"\s]*)?(?=[)"])')
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 DRAWINGS: dict[str, Callable[[], str]] = {"rooms": site_rooms.rooms, "journey": site_rooms.journey}
@@ -147,12 +149,25 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links lead to pages of the site, lists begin where they begin on GitHub, and drawings are drawn."""
-    home = home_of(page.file.src_uri)
+    path = page.file.src_uri
+    if path in ALONE or path.startswith(("results/", "source/")):
+        page.meta["hide"] = ["navigation"] if path in ALONE else ["navigation", "toc"]
+    home = home_of(path)
     if home is None:
         return markdown
-    for name, draw in DRAWINGS.items():
-        markdown = markdown.replace(f"<!-- drawing: {name} -->", draw())
+    markdown = re.sub(r"<!-- drawing: (\w+) -->", lambda match: DRAWINGS[match[1]](), markdown)
     return spaced(relinked(markdown, home))
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """What Material would fetch from elsewhere, so that a page from the disk can be searched, is the site's own."""
+    own = posixpath.relpath("assets/file_worker.js", posixpath.dirname(page.file.dest_uri) or ".")
+    return output.replace("https://unpkg.com/iframe-worker/shim", own)
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """The same in the page of an address that is not there."""
+    return output_content.replace("https://unpkg.com/iframe-worker/shim", "/assets/file_worker.js")
 
 
 def on_page_content(html: str, **_: Any) -> str:

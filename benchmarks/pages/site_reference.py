@@ -43,7 +43,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "The package": ("__version__",),
 }
-"""Every public name by where it is defined: those that `purejaxdqn` exports, and the records that the seams are made of."""
+"""Every public name by where it is defined: what `purejaxdqn` exports, and the records that the seams are made of."""
 
 
 def names() -> list[str]:
@@ -64,7 +64,9 @@ def docstring_of(name: str) -> str:
     for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == last:
             return ast.get_docstring(node) or ""
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         if any(isinstance(target, ast.Name) and target.id == last for target in targets):
             said = after.value if isinstance(after, ast.Expr) else None
             return str(said.value) if isinstance(said, ast.Constant) and isinstance(said.value, str) else ""
@@ -88,8 +90,8 @@ def index() -> str:
     lines = [
         "# Reference\n",
         "Every public name, from its docstring: shapes stand in brackets (`[B, A]`: a batch by actions), errors under "
-        "*Raises*, and the source is at the end of each page. What `purejaxdqn` itself exports is marked with •; import the "
-        "others from where they are defined.\n",
+        "*Raises*, and the source is at the end of each page. What `purejaxdqn` itself exports is marked with •; the "
+        "others are imported from where they are defined.\n",
     ]
     for title, group in GROUPS.items():
         lines += [f"\n## {title}\n", "| name | from | what |", "|---|---|---|"]

@@ -136,7 +136,7 @@ def index(results: Mapping[str, Mapping[str, Any]]) -> str:
         (
             f'<a href="{name}.html">{name}</a>',
             escape(result.get("what", "")),
-            escape(result.get("date", "")),
+            f"<time>{escape(result['date'])}</time>" if "date" in result else "",
             escape(machine(result)),
             escape(result.get("versions", {}).get("jax", "")),
             f"<code>{escape(result.get('commit', ''))}</code>" if "commit" in result else "",
@@ -146,8 +146,9 @@ def index(results: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     heads = ("result", "what was measured", "date", "hardware", "jax", "commit", "command")
     return (
-        "# Results\n\nEvery figure of these pages is in one of the files below, each with the command that measures it again. "
-        "A click on a heading sorts.\nHow figures come to the pages: [contributing](../project/contributing.md#results).\n\n"
+        "# Results\n\nEvery figure of these pages is in one of the files below, each with the command that measures it "
+        "again. A click on a heading sorts.\n"
+        "How figures come to the pages: [contributing](../project/contributing.md#results).\n\n"
         f"{table(heads, rows)}"
     )
 

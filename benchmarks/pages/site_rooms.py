@@ -129,15 +129,17 @@ def rooms() -> str:
         (x, y, _), (to_x, to_y, _) = places[room], places[other]
         begin = y + BOX_HEIGHT + (10 if records.get(room) else 0)
         bend = (to_y - begin) / 2
-        lines.append(f'<path class="arrow" d="M{x:.0f} {begin} C{x:.0f} {begin + bend:.0f} {to_x:.0f} {to_y - bend:.0f} {to_x:.0f} {to_y}"/>')
+        curve = f"C{x:.0f} {begin + bend:.0f} {to_x:.0f} {to_y - bend:.0f} {to_x:.0f} {to_y}"
+        lines.append(f'<path class="arrow" d="M{x:.0f} {begin} {curve}"/>')
     count = sum(map(len, imports().values()))
     says = (
-        f"{len(places)} rooms in {len(rows)} lines; each imports from lower lines only. Of {count} arrows between rooms the "
-        f"{len(arrows)} are drawn that do not follow from others."
+        f"{len(places)} rooms in {len(rows)} lines; each imports from lower lines only. Of {count} arrows between "
+        f"rooms the {len(arrows)} are drawn that do not follow from others."
     )
     drawn = svg("rooms", "The rooms and what they import", says, height, [*lines, *boxes])
-    legend = f"{says} Blue boxes hold the records of the seams; ① to {CIRCLED[len(steps()) - 1]} is the way of one step, below."
-    return f'{drawn.removesuffix("</figure>")}<figcaption>{legend}</figcaption></figure>'
+    last = CIRCLED[len(steps()) - 1]
+    legend = f"{says} Blue boxes hold the records of the seams; ① to {last} is the way of one step, below."
+    return f"{drawn.removesuffix('</figure>')}<figcaption>{legend}</figcaption></figure>"
 
 
 def journey() -> str:
@@ -158,9 +160,10 @@ def journey() -> str:
             inner.append(f'<text class="{css}" x="{middle:.0f}" y="{y + down}">{escape(text)}</text>')
         if i + 1 < len(found):
             if column < 2:
-                inner.append(f'<path class="arrow way" d="M{x + width - 34:.0f} {y + height / 2} h28 m-7 -5 l7 5 l-7 5"/>')
+                way = f"M{x + width - 34:.0f} {y + height / 2} h28 m-7 -5 l7 5 l-7 5"
             else:
-                inner.append(f'<path class="arrow way" d="M{middle:.0f} {y + height} v11 H{left + (width - 36) / 2:.0f} v13 m-5 -7 l5 7 l5 -7"/>')
+                way = f"M{middle:.0f} {y + height} v11 H{left + (width - 36) / 2:.0f} v13 m-5 -7 l5 7 l5 -7"
+            inner.append(f'<path class="arrow way" d="{way}"/>')
     total = (height + 26) * -(-len(found) // 3) + 4
     says = "; ".join(f"{step.number}. {step.title}: {step.function} in {step.path}" for step in found)
     return svg("journey", "One step of data", says, total, inner)

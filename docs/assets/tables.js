@@ -29,7 +29,7 @@ function start() {
       button.addEventListener("click", () => sort(table, head))
       head.replaceChildren(button)
     }
-  const wide = ".md-typeset__scrollwrap, .md-typeset pre > code, .sortable, .arithmatex, .drawing"
+  const wide = ".md-typeset__scrollwrap, .md-typeset pre > code, .sortable, .md-typeset math, .drawing, .md-content__inner"
   for (const box of document.querySelectorAll(wide)) if (box.scrollWidth > box.clientWidth) box.tabIndex = 0
 }
 

@@ -34,7 +34,9 @@ def blocks(page, language):
 
 def write_files(page):
     """Writes what the page says to save."""
-    for name, code in re.findall(r"Save this as `(\w+\.py)`:\n\n```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+    for name, code in re.findall(
+        r"Save this as `(\w+\.py)`:\n\n```python\n(.*?)```", page.read_text(), flags=re.DOTALL
+    ):
         Path(name).write_text(code)
 
 
@@ -70,7 +72,9 @@ def test_every_flag_exists(page):
     for words in commands(page.read_text(encoding="utf-8")):
         known = {*all_flags(flags_of()[words[0]]), "--import", "--live", "--watch"}
         typed = {word.partition("=")[0] for word in words if word.startswith("--") and "env-params" not in word}
-        assert {word for word in typed if word.replace("--no-", "--", 1) not in known and word not in known} == set(), words
+        assert {word for word in typed if word.replace("--no-", "--", 1) not in known and word not in known} == set(), (
+            words
+        )
 
 
 @pytest.mark.parametrize("page", OTHERS, ids=name_of)
@@ -89,7 +93,9 @@ OWN = [(page.stem, words) for page in PAGES for words in commands("\n".join(bloc
 TRAINED = [
     pytest.param(words[1:], id=f"{stem}-{i}")
     for i, (stem, words) in enumerate(OWN)
-    if words[0] == "train" and not {"--resume", "--import", "--demo-share", "--dataset"} & set(words) and ".py" not in str(words)
+    if words[0] == "train"
+    and not {"--resume", "--import", "--demo-share", "--dataset"} & set(words)
+    and ".py" not in str(words)
     if not any(word.endswith(".toml") or word.startswith("Breakout") for word in words)
 ]
 
@@ -100,7 +106,9 @@ def test_settings_are_what_a_run_can_have(words):
     assert settings.config.total_steps > 0
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in OF_A_RUN and blocks(page, "python")], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.stem not in OF_A_RUN and blocks(page, "python")], ids=name_of
+)
 def test_python_runs_as_it_stands(page, here):
     write_files(page)
     names = {"__name__": "page"}
@@ -129,7 +137,9 @@ def test_the_first_ten_minutes(here):
     start = DOCS / "start-here.md"
     write_files(start)
     check, train, evaluate, report = [
-        words for words in commands("\n".join(blocks(start, "bash"))) if "runs/first" not in words and "CartPole-v1" not in words
+        words
+        for words in commands("\n".join(blocks(start, "bash")))
+        if "runs/first" not in words and "CartPole-v1" not in words
     ]
     assert main(check) == 0
     assert main([*shortened(train), "--hidden", "16", "--num-envs", "4"]) == 0
