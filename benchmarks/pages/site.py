@@ -2,7 +2,8 @@
 
 Generated pages are nowhere on the disk: the home page is the README, the reference is made from docstrings
 (`site_reference.py`), the results from benchmarks/results (`site_results.py`), the drawing of rooms from the imports
-(`site_rooms.py`). A link that leads out of docs/ leads to a page of the site: a result, a page of the project, a source.
+(`site_rooms.py`). A link that leads out of docs/ leads to a page of the site: a result, a page of the project or
+a source.
 """
 
 import posixpath

@@ -12,7 +12,7 @@ def linear_schedule(step: Array, start: float | Array, end: float | Array, durat
     """`start` at step 0, a straight line to `end` at step `duration`, `end` after (Mnih et al. 2015, for ε).
 
     Args:
-      step: steps so far, a scalar or an array; all four broadcast.
+      step: steps so far, of any shape; all four broadcast.
       start: value at step 0.
       end: value from `duration` on.
       duration: length of the path, in the unit of step.
@@ -25,7 +25,7 @@ def exponential_schedule(step: Array, start: float | Array, end: float | Array, 
     """`start` at step 0, multiplied by the same factor at every step, `end` at step `duration` and after.
 
     Args:
-      step: steps so far, a scalar or an array; all four broadcast.
+      step: steps so far, of any shape; all four broadcast.
       start: value at step 0, above zero.
       end: value from `duration` on, above zero (0 is taken as 1e-8, which no geometric path reaches).
       duration: length of the path, in the unit of step.
@@ -40,7 +40,7 @@ def multiplicative_schedule(step: Array, start: float | Array, end: float | Arra
     """`start` at step 0, times `factor` in every step, never below `end`.
 
     Args:
-      step: steps so far, a scalar or an array; all four broadcast.
+      step: steps so far, of any shape; all four broadcast.
       start: value at step 0.
       end: lowest value.
       factor: what one step does.
@@ -52,7 +52,7 @@ def decremental_schedule(step: Array, start: float | Array, end: float | Array, 
     """`start` at step 0, `decrement` less in every step, never below `end`.
 
     Args:
-      step: steps so far, a scalar or an array; all four broadcast.
+      step: steps so far, of any shape; all four broadcast.
       start: value at step 0.
       end: lowest value.
       decrement: what one step does.
@@ -64,7 +64,7 @@ def constant_schedule(step: Array, start: float | Array, end: float | Array, dur
     """`end` at every step; it takes the arguments of the other schedules so that they can be exchanged.
 
     Args:
-      step: a scalar or an array, whose shape the value gets.
+      step: of any shape, which the value gets.
       start: not read.
       end: the value.
       duration: not read.

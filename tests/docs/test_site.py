@@ -1,4 +1,4 @@
-"""The site: its navigation, links, anchors, reference and results without MkDocs; and built, where that is installed."""
+"""The site: navigation, links, anchors, reference and results without MkDocs; and built, where that is installed."""
 
 import ast
 import json
@@ -77,7 +77,7 @@ def test_every_public_name_has_a_page_with_a_docstring_and_its_source():
     names = {name.rpartition(".")[2]: name for name in site_reference.names()}
     assert len(names) == len(site_reference.names()) and set(purejaxdqn.__all__) <= set(names)
     for last, name in names.items():
-        assert len(site_reference.docstring_of(name)) > 20, name
+        assert site_reference.docstring_of(name), name
         module = name.rpartition(".")[0]
         home = getattr(__import__(f"purejaxdqn.{module}", fromlist=[last]), last) if module else None
         assert last not in purejaxdqn.__all__ or not module or getattr(purejaxdqn, last) is home
@@ -94,7 +94,7 @@ def test_functions_of_arrays_say_shapes_and_errors(name):
     node = next(node for node in tree.body if getattr(node, "name", None) == last)
     said = ast.get_docstring(node)
     if isinstance(node, ast.FunctionDef):
-        assert "[" in said or "any shape" in said or "pytree" in said or "Params" in ast.unparse(node.args), name
+        assert re.search(r"\[|shape|pytree", said), name
         arguments = [argument.arg for argument in node.args.args]
         assert len(arguments) == 1 or all(re.search(rf"\b{argument}:", said) for argument in arguments), name
         raised = {ast.unparse(inner.exc.func) for inner in ast.walk(node) if isinstance(inner, ast.Raise)}
