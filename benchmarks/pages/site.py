@@ -64,8 +64,7 @@ def home_of(page: str) -> str | None:
 
 def targets(text: str, home: str) -> list[str]:
     """Files and folders of the repository that a page links to, by their paths from its root."""
-    found: list[str] = []
-    prose(text, lambda part: str(found.extend(match[2] for match in LINK.finditer(part))))
+    found = [match[2] for part in FENCE.split(text)[::2] for match in LINK.finditer(part)]
     paths = [posixpath.normpath(posixpath.join(posixpath.dirname(home), link)) for link in found if ":" not in link]
     return [path for path in paths if (ROOT / path).exists()]
 
