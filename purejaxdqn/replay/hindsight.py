@@ -92,13 +92,17 @@ def last_held(marks: Ring, times: Array, writers: Array, longest: int) -> Array:
     def number(at: Array) -> Array:
         return marks.rows.episode[at % marks.capacity, writers]
 
-    own, low = number(times), times
-    high = jnp.minimum(times + longest - 1, marks.written.count - 1)
-    for _ in range((longest - 1).bit_length()):
+    own = number(times)
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
         middle = (low + high + 1) // 2
         inside = number(middle) == own
-        low, high = jnp.where(inside, middle, low), jnp.where(inside, high, middle - 1)
-    return low
+        return jnp.where(inside, middle, low), jnp.where(inside, high, middle - 1)
+
+    # A loop, since XLA would fuse the halvings and compute each one anew in all that follow it.
+    newest = jnp.minimum(times + longest - 1, marks.written.count - 1)
+    return jax.lax.fori_loop(0, (longest - 1).bit_length(), halve, (times, newest))[0]
 
 
 def tell(
