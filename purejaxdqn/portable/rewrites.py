@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-import jax.extend
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.extend.core import jaxpr_as_fun
 
 Parameters = Mapping[str, Any]
 
@@ -122,7 +122,7 @@ def power(given: Parameters) -> Callable[[Array], Array]:
 
 def unrolled(given: Parameters) -> Callable[..., list[Array]]:
     """A loop of a known number of steps, such as a memory's over its window of one, step by step."""
-    body, length = jax.extend.core.jaxpr_as_fun(given["jaxpr"]), given["length"]
+    body, length = jaxpr_as_fun(given["jaxpr"]), given["length"]
     first, last = given["num_consts"], given["num_consts"] + given["num_carry"]
     order = range(length)[::-1] if given["reverse"] else range(length)
 

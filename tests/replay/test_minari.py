@@ -1,5 +1,6 @@
 """Minari's format by its own library, there and back; skipped where the extra minari is not installed."""
 
+import re
 from pathlib import Path
 
 import jax
@@ -22,6 +23,9 @@ def here(tmp_path, monkeypatch):
     """Minari keeps its datasets in a folder of the test's."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     monkeypatch.chdir(tmp_path)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "offline.md"
 
 
 def make(env, observe, **changes):
@@ -76,6 +80,16 @@ def test_there_and_back_nothing_is_lost(env, observe):
     assert first.terminations.tolist() == [False] * 4 + [True] and len(first.actions) == 5
     assert same(minari_to_npz("ours/mixed-v0", "back.npz", env), dataset)
     assert same(read_dataset("back.npz", spec), dataset)
+
+
+def test_the_page_is_true(tmp_path):
+    """Its block, as it stands, of a file that it names."""
+    dataset, _ = make("CartPole-v1", numbers)
+    (tmp_path / "d.npz").rename("medium.npz")
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (block,) = [code for code in blocks if "minari" in code]
+    exec(block, {})
+    assert same(read_dataset("again.npz", make_env("CartPole-v1").spec), dataset)
 
 
 def test_what_does_not_fit_is_one_sentence(tmp_path):
