@@ -11,8 +11,8 @@
 #
 # Variables: PYTHON=python3.12   the interpreter that makes the environment (3.11 or newer)
 #            VENV=.venv          where the environment is
-#            EXTRAS="cuda12"     extras to install as well: atari, gymnasium, cuda12, cuda13, wandb, optuna, export, docs,
-#                                or a suite in JAX
+#            EXTRAS="cuda12"     extras to install as well: atari, gymnasium, cuda12, cuda13, wandb, optuna, export,
+#                                minari, docs, or a suite in JAX
 #            LOCK=no             the newest versions that pyproject.toml allows instead of the locked ones
 #            ENV_NAME=CartPole-v1, ARGS="--seed 3 ..."   what `make train` trains on and its further options
 

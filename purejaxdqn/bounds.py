@@ -180,7 +180,7 @@ INTERVALS: dict[str, Interval] = {
     **dict.fromkeys(("constraint_weight", "demo_margin", "advantage_scale"), AT_LEAST_0),
     "expectile": Interval(LEAST, 1.0 - 1e-7, "a number in (0, 1)"),
     "demo_share": Interval(0.0, 1.0 - 1e-7, "a number of at least 0 and below 1"),
-    "bcq_threshold": UNIT,
+    **dict.fromkeys(("bcq_threshold", "hindsight_share"), UNIT),
     **dict.fromkeys(("adam_epsilon", "huber_delta", "munchausen_temperature", "priority_epsilon"), POSITIVE),
     "boltzmann_temperature": POSITIVE,
     **dict.fromkeys(("ladder_exponent", "prior_scale"), AT_LEAST_0),

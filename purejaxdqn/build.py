@@ -31,6 +31,7 @@ from purejaxdqn.networks.memory import MEMORIES, check_memory
 from purejaxdqn.networks.normalized import with_statistics
 from purejaxdqn.replay.augmented import with_random_shifts
 from purejaxdqn.replay.held import find_steps, on_data, replay_of, when_learning
+from purejaxdqn.replay.hindsight import with_hindsight
 from purejaxdqn.replay.interface import Replay, no_replay
 from purejaxdqn.replay.presampled import drawn_replay
 from purejaxdqn.replay.prioritized import prioritized
@@ -77,6 +78,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "learner": {
         "replay": (
             *(*_Q_LEARNING, *_PLAYING, "buffer_size", "learning_starts", "prefill", "update_kernel", "demo_share"),
+            "hindsight",
         ),
         "rollout": (*_PLAYING, "num_epochs", "num_minibatches", "trace_lambda"),
         "dataset": _Q_LEARNING,
@@ -84,6 +86,7 @@ FIXED: dict[str, dict[Any, tuple[str, ...]]] = {
     "loop": {"host": ("overlap", "replay_memory"), "device": ("log_episodes",)},
     "has_windows": {True: ("burn_in", "unroll", "window_period", "stored_carry")},
     "ranks_windows": {True: ("priority_eta",)},
+    "hindsight": dict.fromkeys(("future", "final"), ("hindsight_share",)),
     "loss": {"huber": ("huber_delta",)},
     "epsilon_ladder": {True: ("ladder_exponent",)},
     "average_params": {True: ("average_decay",)},
@@ -250,7 +253,7 @@ def build_rollout_learner(config: Config, env: Any, network: Network, head: Head
 def build_replay_learner(config: Config, env: Any, network: Network, head: Head, data: Any) -> tuple[Replay, LearnFn]:
     """The replay, and the learning phase with it."""
     backup, constraint = build_backup(config), on_data(config, choose("constraint", config).make(config))
-    replay = replay_of(config, choose("replay", config).make, env, data)
+    replay = replay_of(config, with_hindsight(choose("replay", config).make, config), env, data)
     if config.anneal_horizon:
         before = replay.now
         replay = replay._replace(now=lambda h, updates: anneal_horizon(config, before(h, updates), updates))

@@ -96,23 +96,23 @@ class Config:
     constraint: str = "none"
     """What keeps values near a dataset's actions: none, cql, cloning, margin (DQfD), or one registered."""
     head: str = "scalar"
-    """What the network's outputs mean: scalar, categorical (C51), quantile (QR-DQN), iqn, fqf, bcq, iql, or your
-    own."""
+    """What the network's outputs mean: scalar, categorical (C51), quantile (QR-DQN), iqn, fqf, bcq, iql, or yours."""
     bcq_threshold: float = 0.3
     """Share of the likeliest action's probability in the data that the bcq head asks of another one."""
     backup: str = "double"
     """What a target bootstraps with: max, double, munchausen, or one registered."""
     replay: str = "uniform"
     """How the replay is drawn from: uniform, prioritized, or one registered."""
+    hindsight: Literal["none", "future", "final"] = "none"
+    """Whose later steps give new goals to --hindsight-share of a batch: any `future` one's, or the `final` one's."""
     replay_memory: ReplayMemoryName = "device"
     """Whose memory holds the replay of a run on EnvPool: the `host`'s where the device has too little."""
     update_kernel: bool = False
     """Whether an update of a small MLP is one GPU kernel in place of XLA's dozens (elsewhere an interpreter makes it,
     slowly). On an H200 it was the slower way: docs/performance.md."""
     network: str = "auto"
-    """Torso: mlp, minatar-cnn, nature-cnn, half-cnn (Nature's for frames of 42 by 42), impala-cnn; `auto` takes
-    nature-cnn for pictures of at least 36 by 36, minatar-cnn for smaller ones, else mlp; of several arrays each picture
-    has one of its own."""
+    """Torso: mlp, minatar-cnn, nature-cnn, half-cnn (Nature's for frames of 42 by 42), impala-cnn; `auto` takes, for
+    each picture, nature-cnn from 36 by 36 on, minatar-cnn for smaller ones, and mlp where there is none."""
     torso_width: int = 1
     """Factor on the number of filters of a CNN's convolutions."""
     memory: str = "none"

@@ -86,6 +86,8 @@ class Hypers:
     """β, how far importance weights undo the priorities, at the start of the run, in [0, 1]."""
     importance_exponent_final: float | Array = 1.0
     """β at the end of the run."""
+    hindsight_share: float | Array = 0.8
+    """Share of a batch whose goals are told in hindsight, in [0, 1]: 0.8 are four for each that is as it was played."""
     trace_lambda: float | Array = 0.65
     """λ of the rollout learner's returns: 0 is one-step, 1 sums all rewards of the rollout."""
     fraction_lr_scale: float | Array = 0.01

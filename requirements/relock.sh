@@ -58,7 +58,7 @@ resolve "$scratch/base" "$scratch/base.in"
 wanted dev >"$scratch/dev.in"
 resolve "$scratch/dev" "$scratch/dev.in" -c "$scratch/base"
 
-extras="atari gymnasium craftax jumanji navix octax pgx xminigrid cuda12 cuda13 wandb optuna export docs"
+extras="atari gymnasium craftax jumanji navix octax pgx xminigrid cuda12 cuda13 wandb optuna export minari docs"
 for extra in $extras; do
   wanted "$extra" >"$scratch/$extra.in"
   # under the pins of the tests' lock, so that an extra never disagrees with it

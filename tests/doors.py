@@ -16,7 +16,7 @@ def blocks(language="python"):
     return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-FILES = ("corridor", "room", "climb", "climbs", "walls", "units", "networks", "values", "hooks", "to_mlflow")
+FILES = ("corridor", "room", "climb", "climbs", "walls", "reach", "units", "networks", "values", "hooks", "to_mlflow")
 """Those that the page says to save, in its order."""
 
 

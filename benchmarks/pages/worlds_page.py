@@ -45,4 +45,20 @@ def memory_table() -> str:
     return table(heads, rows, source(result, "memory_worlds", "../"))
 
 
-TABLES = {"worlds": worlds_table, "memory": memory_table}
+def hindsight_table() -> str:
+    """How often goals are reached, with hindsight and without: `benchmarks.hindsight`."""
+    result = read_result("hindsight")
+    if result is None:
+        return ""
+    rows = []
+    for name, agents in result["worlds"].items():
+        for agent, found in agents.items():
+            last = found["last"]
+            low, high = last["iqm_interval_95"]
+            steps, reached = f"{found['env_steps_per_seed']:,}", f"{last['seeds_at_bar']} of {len(last['scores'])}"
+            rows.append([f"`{name}`", agent, steps, reached, f"{last['iqm']:.1%} ({low:.1%} to {high:.1%})"])
+    heads = ["environment", "agent", "steps", f"seeds at {result['bar']:.0%}", "IQM of their success rates (95 %)"]
+    return table(heads, rows, source(result, "hindsight", "../"))
+
+
+TABLES = {"worlds": worlds_table, "memory": memory_table, "hindsight": hindsight_table}

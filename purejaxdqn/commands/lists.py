@@ -14,7 +14,7 @@ import tyro
 from purejaxdqn import cli
 from purejaxdqn.build import SEAMS
 from purejaxdqn.config import flag_name
-from purejaxdqn.envs import own
+from purejaxdqn.envs import goals, own
 from purejaxdqn.envs.interface import ATARI_SUFFIX, ENVPOOL_PREFIX, GYMNASIUM_PREFIX, JAX_PREFIXES
 from purejaxdqn.machine.nearest_names import nearest
 from purejaxdqn.networks import TORSOS
@@ -86,7 +86,8 @@ def gymnasium_lines() -> Lines:
 def env_lines() -> Lines:
     """Environments: gymnax's, one's own, the suites' in JAX, and those that step on the host."""
     yield from gymnax_lines()
-    yield from ((name, "registered by an import") for name in own.FACTORIES)
+    for name in own.FACTORIES:
+        yield name, "with goals, for --hindsight" if name in goals.FACTORIES else "registered by an import"
     for prefix in JAX_PREFIXES:
         yield from suite_lines(prefix)
     yield from gymnasium_lines()

@@ -19,6 +19,19 @@ JAX_PREFIXES = ("craftax/", "jumanji/", "navix/", "octax/", "pgx/", "xminigrid/"
 """Before the ids of suites in JAX, each an extra of this name and a file of this room."""
 
 
+class Goals(NamedTuple):
+    """What an environment with goals says of them, in two functions of ONE environment.
+
+    Its observations are dicts with `achieved_goal` and `desired_goal`, arrays or trees alike, as those of
+    Gymnasium-Robotics' GoalEnv are; whatever else is seen, such as `observation`, lies beside them.
+    """
+
+    reward: Callable[[Any, Any], Any]
+    """(achieved by a step, desired) -> its reward []."""
+    terminated: Callable[[Any, Any], Any]
+    """(the same) -> bool [], whether it ends the episode by that; others may end it, too."""
+
+
 class Env(NamedTuple):
     """An environment stepped in batches: pure functions over a state that holds the current observations."""
 
@@ -37,6 +50,8 @@ class Env(NamedTuple):
     """The environment's parameters, for drawing."""
     mask: Callable[[Any], Array | None] = lambda env_state: None
     """(env state) -> bool [E, A], the legal actions; None in an environment without action masks (`spec.masked`)."""
+    goals: Goals | None = None
+    """None where observations hold no goals."""
 
 
 class HostStep(NamedTuple):

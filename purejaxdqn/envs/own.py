@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from purejaxdqn.config import EnvSpec, require
+from purejaxdqn.envs import goals
 from purejaxdqn.envs.interface import GYMNASIUM_PREFIX, Env, HostEnv
 from purejaxdqn.envs.parameters import Changes, changed, is_required, numeric_defaults
 from purejaxdqn.envs.protocol import check_env_record, has_methods, tried
@@ -15,8 +16,8 @@ from purejaxdqn.observations.leaves import check_leaves
 
 Factory = Callable[..., Any]
 """(**parameters) -> an environment, in any of the forms that `as_env` knows."""
-FACTORIES: dict[str, Factory] = {}
-"""Those that were registered, by name."""
+FACTORIES: dict[str, Factory] = dict(goals.FACTORIES)
+"""Those of this package, and those that were registered, by name."""
 SAVED: dict[str, EnvSpec] = {}
 """Descriptions of environments that were read from run folders, for what needs no more: a report, a policy."""
 KEPT = 64

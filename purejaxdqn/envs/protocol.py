@@ -1,6 +1,7 @@
 """What an environment on the device gives, checked by shapes and by a few steps before anything is trained."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -9,12 +10,14 @@ from jax import Array
 
 from purejaxdqn.config import EnvSpec, SettingError, one_line, require
 from purejaxdqn.envs.actions import EMPTY_MASK
-from purejaxdqn.envs.interface import Env
+from purejaxdqn.envs.interface import Env, Goals
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.random_bits import random_actions
 from purejaxdqn.observations.leaves import check_leaves, check_same, check_values, describe, leaves_of
 
 T = TypeVar("T")
+GOAL = ("achieved_goal", "desired_goal")
+"""Parts of the observations of an environment with goals."""
 PLAYED = 64
 """Steps that an environment which is not gymnax's own plays before anything is trained."""
 
@@ -103,6 +106,35 @@ def check_mask(name: str, reset: Callable[..., Any], mask: Callable[[Any], Any],
     return True
 
 
+def check_goals(spec: EnvSpec, goals: Goals | None) -> None:
+    """Raises `SettingError` where observations hold no goals, though there are functions of them, or these do not fit.
+
+    Args:
+      spec: of the environment.
+      goals: its functions, or None.
+    """
+    if goals is None:
+        return
+    name, leaves = spec.env_id, leaves_of(spec)
+    pair = [leaves.get(part) if isinstance(leaves, dict) else None for part in GOAL]
+    shapes = [jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), part) for part in pair]
+    remedy = "its rewards follow from goals: give observations that are dicts with achieved_goal and desired_goal"
+    require(None not in pair, "env", name, remedy)
+    require(shapes[0] == shapes[1], "env", name, "its achieved_goal and desired_goal differ: give arrays alike")
+    for what, function in goals._asdict().items():
+        found = tried(name, f"its {what} of goals", partial(jax.eval_shape, function, *shapes))
+        remedy = f"its {what} of goals has the shape {jnp.shape(found)}: give a scalar"
+        require(jnp.shape(found) == (), "env", name, remedy)
+
+
+def broken_promises(goals: Goals | None, row: Any) -> Any:
+    """bool [2, E]: a reward is another than that of the goals, a step goes on where they end; None without goals."""
+    if goals is None:
+        return None
+    reward, over = (jax.vmap(function)(*(row.final_obs[part] for part in GOAL)) for function in goals)
+    return jnp.stack([jnp.abs(reward - row.reward) > 1e-5 * (1.0 + jnp.abs(reward)), over & ~row.terminated])
+
+
 def check_env_record(env: Env) -> None:
     """Raises `SettingError` where an `Env` that somebody made by hand does not give what its spec says."""
     spec, count = env.spec, 3
@@ -128,32 +160,36 @@ def check_env_record(env: Env) -> None:
         given = "none" if found is None else f"{found.shape} {found.dtype}"
         due = f"{(count, spec.num_actions)} bool" if spec.masked else "none"
         require(given == due, "env", spec.env_id, f"its {what} is {given}, and its spec says {due}")
+    check_goals(spec, env.goals)
 
 
 def check_played(env: Env) -> None:
     """Plays some steps.
 
     Raises:
-      SettingError: for a reward that is no finite number, a mask without any legal action, or what `check_values`
-        refuses.
+      SettingError: for a reward that is no finite number or not that of the goals, a mask without any legal action, or
+        what `check_values` refuses.
     """
     spec: EnvSpec = env.spec
 
-    def play(state: Any, key: Array) -> tuple[Any, tuple[Any, Array, Any]]:
+    def play(state: Any, key: Array) -> tuple[Any, tuple[Any, ...]]:
         action_key, step_key = jax.random.split(key)
         action = random_actions(action_key, 1, spec.num_actions, env.mask(state))
         state, obs, row = env.step(step_key, state, action)
-        return state, (obs, row.reward, env.mask(state))
+        return state, (obs, row.reward, env.mask(state), broken_promises(env.goals, row))
 
     @jax.jit
     @in_usual_modes
-    def playing() -> tuple[Any, Array, Any]:
+    def playing() -> tuple[Any, Array, Any, Any]:
         state, first = env.reset(jax.random.key(0), 1)
         state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
-        _, (obs, reward, mask) = jax.lax.scan(play, state, jax.random.split(jax.random.key(1), PLAYED))
-        return jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, obs), reward, mask
+        _, (obs, *told) = jax.lax.scan(play, state, jax.random.split(jax.random.key(1), PLAYED))
+        return jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, obs), *told
 
-    obs, reward, mask = playing()
+    obs, reward, mask, broken = playing()
     require(bool(jnp.isfinite(reward).all()), "env", spec.env_id, "it gives rewards that are no finite numbers")
     require(mask is None or bool(mask.any(axis=-1).all()), "env", spec.env_id, EMPTY_MASK)
+    for what, found in () if broken is None else zip(("reward", "terminated"), broken.any(axis=(0, 2)), strict=True):
+        remedy = f"its step gives another {what} than its goals do for what is achieved after it: give the same"
+        require(not found, "env", spec.env_id, remedy)
     check_values(spec, obs)

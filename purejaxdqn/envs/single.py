@@ -11,14 +11,20 @@ from jax.custom_batching import sequential_vmap
 from purejaxdqn.bounds import INT32, whole
 from purejaxdqn.config import EnvSpec, require
 from purejaxdqn.envs.actions import flat_actions
-from purejaxdqn.envs.interface import Env
-from purejaxdqn.envs.protocol import check_mask, check_played, check_protocol, check_state, tried
+from purejaxdqn.envs.interface import Env, Goals
+from purejaxdqn.envs.protocol import check_goals, check_mask, check_played, check_protocol, check_state, tried
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.observations.leaves import arrays_of, plain
 from purejaxdqn.types import Row
 
 Advance = Callable[[Array, Any, Array, Array], tuple[Any, ...]]
 """(key, state, action, steps of the episode with this one) -> obs, state, reward, terminated, truncated."""
+
+
+def goes_on(achieved: Any, desired: Any) -> Array:
+    """Where no goal ends an episode."""
+    del achieved, desired
+    return jnp.zeros((), bool)
 
 
 def no_mask(state: Any) -> None:
@@ -37,6 +43,8 @@ def batch_env(
     obs_scale: Any = None,
     mask: Callable[[Any], Any] = no_mask,
     sequential_resets: bool = False,
+    compute_reward: Callable[[Any, Any], Any] | None = None,
+    compute_terminated: Callable[[Any, Any], Any] = goes_on,
     name: str = "environment",
 ) -> Env:
     """An environment from two pure functions of ONE environment, without a batch and without any reset of its own.
@@ -58,6 +66,9 @@ def batch_env(
       sequential_resets: whether environments are reset one after another, and in a step those alone whose episode
         ended, with the same numbers. For a `reset` that is dear: vmapped, it is computed for every environment in
         every step.
+      compute_reward: (achieved_goal after a step, desired_goal) -> the step's reward, of an environment whose
+        observations are dicts with both, for `--hindsight`.
+      compute_terminated: (the same) -> whether the step ends the episode by that; by default none does.
       name: for errors and titles, where no other name is given to it.
 
     Raises:
@@ -76,7 +87,8 @@ def batch_env(
         return found[0], found[1], found[2], found[3], cut
 
     said = {"num_obs_values": num_obs_values, "obs_scale": obs_scale}
-    return reset_by_itself(name, reset, advance, num_actions, said, time_limit, mask, sequential_resets)
+    goals = None if compute_reward is None else Goals(compute_reward, compute_terminated)
+    return reset_by_itself(name, reset, advance, num_actions, said, time_limit, mask, sequential_resets, goals)
 
 
 def reset_by_itself(
@@ -88,6 +100,7 @@ def reset_by_itself(
     time_limit: int | None,
     mask: Callable[[Any], Any] = no_mask,
     sequential_resets: bool = False,
+    goals: Goals | None = None,
 ) -> Env:
     """What `batch_env` makes, from a step that is told how many steps its episode has had.
 
@@ -192,6 +205,8 @@ def reset_by_itself(
         picture_state=lambda env_state: env_state[0][0],
         params=None,
         mask=masks,
+        goals=goals,
     )
+    check_goals(spec, goals)
     check_played(env)
     return env

@@ -20,7 +20,7 @@ def index_from_bits(bits: Array, bound: int | Array) -> Array:
 
     Args:
       bits: uint32, any shape.
-      bound: at least 1, int [].
+      bound: at least 1, int [] or of the shape of `bits`.
 
     Returns:
       int32 of the shape of `bits`.

@@ -19,7 +19,8 @@ from purejaxdqn.observations.leaves import Leaf, build, list_leaves, name_of
 from purejaxdqn.portable import purejaxdqn_numpy as player
 from purejaxdqn.portable.tape import Tape, UnknownOperator, batch_size, make_tape
 
-OUTPUT = "q_values"
+OUTPUT, STARTS, CARRY, AFTER = "q_values", "starts", "carry", "next_carry"
+"""Names; those of a carry's arrays go on with a number, `carry/0`."""
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """For which a StableHLO file is made."""
 TOLERANCE = 1e-4
@@ -31,7 +32,8 @@ CHECKED = 3
 class Program(NamedTuple):
     """What is exported: arrays to arrays, each with a leading axis of the batch.
 
-    Both are tuples, so that a network's memory can be one more of each.
+    With a memory the last inputs are whether an episode begins and what is carried, and the last outputs what is
+    carried on.
     """
 
     spec: EnvSpec
@@ -47,20 +49,28 @@ def input_name(leaf: Leaf) -> str:
     return "/".join(["obs", *([name_of(leaf.path)] if leaf.path else [])])
 
 
-def make_program(values: Callable[[Any], jax.Array], spec: EnvSpec) -> Program:
-    """The action values of a batch, as those of each observation: so nothing depends on how many there are.
+def make_program(step: Callable[[Any, Any, Any], tuple[jax.Array, Any]], spec: EnvSpec, carry: Any = ()) -> Program:
+    """One step of a batch, as that of each observation: so nothing depends on how many there are.
 
     Args:
-      values: observations [B, ...], an array or a tree -> [B, A].
+      step: (observations [B, ...], an array or a tree; bool [B], where episodes begin; carry) -> values [B, A], carry.
       spec: of the observations.
+      carry: what a memory carries of one episode, [1, ...] or a tree; () without a memory.
     """
     leaves = list_leaves(spec)
+    held, structure = jax.tree.flatten(carry)
 
     def one(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-        return (values(build([leaf.path for leaf in leaves], [array[None] for array in arrays]))[0],)
+        batch = [array[None] for array in arrays]
+        obs, told = build([leaf.path for leaf in leaves], batch[: len(leaves)]), batch[len(leaves) :]
+        values, after = step(obs, told[0] if told else None, jax.tree.unflatten(structure, told[1:]))
+        return (values[0], *(leaf[0] for leaf in jax.tree.leaves(after)))
 
     inputs = {input_name(leaf): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves}
-    return Program(spec, jax.vmap(one), inputs, (OUTPUT,))
+    if held:
+        inputs[STARTS] = jax.ShapeDtypeStruct((), bool)
+    inputs |= {f"{CARRY}/{i}": jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for i, leaf in enumerate(held)}
+    return Program(spec, jax.vmap(one), inputs, (OUTPUT, *(f"{AFTER}/{i}" for i in range(len(held)))))
 
 
 def as_npz(program: Program, tape: Tape) -> bytes:
@@ -69,10 +79,12 @@ def as_npz(program: Program, tape: Tape) -> bytes:
         raise UnknownOperator("observations of bfloat16")
     paths = [leaf.path for leaf in list_leaves(program.spec)]
     shapes = [{"name": entry.name, "shape": entry.shape[1:], "dtype": entry.dtype} for entry in tape.inputs]
+    carried = shapes[len(paths) :]
     description = {
-        "format": player.FORMAT,
+        "format": player.FORMATS[bool(carried)],
         **about(program.spec),
-        "inputs": [shape | {"path": path} for shape, path in zip(shapes, paths, strict=True)],
+        "inputs": [shape | {"path": path} for shape, path in zip(shapes, paths, strict=False)],
+        **({"carry": carried} if carried else {}),
         "outputs": [{"name": entry.shape.name, "array": entry.array} for entry in tape.outputs],
         "steps": [step._asdict() for step in tape.steps],
     }
@@ -189,15 +201,17 @@ def export_program(program: Program, out: str | Path) -> list[Path]:
 def check_values(program: Program, form: Format, data: bytes, out: str) -> None:
     """Raises `SettingError` where a file gives other values than the program, for some observations drawn at random."""
     rng = np.random.default_rng(0)
-    arrays = [draw(rng, leaf) for leaf in list_leaves(program.spec)]
-    for found, ours in zip(form.play(data, arrays), program.fn(*arrays), strict=True):
-        far = float(np.max(np.abs(found - ours) / np.maximum(1.0, np.abs(ours)), initial=0.0))
+    kinds = dict(zip(program.inputs, [leaf.num_values for leaf in list_leaves(program.spec)], strict=False))
+    arrays = [draw(rng, one, kinds.get(name)) for name, one in program.inputs.items()]
+    for found, ours in zip(form.play(data, arrays), map(np.asarray, program.fn(*arrays)), strict=True):
+        given, due = np.asarray(found, np.float64), ours.astype(np.float64)
+        far = float(np.max(np.abs(given - due) / np.maximum(1.0, np.abs(due)), initial=0.0))
         require(far <= TOLERANCE, "out", out, f"its values would differ by {far:.2g} from the policy's: use .stablehlo")
 
 
-def draw(rng: np.random.Generator, leaf: Leaf) -> np.ndarray:
-    """Observations of a leaf's shape and type."""
-    shape, dtype = (CHECKED, *leaf.shape), np.dtype(leaf.dtype)
+def draw(rng: np.random.Generator, one: jax.ShapeDtypeStruct, num_values: int | None) -> np.ndarray:
+    """Inputs of a shape and type, and of so many values if they are numbers of kinds."""
+    shape, dtype = (CHECKED, *one.shape), np.dtype(one.dtype)
     if dtype.kind in "fV":  # V is bfloat16
         return rng.normal(size=shape).astype(dtype)
-    return rng.integers(0, leaf.num_values or (2 if dtype.kind == "b" else 100), shape).astype(dtype)
+    return rng.integers(0, num_values or (2 if dtype.kind == "b" else 100), shape).astype(dtype)

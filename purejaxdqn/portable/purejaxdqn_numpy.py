@@ -5,6 +5,7 @@
     policy = purejaxdqn_numpy.load("policy.npz")
     action = policy(observation)              # of one observation, or of a batch with one leading axis
     values = policy.q_values(observation)     # of every action
+    policy.reset()                            # where an episode begins, if the policy has a memory
 
 The file holds arrays and a list of steps as JSON: names of operators from the table below, and what goes into them.
 Nothing in it is executed.
@@ -18,8 +19,8 @@ from typing import IO, Any
 
 import numpy as np
 
-FORMAT = 1
-"""Of the file; another one is refused."""
+FORMATS = (1, 2)
+"""Of files, the second with a memory; others are refused."""
 DESCRIPTION = "description"
 """Name of the JSON text among the file's arrays."""
 BATCH = -1
@@ -96,6 +97,7 @@ OPERATORS: dict[str, Operator] = {
     "cumsum": cumulate,
     "dot": dot,
     "iota": whole_numbers,
+    **{"complex": lambda real, imaginary: real + 1j * imaginary, "real": np.real, "imag": np.imag},
 }
 """By name: (arrays, settings by name) -> array."""
 
@@ -113,11 +115,12 @@ def run_steps(description: Mapping[str, Any], constants: Mapping[str, Array], in
     """All outputs of a list of steps.
 
     Args:
-      description: see `load`: the names of `inputs` and `outputs`, and the `steps` between them.
+      description: see `load`: the names of `inputs`, of what is carried, and of `outputs`, and the `steps` between.
       constants: arrays by name.
       inputs: in the order of their names, each with a leading axis of the batch.
     """
-    known = {**constants, **dict(zip([entry["name"] for entry in description["inputs"]], inputs, strict=True))}
+    names = [entry["name"] for entry in (*description["inputs"], *description.get("carry", ()))]
+    known = {**constants, **dict(zip(names, inputs, strict=True))}
     batch = len(inputs[0])
     # Infinities are values here, as in JAX.
     with np.errstate(all="ignore"):
@@ -129,13 +132,28 @@ def run_steps(description: Mapping[str, Any], constants: Mapping[str, Array], in
 class Policy:
     """A greedy policy: `policy(obs)` gives actions, `policy.q_values(obs)` the values behind them.
 
-    Of an environment with action masks it is `policy(obs, mask)`.
+    Of an environment with action masks it is `policy(obs, mask)`. One with a memory has to be asked step by step, once
+    each, and told by `policy.reset()` where an episode begins; one without is told in vain.
     """
 
     def __init__(self, description: Mapping[str, Any], constants: Mapping[str, Array]):
         self.description = description
-        """The environment's name (`env`), `inputs` and `outputs` with their shapes and types, and the steps."""
+        """The environment's name (`env`), `inputs`, `carry` and `outputs` with shapes and types, and the steps."""
+        self.carry: list[Array] | None = None
+        """Whether an episode begins, bool [B], and what a memory carries, [B, ...] each, which may be kept and put
+        back; None where it is to be made, as before the first episode."""
         self._constants = constants
+
+    def reset(self, begins: Any = None) -> None:
+        """Forgets what was before.
+
+        Args:
+          begins: bool [B], the episodes of a batch that begin with the next observation; by default all do.
+        """
+        if begins is None or self.carry is None:
+            self.carry = None
+        elif self.carry:
+            self.carry = [np.asarray(begins, bool), *self.carry[1:]]
 
     def run(self, *inputs: Array) -> list[Array]:
         """All outputs for all inputs, each with a leading axis of the batch."""
@@ -148,7 +166,8 @@ class Policy:
           obs: an array, or the tree of dicts, tuples or lists that the environment gives, in which there may be more.
 
         Raises:
-          ValueError: for any other shape, or where an array is missing.
+          ValueError: for any other shape, where an array is missing, or for a batch of another size than a memory has
+            been following.
         """
         leaves = self.description["inputs"]
         arrays = [np.asarray(find(obs, leaf["path"])) for leaf in leaves]
@@ -162,7 +181,13 @@ class Policy:
         made = [
             (array if batch else array[None]).astype(leaf["dtype"]) for leaf, array in zip(leaves, arrays, strict=True)
         ]
-        values = self.run(*made)[0]
+        size, held = len(made[0]), self.description.get("carry", ())
+        if self.carry is None:
+            self.carry = [np.full((size, *entry["shape"]), i == 0, entry["dtype"]) for i, entry in enumerate(held)]
+        if self.carry and len(self.carry[1]) != size:
+            raise ValueError(f"its memory follows {len(self.carry[1])} episodes, not {size}: call policy.reset() first")
+        values, *after = self.run(*made, *self.carry)
+        self.carry = [np.zeros(size, bool), *after] if after else []
         return values if batch else values[0]
 
     def __call__(self, obs: Any, mask: Any = None) -> Array:
@@ -221,14 +246,15 @@ def load(path: str | Path | IO[bytes]) -> Policy:
         lost = named - {
             *arrays,
             *(step["output"] for step in steps),
-            *(entry["name"] for entry in description["inputs"]),
+            *(entry["name"] for entry in (*description["inputs"], *description.get("carry", ()))),
         }
     except FileNotFoundError:
         raise
     except Exception as error:
         raise ValueError(f"{path} is damaged or no policy that purejaxdqn exported ({error})") from error
-    if found != FORMAT:
-        raise ValueError(f"{path} has the format {found}, and this player knows {FORMAT}: take the one beside the file")
+    if found not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
+        raise ValueError(f"{path} has the format {found}, and this player knows {known}: take the one beside the file")
     if unknown or lost:
         raise ValueError(f"{path} asks for {', '.join(sorted(unknown | lost))}, which this player does not know")
     return Policy(description, arrays)

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.extend.core import jaxpr_as_fun
 
 Parameters = Mapping[str, Any]
 
@@ -119,6 +120,37 @@ def power(given: Parameters) -> Callable[[Array], Array]:
     return raised
 
 
+def unrolled(given: Parameters) -> Callable[..., list[Array]]:
+    """A loop of a known number of steps, such as a memory's over its window of one, step by step."""
+    body, length = jaxpr_as_fun(given["jaxpr"]), given["length"]
+    first, last = given["num_consts"], given["num_consts"] + given["num_carry"]
+    order = range(length)[::-1] if given["reverse"] else range(length)
+
+    def run(*arrays: Array) -> list[Array]:
+        fixed, carry, rows = arrays[:first], arrays[first:last], arrays[last:]
+        found: dict[int, Sequence[Array]] = {}
+        for place in order:
+            given_here = [lax.index_in_dim(row, place, keepdims=False) for row in rows]
+            made = body(*fixed, *carry, *given_here)
+            carry, found[place] = made[: len(carry)], made[len(carry) :]
+        return [*carry, *(jnp.stack(each) for each in zip(*(found[place] for place in range(length)), strict=True))]
+
+    return run
+
+
+def added_at_once(given: Parameters) -> Callable[..., Array]:
+    """What is added to the only place along some axes, and so to the whole array."""
+    del given
+
+    def added(x: Array, place: Array, new: Array) -> Array:
+        del place
+        if math.prod(x.shape) != math.prod(new.shape):
+            raise UnknownOperator("scatter-add to some of several places")
+        return x + new.reshape(x.shape)
+
+    return added
+
+
 def always(fn: Callable[..., Any]) -> Callable[[Parameters], Callable[..., Any]]:
     """Of an operator without parameters that matter."""
     return lambda given: fn
@@ -138,5 +170,7 @@ REWRITES: dict[str, Callable[[Parameters], Callable[..., Any]]] = {
     "reduce_window_max": windowed(jnp.maximum, -math.inf),
     "reduce_window_sum": windowed(jnp.add, 0.0),
     "conv_general_dilated": convolution,
+    "scan": unrolled,
+    "scatter-add": added_at_once,
 }
 """JAX's operator -> its parameters -> a function of its arrays, traced in its place."""

@@ -148,6 +148,7 @@ WORDS: dict[str, tuple[str, Settings]] = {
     "argmax": ("argmax", lambda eqn: {"axis": eqn.params["axes"][0], "dtype": str(eqn.outvars[0].aval.dtype)}),
     "cumsum": ("cumsum", of_sums),
     "dot_general": ("dot", of_product),
+    **{name: (name, same) for name in ("complex", "real", "imag")},
     "iota": (
         "iota",
         lambda eqn: {"axis": eqn.params["dimension"], "shape": out_shape(eqn), "dtype": str(eqn.outvars[0].aval.dtype)},
@@ -246,10 +247,18 @@ def record_equation(recorder: Recorder, eqn: Any, given: Sequence[str]) -> Seque
     if operator in PASSING:
         return given
     if operator not in WORDS:
-        raise UnknownOperator(operator)
+        return [recorder.constant(value) for value in computed(recorder, eqn, given)]
     word, settings = WORDS[operator]
     (out,) = eqn.outvars
     return [recorder.step(word, given, settings(eqn), sizes(out.aval.shape), str(out.aval.dtype))]
+
+
+def computed(recorder: Recorder, eqn: Any, given: Sequence[str]) -> Sequence[Any]:
+    """What JAX makes of constants by an operator that there is no word for."""
+    if not all(name in recorder.constants for name in given):
+        raise UnknownOperator(eqn.primitive.name)
+    found = eqn.primitive.bind(*(jnp.asarray(recorder.constants[name]) for name in given), **eqn.params)
+    return found if eqn.primitive.multiple_results else [found]
 
 
 def record_closed(recorder: Recorder, inner: Any, inputs: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.observations.leaves import longest_stack
 from purejaxdqn.replay.frames import frame_store
 from purejaxdqn.replay.held import held_store
+from purejaxdqn.replay.hindsight import check_hindsight, goal_store
 from purejaxdqn.replay.interface import Store
 from purejaxdqn.replay.sequences import Lengths, read_frame_steps, read_ring_steps, window_store
 from purejaxdqn.replay.transitions import TransitionStore, transition_store
@@ -30,6 +31,8 @@ def make_store(config: Config, source: Env | HostEnv | TransitionStore) -> Store
 
 def make_step_store(config: Config, env: Env | HostEnv) -> Store:
     """What keeps the steps, and reads single transitions."""
+    if config.hindsight != "none":
+        check_hindsight(config, env)
     shape: dict[str, Any] = {
         "capacity": config.buffer_rows,
         "num_envs": config.shard_envs,
@@ -41,7 +44,8 @@ def make_step_store(config: Config, env: Env | HostEnv) -> Store:
         return frame_store(**shape, spec=env.spec)
     # A termination that is not masked counts as a truncation, and may come after any step.
     time_limit = env.spec.fewest_steps if config.mask_terminals else 1
-    return transition_store(**shape, time_limit=time_limit, every_row_valid=env.every_row_valid)
+    store = transition_store(**shape, time_limit=time_limit, every_row_valid=env.every_row_valid)
+    return store if config.hindsight == "none" else goal_store(store)
 
 
 def check_history(config: Config, history: int) -> None:

@@ -13,7 +13,7 @@ from purejaxdqn.build import build_model
 from purejaxdqn.config import EnvSpec, SettingError, require
 from purejaxdqn.envs.actions import as_mask
 from purejaxdqn.machine.number_modes import in_usual_modes
-from purejaxdqn.networks.windows import begin
+from purejaxdqn.networks.windows import Recall, begin
 from purejaxdqn.observations.leaves import build, find, list_leaves
 from purejaxdqn.portable.export import export_program, make_program
 from purejaxdqn.runs.checkpoint import DamagedCheckpoint, from_flat, load_checkpoint
@@ -121,12 +121,16 @@ class Policy:
 
         Raises:
           SettingError: for another ending, a folder that does not exist or cannot be written to, a missing package, a
-            network with an operator that the format has not, or one with a memory.
+            network with an operator that the format has not.
         """
-        params, apply_q, nothing = self._params, self._apply_q, self._init_carry(1)
-        remedy = "what this policy's memory carries has no place in such a file yet: use load_policy, or --memory none"
-        require(not jax.tree.leaves(nothing), "out", str(out), remedy)
-        return export_program(make_program(lambda obs: apply_q(params, obs, nothing)[0], self.spec), out)
+        params, apply_q, first = self._params, self._apply_q, self._init_carry(1)
+        remembers = isinstance(first, Recall)
+
+        def step(obs: Any, starts: Any, carry: Any) -> tuple[jax.Array, Any]:
+            values, after = apply_q(params, obs, Recall(carry, starts) if remembers else first)
+            return values, after.carry if remembers else ()
+
+        return export_program(make_program(step, self.spec, first.carry if remembers else ()), out)
 
 
 @in_usual_modes

@@ -16,6 +16,7 @@ from purejaxdqn.networks.windows import begin
 from purejaxdqn.observations.leaves import longest_stack
 from purejaxdqn.replay.dataset import Dataset, check_path, join, steps_of
 from purejaxdqn.replay.frames import FrameStore, read_stacks
+from purejaxdqn.replay.hindsight import GoalStore
 from purejaxdqn.replay.prioritized import PrioritizedMemory
 from purejaxdqn.replay.sequences import WindowStore
 from purejaxdqn.types import Row
@@ -53,7 +54,7 @@ def dataset_of(spec: EnvSpec, memory: Any, seeds: tuple[int, ...]) -> Dataset:
     """
     memory = getattr(memory, "own", memory)
     store = memory.store if isinstance(memory, PrioritizedMemory) else memory
-    store = store.steps if isinstance(store, WindowStore) else store
+    store = store.steps if isinstance(store, WindowStore | GoalStore) else store
     parts = []
     for lane, seed in enumerate(seeds):
         written = int(store.ring.written.count)

@@ -18,6 +18,7 @@ NETWORK = (
 REPLAY = (
     *("replay", "buffer_size", "batch_size", "learning_starts", "prefill", "random_shift", "replay_memory"),
     *("priority_exponent", "priority_epsilon", "importance_exponent", "importance_exponent_final"),
+    *("hindsight", "hindsight_share"),
 )
 EXPLORATION = (
     *("explorer", "epsilon_schedule", "epsilon_start", "epsilon_final", "epsilon_fraction", "epsilon_off"),

@@ -56,9 +56,10 @@ def make_policy(spec, **settings):
 
     @jax.jit
     def apply_q(params, obs, carry):
-        return head.q_values(network.apply(params, obs, jax.random.key(0), "greedy")), carry
+        dist, carry = network.step(params, obs, carry, jax.random.key(0), "greedy")
+        return head.q_values(dist), carry
 
-    return Policy(params, apply_q, spec)
+    return Policy(params, apply_q, spec, network.init_carry)
 
 
 def draw(spec, count, seed=1):
@@ -141,6 +142,85 @@ def test_stablehlo_gives_the_same_values_for_any_batch(exported, tmp_path):
     for count in (1, 7):
         obs = draw(spec, count)
         assert np.abs(np.asarray(read.call(obs)[0]) - policy.q_values(obs)).max() < 1e-4
+
+
+def follow(policy, obs, begins):
+    """Values of steps [T, B, ...], asked one after another and told where episodes begin."""
+    found = []
+    for step, starts in zip(obs, begins, strict=True):
+        policy.reset(starts)
+        found.append(policy.q_values(step))
+    return np.stack(found)
+
+
+def with_memory(name, tmp_path, **settings):
+    """A policy with a memory, a file's path, and observations [T, B, 5] with where episodes begin."""
+    spec = SPECS["vector"]
+    policy = make_policy(spec, memory=name, memory_size=8, memory_window=3, **settings)
+    obs, rng = draw(spec, 7 * 4).reshape(7, 4, 5), np.random.default_rng(2)
+    return policy, tmp_path / "policy.npz", obs, rng.random((7, 4)) < 0.2
+
+
+MEMORIES = {
+    "gru": {},
+    "lstm": {"normalize_obs": True, "head": "fqf"},
+    "lru": {"dueling": True},
+    "attention": {"norm": "none"},
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "gru" else pytest.param(name, marks=pytest.mark.long) for name in MEMORIES]
+)
+def test_numpy_follows_episodes_with_a_memory(name, tmp_path):
+    """Step by step what the policy itself gives, in episodes that begin anywhere, and for one environment alone."""
+    policy, path, obs, begins = with_memory(name, tmp_path, **MEMORIES[name])
+    policy.export(path)
+    played = player.load(path)
+    ours, theirs = follow(policy, obs, begins), follow(played, obs, begins)
+    assert np.abs(ours - theirs).max() < 1e-4 and np.array_equal(ours.argmax(-1), theirs.argmax(-1))
+    # It does remember: the same observation is worth something else after others.
+    played.reset()
+    assert np.abs(played.q_values(obs[-1]) - theirs[-1]).max() > 1e-4
+    with pytest.raises(ValueError, match=r"its memory follows 4 episodes, not 1: call policy.reset"):
+        played(obs[0, 0])
+    kept = played.carry
+    first = played.q_values(obs[1])
+    played.carry = kept
+    assert np.array_equal(played.q_values(obs[1]), first)
+    policy.reset(), played.reset()
+    assert [int(policy(step)) for step in obs[:, 0]] == [int(played(step)) for step in obs[:, 0]]
+
+
+@without_onnx
+@pytest.mark.parametrize("name", ["gru", "lstm", "attention"])
+def test_onnxruntime_follows_episodes_with_a_memory(name, tmp_path):
+    """What is carried goes in and comes out; what is there before the first step is not read."""
+    import onnxruntime
+
+    policy, _, obs, begins = with_memory(name, tmp_path, **MEMORIES[name])
+    policy.export(tmp_path / "policy.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
+    given, found = [entry.name for entry in session.get_inputs()], []
+    kinds = {"tensor(float)": np.float32, "tensor(bool)": bool}
+    carry = [np.ones((4, *entry.shape[1:]), kinds[entry.type]) for entry in session.get_inputs()[2:]]
+    for time, step in enumerate(obs):
+        starts = np.ones(4, bool) if time == 0 else begins[time]
+        values, *carry = session.run(None, dict(zip(given, [step, starts, *carry], strict=True)))
+        found.append(values)
+    assert given[:3] == ["obs", "starts", "carry/0"] and session.get_outputs()[1].name == "next_carry/0"
+    assert np.abs(follow(policy, obs, begins) - np.stack(found)).max() < 1e-4
+
+
+@without_flatbuffers
+@pytest.mark.long
+def test_stablehlo_carries_a_memory(tmp_path):
+    policy, _, obs, _ = with_memory("lru", tmp_path)
+    policy.export(tmp_path / "policy.stablehlo")
+    read = jax.export.deserialize(bytearray((tmp_path / "policy.stablehlo").read_bytes()))
+    values, carry = read.call(obs[0], np.ones(4, bool), np.zeros((4, 16), np.float32))
+    again, _ = read.call(obs[1], np.zeros(4, bool), carry)
+    assert np.abs(np.stack([values, again]) - follow(policy, obs[:2], np.zeros((2, 4), bool))).max() < 1e-4
 
 
 def test_a_tree_and_actions_of_several_parts(tmp_path):
@@ -294,8 +374,8 @@ def test_what_the_player_cannot_read_is_one_sentence(exported, tmp_path):
             assert "is damaged" in str(error) and "\n" not in str(error)
     with pytest.raises(ValueError, match="asks for system, which this player does not know"):
         player.load(changed(path, lambda found: found["steps"][0].update(operator="system")))
-    with pytest.raises(ValueError, match="has the format 2, and this player knows 1"):
-        player.load(changed(path, lambda found: found.update(format=2)))
+    with pytest.raises(ValueError, match="has the format 3, and this player knows 1 and 2"):
+        player.load(changed(path, lambda found: found.update(format=3)))
     with pytest.raises(ValueError, match="asks for nowhere"):
         player.load(changed(path, lambda found: found["steps"][0].update(inputs=["nowhere"])))
     np.savez(broken, description=np.asarray({"format": 1}, dtype=object))

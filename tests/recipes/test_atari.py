@@ -30,6 +30,7 @@ FOREIGN_CONFIG = {
     **{"memory": "attention", "memory_size": 21, "memory_window": 23, "last_inputs": 2, "rescale_values": 2},
     **{"burn_in": 11, "unroll": 13, "window_period": 9, "stored_carry": 2},
     **{"dataset": "none.npz", "demo_share": 0.3, "constraint": "neither", "bcq_threshold": 0.9},
+    "hindsight": "future",
 }
 FOREIGN_HYPERS = {
     **{"learning_rate": 0.3, "learning_rate_final": 0.2, "adam_epsilon": 0.6, "max_grad_norm": 0.7, "gamma": 0.8},
@@ -42,6 +43,7 @@ FOREIGN_HYPERS = {
     **{"gamma_start": 0.6, "n_step_final": 7, "anneal_updates": 77},
     **{"priority_eta": 0.2, "ladder_exponent": 3.0, "duration_exponent": 4.0, "boltzmann_temperature": 0.9},
     **{"constraint_weight": 0.3, "demo_margin": 0.3, "expectile": 0.3, "advantage_scale": 0.3},
+    "hindsight_share": 0.3,
 }
 FOREIGN_RUN = {"eval_epsilon": 0.5, "eval_every": 17, "eval_max_steps": 19, "eval_episodes": 23}
 FOREIGN = make_recipe("foreign", "Nothing of it may be left.", FOREIGN_CONFIG, FOREIGN_HYPERS, None, FOREIGN_RUN)
