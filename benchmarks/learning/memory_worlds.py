@@ -78,11 +78,13 @@ POSITIONS: Settings = {
     "epsilon-fraction": 0.3,
     "epsilon-final": 0.05,
 }
+# A coin for each step hardly ever drives up the hill by chance; an action that is held for many does.
+HILL: Settings = {"explorer": "ez-greedy", "epsilon-fraction": 0.5, "num-minibatches": 16, "trace-lambda": 0.8}
 WORLDS = {
     "chain-20": chain(20, 100_000),
     "chain-40": chain(40, 200_000),
     "cartpole": classic("CartPole-v1", 450.0, 300_000, POSITIONS),
-    "mountain-car": classic("MountainCar-v0", -115.0, 500_000, POSITIONS),
+    "mountain-car": classic("MountainCar-v0", -115.0, 800_000, POSITIONS | HILL),
 }
 GRU: Settings = {"memory": "gru"}
 AGENTS: dict[str, tuple[str, Settings]] = {
