@@ -52,22 +52,39 @@ def chain(length: int, total_steps: int) -> World:
     )
 
 
-def classic(env: str, score: float, total_steps: int) -> World:
+def classic(env: str, score: float, total_steps: int, rollout: Settings) -> World:
     """A classic of control that does not show its velocities; the seeds' interquartile mean has to reach a score."""
     return World(
         {"env": env, "env-params.hide-velocity": True, "total-steps": total_steps},
         Bar(16, score, None, total_steps),
         {},
         {},
-        {},
+        rollout,
     )
 
 
+# A velocity is a small difference of two positions, which the action between them changes: both in units of their own
+# deviation, and the action is told. A few steps back are enough, so rollouts are short and of many environments.
+POSITIONS: Settings = {
+    "normalize-obs": True,
+    "last-inputs": True,
+    "num-envs": 64,
+    "rollout-length": 32,
+    "num-minibatches": 8,
+    "hidden": "64 64",
+    "memory-size": 64,
+    "learning-rate": 2e-3,
+    "learning-rate-schedule": "linear",
+    "epsilon-fraction": 0.3,
+    "epsilon-final": 0.05,
+}
+# A coin for each step hardly ever drives up the hill by chance; an action that is held for many does.
+HILL: Settings = {"explorer": "ez-greedy", "epsilon-fraction": 0.5, "num-minibatches": 16, "trace-lambda": 0.8}
 WORLDS = {
     "chain-20": chain(20, 100_000),
     "chain-40": chain(40, 200_000),
-    "cartpole": classic("CartPole-v1", 450.0, 500_000),
-    "mountain-car": classic("MountainCar-v0", -115.0, 500_000),
+    "cartpole": classic("CartPole-v1", 450.0, 300_000, POSITIONS),
+    "mountain-car": classic("MountainCar-v0", -115.0, 800_000, POSITIONS | HILL),
 }
 GRU: Settings = {"memory": "gru"}
 AGENTS: dict[str, tuple[str, Settings]] = {

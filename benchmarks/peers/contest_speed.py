@@ -1,7 +1,7 @@
 """Steps per second beside the peers, each at its own settings and ours at the same, interleaved in one run.
 
 python -m benchmarks.peers.environments --into PEERS
-python -m benchmarks.speed --peers PEERS --clone purejaxrl=CLONE purejaxql=CLONE cleanrl=CLONE [--only sbx sb3]
+python -m benchmarks.speed --peers PEERS --clone purejaxrl=CLONE purejaxql=CLONE cleanrl=CLONE stoix=CLONE [--only …]
 
 Each repetition runs every contender once before the next repetition begins, so that a noisy machine is noisy for all;
 medians and ratios of medians are what counts. A peer runs on all cores or on one thread, whichever it was faster with

@@ -44,6 +44,26 @@ _CLEANRL_HYPERS = {"learning_rate": 2.5e-4, "target_period": 50, "epsilon_final"
 # Peers on gymnax take the end of time for the end of the episode; so does ours beside them.
 _CUT = {"bootstrap_truncation": False}
 _ONE = {"num_envs": 1, "rollout_length": 10}
+_PUREJAXQL = {
+    **_CUT,
+    "env": "CartPole-v1",
+    "learner": "rollout",
+    "num_envs": 32,
+    "rollout_length": 64,
+    "num_epochs": 4,
+    "num_minibatches": 16,
+    "hidden": (256, 256),
+    "norm": "layer",
+    "optimizer": "radam",
+    "reward_scale": 0.1,
+}
+_PUREJAXQL_HYPERS = {
+    "learning_rate": 1e-4,
+    "max_grad_norm": 10.0,
+    "trace_lambda": 0.95,
+    "epsilon_final": 0.2,
+    "epsilon_fraction": 0.2,
+}
 
 CONTESTS: dict[str, Contest] = {
     "purejaxrl": Contest(
@@ -88,31 +108,78 @@ CONTESTS: dict[str, Contest] = {
         "purejaxql_pqn",
         "CartPole-v1, its settings: PQN, MLP 256-256 with layer norm, 32 environments × 64 steps, 4 × 16 minibatches",
         500_000,
-        {
-            **_CUT,
-            "env": "CartPole-v1",
-            "learner": "rollout",
-            "num_envs": 32,
-            "rollout_length": 64,
-            "num_epochs": 4,
-            "num_minibatches": 16,
-            "hidden": (256, 256),
-            "norm": "layer",
-            "optimizer": "radam",
-            "reward_scale": 0.1,
-        },
-        {
-            "learning_rate": 1e-4,
-            "max_grad_norm": 10.0,
-            "trace_lambda": 0.95,
-            "epsilon_final": 0.2,
-            "epsilon_fraction": 0.2,
-        },
+        _PUREJAXQL,
+        _PUREJAXQL_HYPERS,
         seeds=(1, 16),
         bars={1: 1.5},
         clone="mttga/purejaxql",
         differs="its own main vmaps a single seed, too, and so it is run; its tests during training are switched off; "
         "it keeps running statistics of a batch norm that it does not use",
+    ),
+    "purejaxql-rnn": Contest(
+        "purejaxql `pqn_rnn_gymnax.py`",
+        "purejaxql",
+        "purejaxql_pqn",
+        "CartPole-v1, its settings: PQN with a GRU of 256 and two layers of 256, 32 environments × 64 steps, 4 × 16 "
+        "minibatches",
+        500_000,
+        {**_PUREJAXQL, "memory": "gru", "memory_size": 256, "last_inputs": True},
+        _PUREJAXQL_HYPERS,
+        bars={1: 1.5},
+        clone="mttga/purejaxql",
+        flags=("--memory",),
+        differs="of both layers before its GRU one is after ours, which is told the last reward, too; every rollout it "
+        "learns from has 4 steps of the one before, and targets are made anew in each update; its own main vmaps a "
+        "single seed, too, and so it is run; its tests during training are switched off",
+    ),
+    "stoix-r2d2": Contest(
+        "Stoix `rec_r2d2.py`",
+        "stoix",
+        "stoix_r2d2",
+        "CartPole-v1, its settings: R2D2 with a GRU of 256, 1,024 environments × 40 steps, then 32 updates of 32 "
+        "windows of 80",
+        253_952,
+        {
+            "env": "CartPole-v1",
+            "num_envs": 1_024,
+            "rollout_length": 40,
+            "updates_per_rollout": 32,
+            "batch_size": 32,
+            "learning_starts": 131_072,
+            "prefill": "policy",
+            "buffer_size": 163_840,
+            "memory": "gru",
+            "memory_size": 256,
+            "burn_in": 40,
+            "unroll": 35,
+            "window_period": 40,
+            "n_step": 5,
+            "hidden": (256, 256, 256),
+            "norm": "layer",
+            "dueling": True,
+            "backup": "double",
+            "replay": "prioritized",
+            "rescale_values": True,
+            "loss": "squared",
+            "learning_rate_schedule": "constant",
+            "epsilon_schedule": "constant",
+        },
+        {
+            "learning_rate": 1e-4,
+            "adam_epsilon": 1e-5,
+            "max_grad_norm": 0.5,
+            "tau": 0.005,
+            "target_period": 1,
+            "epsilon_final": 0.1,
+            "priority_exponent": 0.9,
+            "importance_exponent": 0.6,
+        },
+        clone="EdanToledo/Stoix",
+        learning_only=True,
+        differs="it learns from 39 of a window's steps, by targets of fewer steps at its end, and ours from 35, by 5 "
+        "steps each; of the two layers around its GRU ours has both before it; its replay of 100,000 steps has no "
+        "room for its own warm-up, so both have 163,840; its loss is summed over a window; too short to compare "
+        "returns: a figure of speed alone",
     ),
     "sbx": Contest(
         "SBX's DQN",

@@ -2,9 +2,9 @@
 
 python -m benchmarks.peers.environments --into FOLDER [--only sbx sb3]
 
-The versions are those that were found to work together with Python 3.11. PureJaxRL, purejaxql and CleanRL are not on
-the package index: their environments hold what they import, and `benchmarks.speed --clone NAME=FOLDER` says where a
-clone is.
+The versions are those that were found to work together with Python 3.11. PureJaxRL, purejaxql, Stoix and CleanRL
+are not on the package index: their environments hold what they import, and `benchmarks.speed --clone NAME=FOLDER` says
+where a clone is.
 """
 
 import argparse
@@ -22,6 +22,11 @@ ENVIRONMENTS: dict[str, Steps] = {
     "purejaxql": (
         ("jax==0.10.2", "gymnax==0.0.9", "flax==0.12.8", "optax==0.2.8", "chex", "six"),
         ("hydra-core", "omegaconf", "safetensors"),
+    ),
+    "stoix": (
+        ("jax==0.5.3", "gymnax==0.0.9", "flax==0.10.5", "flashbax==0.1.3", "stoa-env==0.1.2", "chex==0.1.89", "six"),
+        ("distrax==0.1.5", "rlax==0.1.6", "tensorflow-probability==0.25.0", "gymnasium==1.1.1"),
+        ("hydra-core", "omegaconf", "colorama"),
     ),
     "rejax": (("rejax==0.1.3", "jax==0.10.2", "gymnax==0.0.9", "flax==0.12.8", "optax==0.2.8", "six"),),
     "sbx": (_TORCH, ("sbx-rl==0.28.0", "jax==0.10.2")),

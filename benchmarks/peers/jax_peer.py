@@ -55,6 +55,16 @@ def greedy_returns(q_values: Callable[[Any, Any], Any], params: Any, seed: int, 
       seed: of the episodes.
       episodes: of each seed.
     """
+
+    def act(params: Any, obs: Any, carried: Any) -> tuple[Any, Any]:
+        return jnp.argmax(q_values(params, obs)), carried
+
+    return played_returns(act, params, (), seed, episodes)
+
+
+def played_returns(act: Callable[[Any, Any, Any], Any], params: Any, carried: Any, seed: int, episodes: int) -> Any:
+    """The same of a policy that may remember: `act` is (params, obs [4], carried) -> action [], carried, and `carried`
+    is what it begins an episode with."""
     import gymnax
 
     env, settings = gymnax.make("CartPole-v1")
@@ -64,12 +74,13 @@ def greedy_returns(q_values: Callable[[Any, Any], Any], params: Any, seed: int, 
         obs, state = env.reset(reset_key, settings)
 
         def step(carry: Any, key: Any) -> Any:
-            obs, state, total, alive = carry
+            obs, state, total, alive, carried = carry
+            action, carried = act(params, obs, carried)
             # What follows differs between gymnax's versions.
-            obs, state, reward, done, *_ = env.step(key, state, jnp.argmax(q_values(params, obs)), settings)
-            return (obs, state, total + alive * reward, alive & jnp.logical_not(done)), None
+            obs, state, reward, done, *_ = env.step(key, state, action, settings)
+            return (obs, state, total + alive * reward, alive & jnp.logical_not(done), carried), None
 
-        start = (obs, state, jnp.float32(0), jnp.array(True))
+        start = (obs, state, jnp.float32(0), jnp.array(True), carried)
         return jax.lax.scan(step, start, jax.random.split(key, 500))[0][2]
 
     keys = jax.random.split(jax.random.PRNGKey(seed), episodes)

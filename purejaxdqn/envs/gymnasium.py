@@ -18,7 +18,7 @@ from purejaxdqn.envs.actions import EMPTY_MASK, Actions, find_actions
 from purejaxdqn.envs.envpool import draw_observation, env_seeds
 from purejaxdqn.envs.interface import GYMNASIUM_PREFIX, HostEnv, HostStep, check_groups
 from purejaxdqn.envs.parameters import Changes, changed, is_number, numeric_defaults
-from purejaxdqn.envs.protocol import PLAYED, tried
+from purejaxdqn.envs.protocol import PLAYED, made_to_render, tried
 from purejaxdqn.envs.spaces import Observations, read_space
 from purejaxdqn.machine.imports import import_extra
 from purejaxdqn.observations.leaves import bracketed, build, check_values, find, name_of
@@ -84,7 +84,7 @@ def make_env(env_id: str, env_params: Changes = ()) -> HostEnv:
     settings = changed(env_id, env_settings(env_id), env_params)
     options = {name: settings[name] for name, _ in env_params if name not in POOL_OPTIONS}
     make = partial(gymnasium.make, find_spec(env_id), disable_env_checker=True, **options)
-    return wrap(env_id, make, {name: settings[name] for name in POOL_OPTIONS}, partial(make, render_mode="rgb_array"))
+    return wrap(env_id, make, {name: settings[name] for name in POOL_OPTIONS}, partial(made_to_render, make))
 
 
 class GymnasiumPool:

@@ -37,6 +37,14 @@ def tried(name: str, what: str, call: Callable[[], T]) -> T:
         raise SettingError("env", name, f"{what} raised {type(error).__name__}: {one_line(error)}") from error
 
 
+def made_to_render(make: Callable[..., Any]) -> Any:
+    """An environment of Gymnasium that gives pictures, where it can be made so: not every class takes a render mode."""
+    try:
+        return make(render_mode="rgb_array")
+    except TypeError:
+        return make()
+
+
 def has_methods(env: Any, *names: str) -> bool:
     """Whether an object has methods of all these names."""
     return all(callable(getattr(env, name, None)) for name in names)

@@ -229,11 +229,15 @@ class Memory(NamedTuple):
 
 
 def make_attention(config: Config) -> Attention:
-    """Attention; raises `SettingError` for a size that its heads do not divide."""
-    size = config.memory_size
+    """Attention; raises `SettingError` for a size that its heads do not divide, or frames that no window holds."""
+    size, frames = config.memory_size, config.memory_window
     remedy = f"attention has {HEADS} heads: use a multiple of {HEADS}, such as {HEADS * max(1, size // HEADS)}"
     require(size % HEADS == 0, "memory_size", size, remedy)
-    return Attention(size, config.memory_window)
+    # From zeros on, what is learnt from sees the frames of its own window alone.
+    held = config.burn_in + config.unroll
+    remedy = f"without --stored-carry a window of the replay holds {held} frames (burn_in + unroll): use at most that"
+    require(not config.has_windows or config.stored_carry or frames <= held, "memory_window", frames, remedy)
+    return Attention(size, frames)
 
 
 MEMORIES: dict[str, Any] = {

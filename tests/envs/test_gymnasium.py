@@ -70,6 +70,38 @@ def test_steps_of_two_environments_by_hand():
     assert steps[0].frame.dtype == np.float32 and not steps[3].life_lost.any()
 
 
+class Unseen(Counting):
+    """Of a class that is told nothing of rendering."""
+
+    def __init__(self):
+        super().__init__()
+
+
+def test_a_class_without_a_render_mode_is_drawn_by_what_it_observes():
+    gymnasium.register("Unseen-v0", Unseen)
+    try:
+        pool = adapter.make_env("gymnasium/Unseen-v0").open_pool(1, 0, 1)
+        play(pool, [[0]])
+        picture = pool.screen()
+        pool.close()
+        assert picture.ndim == 3 and picture.dtype == np.uint8
+    finally:
+        del gymnasium.registry["Unseen-v0"]
+
+
+def test_the_tasks_of_popgym_are_gymnasiums():
+    """Where it is installed: whoever remembers the first of 52 cards gets 1 / 51 in each step."""
+    pytest.importorskip("popgym")
+    pool = adapter.make_env("gymnasium/popgym-RepeatFirstEasy-v0").open_pool(1, 0, 1)
+    # The seed deals the same first card again.
+    first = int(play(pool, [])[0].frame[0])
+    steps = play(pool, [[first]] * 51)
+    pool.close()
+    assert steps[-1].terminated.all() and sum(step.reward[0] for step in steps) == pytest.approx(1.0)
+    with pytest.raises(SettingError, match="no discrete actions"):
+        adapter.make_env("gymnasium/popgym-PositionOnlyPendulumEasy-v0")
+
+
 def make_taxi_like():
     """Counting with a mask: action 4 from a count of 2 on, and 3 before 4, as 0 and 1."""
     return Counting(info=lambda count: {"action_mask": np.array([count < 4, count >= 2], np.int8)})

@@ -248,6 +248,11 @@ WRONG = [
     ({"priority_eta": 0.5}, "priority_eta", "use --replay prioritized"),
     ({"head": "categorical", "rescale_values": True}, "rescale_values", "use --head scalar"),
     ({"ensemble": 3}, "ensemble", "use --memory none"),
+    (
+        {"memory": "attention", "memory_size": 8, "memory_window": 9, "stored_carry": False},
+        "memory_window",
+        "holds 8 frames (burn_in + unroll): use at most that",
+    ),
 ]
 
 
