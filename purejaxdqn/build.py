@@ -24,7 +24,7 @@ from purejaxdqn.learning.normalization import FollowFn, fresh_statistics, keep_s
 from purejaxdqn.learning.resets import check_resets, with_resets
 from purejaxdqn.learning.schedules import BY_STEP, OFF_LATER
 from purejaxdqn.learning.shaping import View, as_given, make_view
-from purejaxdqn.machine.number_modes import in_usual_modes
+from purejaxdqn.machine.number_modes import in_precision, in_usual_modes
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import TORSOS, Network, make_ensemble, make_network, network_reads, own_torso, torso_name
 from purejaxdqn.networks.memory import MEMORIES, check_memory
@@ -231,7 +231,8 @@ def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     if config.ensemble > 1:
         network = make_ensemble(network, config.ensemble, config.prior_scale, torso)
         head = heads.ensemble_head(head)
-    return with_statistics(network, spec, fresh_statistics(config, spec)), head
+    network = with_statistics(network, spec, fresh_statistics(config, spec))
+    return Network(*(part and in_precision(config.matmul_precision, part) for part in network)), head
 
 
 def build_backup(config: Config) -> Backup:
@@ -276,6 +277,8 @@ def build_learner(
     if config.resets:
         # An MLP's streams share its first layer as a CNN's share the torso.
         learn = with_resets(learn, config, network.init, torso_name(config, env.spec) or "Hidden_0")
+    # For the gradients, which are products of their own.
+    learn = in_precision(config.matmul_precision, learn)
     return replay, with_following(learn, make_follow(config, env.spec))
 
 

@@ -110,6 +110,8 @@ class Config:
     update_kernel: bool = False
     """Whether an update of a small MLP is one GPU kernel in place of XLA's dozens (elsewhere an interpreter makes it,
     slowly). On an H200 it was the slower way: docs/performance.md."""
+    matmul_precision: Literal["default", "high", "highest"] = "default"
+    """Of products on a GPU or TPU, in JAX's words: `default` is the device's fastest (TF32), `highest` is float32."""
     network: str = "auto"
     """Torso: mlp, minatar-cnn, nature-cnn, half-cnn (Nature's for frames of 42 by 42), impala-cnn; `auto` takes, for
     each picture, nature-cnn from 36 by 36 on, minatar-cnn for smaller ones, and mlp where there is none."""
@@ -325,9 +327,7 @@ def check_rollout(config: Config) -> None:
 def check_shards(config: Config) -> None:
     """Raises `SettingError` where the shards of a run would not be equal."""
     count = config.data_parallel
-    shared = {"num_envs": config.num_envs}
-    if config.learner == "replay":
-        shared["batch_size"] = config.batch_size
+    shared = {"num_envs": config.num_envs} | ({"batch_size": config.batch_size} if config.learner == "replay" else {})
     for name, value in shared.items():
         lower = value - value % count
         near = f"{lower} or {lower + count}" if lower else f"{count}"

@@ -144,6 +144,11 @@ def no_metrics() -> LearnMetrics:
     return LearnMetrics(*(jnp.zeros((), jnp.float32) for _ in LearnMetrics._fields))
 
 
+def no_total() -> Array:
+    """Their sums within a phase, float32 [4]: one vector, since four sums would be four kernels of a GPU."""
+    return jnp.zeros(len(LearnMetrics._fields), jnp.float32)
+
+
 def update_keys(key: Array, updates: Array) -> tuple[Array, Array, Array]:
     """Keys of one update's sample, targets and predictions, from the phase's key and the number of earlier updates."""
     sample_key, target_key, online_key = jax.random.split(jax.random.fold_in(key, updates), 3)
@@ -262,13 +267,14 @@ def make_replay_learn(
     def learn(learner: Learner, memory: Any, rows: Row, key: Array, h: Hypers) -> tuple[Learner, Any, LearnMetrics]:
         memory = replay.add(memory, rows)
 
-        def step(_: Array, carry: tuple[Learner, Any, LearnMetrics]) -> tuple[Learner, Any, LearnMetrics]:
+        def step(_: Array, carry: tuple[Learner, Any, Array]) -> tuple[Learner, Any, Array]:
             learner, memory, total = carry
             learner, memory, metrics = update(memory, learner, key, h)
-            return learner, memory, jax.tree.map(jnp.add, total, metrics)
+            return learner, memory, total + jnp.stack(metrics)
 
         count = number_of_updates(config.updates_per_rollout, learner.updates.count, jnp.asarray(h.gamma))
-        return jax.lax.fori_loop(0, count, step, (learner, memory, no_metrics()))
+        learner, memory, total = jax.lax.fori_loop(0, count, step, (learner, memory, no_total()))
+        return learner, memory, LearnMetrics(*total)
 
     return learn
 
@@ -316,19 +322,19 @@ def make_rollout_learn(config: Config, network: Network, head: Head) -> LearnFn:
         examples = Examples(rows.obs, rows.action, y, rows.valid.astype(jnp.float32))
         size, part_of = cut_environments(rows, examples) if network.remember else cut_steps(examples)
 
-        def minibatch(carry: tuple[Learner, LearnMetrics], step: tuple[Array, Array]) -> tuple[Any, None]:
+        def minibatch(carry: tuple[Learner, Array], step: tuple[Array, Array]) -> tuple[Any, None]:
             learner, total = carry
             index, online_key = step
             learner, _, metrics = descend(learner, part_of(index), online_key, h)
-            return (learner, jax.tree.map(jnp.add, total, metrics)), None
+            return (learner, total + jnp.stack(metrics)), None
 
-        def epoch(carry: tuple[Learner, LearnMetrics], key: Array) -> tuple[Any, None]:
+        def epoch(carry: tuple[Learner, Array], key: Array) -> tuple[Any, None]:
             order_key, online_key = jax.random.split(key)
             order = jax.random.permutation(shards.own_keys(order_key), size).reshape(config.num_minibatches, -1)
             return jax.lax.scan(minibatch, carry, (order, jax.random.split(online_key, config.num_minibatches)))
 
         epochs = jax.random.split(epoch_key, config.num_epochs)
-        (learner, total), _ = jax.lax.scan(epoch, (learner, no_metrics()), epochs)
-        return learner, memory, total
+        (learner, total), _ = jax.lax.scan(epoch, (learner, no_total()), epochs)
+        return learner, memory, LearnMetrics(*total)
 
     return learn

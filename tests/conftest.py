@@ -120,15 +120,15 @@ def shared_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     from purejaxdqn.runs import runner
 
     made: dict[Any, Any] = {}
-    open_lanes = runner.open_lanes
+    open_fitting = runner.open_fitting
 
     def open_once(settings: Any, seeds: tuple[int, ...]) -> Any:
         key = settings.config, seeds
         if key not in made:
-            made[key] = open_lanes(settings, seeds)
+            made[key] = open_fitting(settings, seeds)
         return made[key]
 
-    monkeypatch.setattr(runner, "open_lanes", open_once)
+    monkeypatch.setattr(runner, "open_fitting", open_once)
 
 
 @pytest.fixture

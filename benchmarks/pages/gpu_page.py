@@ -8,6 +8,7 @@ from benchmarks.pages.performance import number, table
 from benchmarks.pages.tables import source
 from benchmarks.speed.count_case import CASES
 from benchmarks.speed.count_peer import PEERS
+from purejaxdqn.loops.plan import MEMORY_SHARE
 
 CASE_NAMES = {
     "h100": {"purejaxrl": "ours at PureJaxRL's settings"},
@@ -138,5 +139,30 @@ def tpu_table() -> str:
     return table(heads, rows, source(result, "gpu_count", "../"))
 
 
+CARDS = (16, 80, 141)
+"""GB of memory of the cards that lanes are counted for."""
+
+
+def room_table() -> str:
+    """The largest number of lanes that a card's memory holds, by what XLA's compiler says of 1,024."""
+    result = read_result("gpu_count")
+    if result is None:
+        return ""
+    rows = []
+    for name, lanes, program, way, found in counted(result, "h100"):
+        if program != "iterate" or way != "plain" or lanes == "1" or "arguments" not in found:
+            continue
+        size, spare = (found[key] / int(lanes.replace(",", "")) for key in ("arguments", "temporaries"))
+        fit = [f"{int(MEMORY_SHARE * card * 1e9 / (size + spare)):,}" for card in CARDS]
+        rows.append([name, f"{size / 2**20:,.2f} MB", f"{spare / 2**20:,.2f} MB", *fit])
+    heads = ["", "a lane's state", "its temporaries", *(f"lanes in {card} GB" for card in CARDS)]
+    return table(heads, rows, source(result, "gpu_count", "../"))
+
+
 TABLES = {"gpu-lanes": lanes_table, "gpu-sweeps": sweeps_table, "gpu-atari": host_table}
-TABLES |= {"gpu-count": iteration_table, "gpu-count-programs": programs_table, "tpu-count": tpu_table}
+TABLES |= {
+    "gpu-count": iteration_table,
+    "gpu-count-programs": programs_table,
+    "tpu-count": tpu_table,
+    "gpu-room": room_table,
+}

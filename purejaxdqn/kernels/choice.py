@@ -70,6 +70,7 @@ def why_not(config: Config, spec: EnvSpec) -> str | None:
         "parameters are averaged": not config.average_params,
         "observations or rewards are normalised": not (config.normalize_obs or config.normalize_reward),
         "the run is in shards": config.data_parallel == 1,
+        f"products are of {config.matmul_precision} precision": config.matmul_precision == "default",
         "layers have spectral norm": not config.spectral_norm,
         f"a batch of {config.batch_size} is no multiple of {LEAST}": config.batch_size % LEAST == 0,
         f"hidden layers of {config.hidden} are too wide": largest_array(config, spec) <= LARGEST,

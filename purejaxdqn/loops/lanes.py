@@ -271,7 +271,7 @@ def make_lanes(
     jitted_evaluate = jax.jit(evaluate)
     jitted_init = jax.jit(init, out_shardings=state_shardings)
 
-    functions: dict[str, Callable[..., Any]] = {"iterate": jitted, "evaluate": jitted_evaluate}
+    functions: dict[str, Any] = {"iterate": jitted, "evaluate": jitted_evaluate}
 
     def compile_all(keys: Array, hypers: Hypers, params: Any = None) -> None:
         given = present(keys, hypers, params)
@@ -302,7 +302,7 @@ def make_lanes(
         functions.update(zip((name, "iterate", "evaluate"), compiled, strict=True))
 
     def needed(program: str) -> int:
-        """Bytes that a program needs on each device besides its arguments; finding out compiles it."""
+        """Bytes that a program needs on each device besides its arguments; finding out compiles it, for use as well."""
 
         def padded(leaf: Any) -> Any:
             return jax.ShapeDtypeStruct((num_padded, *leaf.shape), leaf.dtype, sharding=shard)
@@ -314,7 +314,8 @@ def make_lanes(
             "evaluate": (jitted_evaluate, (made.learner.policy_params, keys, jnp.float32(0.0))),
         }
         function, arguments = calls[program]
-        found = function.lower(*arguments).compile().memory_analysis()
+        functions[program] = function.lower(*arguments).compile()
+        found = functions[program].memory_analysis()
         assert found is not None
         return int(found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes)
 

@@ -13,7 +13,7 @@ from purejaxdqn.observations.leaves import list_leaves
 from purejaxdqn.types import Hypers
 
 MEMORY_SHARE = 0.8
-"""Share of a device's memory that the lanes' states may take: the rest is for temporaries and evaluation."""
+"""Share of a device's memory that the lanes' states may take, and all of a program: the rest is for other arrays."""
 
 
 class NoRoom(SettingError):
@@ -113,7 +113,8 @@ def works(config: Config, eval_episodes: int) -> tuple[Work, ...]:
 
 
 def check_work(agent: Agent, plan: Plan, eval_episodes: int, needed: Callable[[str], int]) -> None:
-    """Raises `SettingError` if a program would need more memory besides the state than is available.
+    """Raises `SettingError` if a program would need more memory besides the lanes' states than is available, and
+    `NoRoom` where fewer lanes vmapped together would need less.
 
     What cannot fit is rejected at once, and what certainly fits is accepted; a program is compiled only in between.
 
@@ -125,7 +126,7 @@ def check_work(agent: Agent, plan: Plan, eval_episodes: int, needed: Callable[[s
     """
     config, spec = agent.config, agent.spec
     used = plan.num_devices if plan.platform == "cpu" else 1
-    room = int(MEMORY_SHARE * available_bytes()) // used
+    room = int(MEMORY_SHARE * available_bytes()) // used - plan.lane_bytes * plan.lanes_per_device
     width = sum(leaf.features for leaf in list_leaves(spec)) + max(config.hidden, default=0)
     for work in works(config, eval_episodes):
         least = 4 * work.examples * width * plan.block
@@ -135,5 +136,7 @@ def check_work(agent: Agent, plan: Plan, eval_episodes: int, needed: Callable[[s
         value = getattr(config, work.field, eval_episodes)
         most = max(1, value * room // size)
         takes = f"{work.program} takes {size / 2**20:,.0f} MB at once of each of {used} devices"
-        remedy = f"{takes}, and {room / 2**20:,.0f} MB are free: use at most {most:,}"
-        require(size <= room, work.field, value, remedy)
+        takes = f"{takes}, and {room / 2**20:,.0f} MB are free"
+        if size > room and plan.block > 1:
+            raise NoRoom("seeds", plan.num_lanes, f"{takes} beside the lanes' states: use fewer")
+        require(size <= room, work.field, value, f"{takes}: use at most {most:,}")

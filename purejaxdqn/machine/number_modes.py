@@ -46,3 +46,21 @@ def in_usual_modes(fn: Callable[..., Any]) -> Callable[..., Any]:
             return fn(*args, **kwargs)
 
     return traced
+
+
+def in_precision(precision: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, traced with matrix products and convolutions of a precision, in JAX's words.
+
+    Args:
+      precision: `default` leaves it to the device, and the function as it is.
+      fn: gradients of what it multiplies have the precision too where they are taken within it.
+    """
+    if precision == "default":
+        return fn
+
+    @functools.wraps(fn)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        with jax.default_matmul_precision(precision):
+            return fn(*args, **kwargs)
+
+    return traced

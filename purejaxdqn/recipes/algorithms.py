@@ -77,7 +77,9 @@ def _algorithm(
     return Algorithm(name, paper, MappingProxyType(whole), MappingProxyType(settings), MappingProxyType(run))
 
 
-OF_THE_MACHINE = frozenset({"data_parallel", "overlap", "replay_memory", "log_episodes", "update_kernel"})
+OF_THE_MACHINE = frozenset(
+    {"data_parallel", "overlap", "replay_memory", "log_episodes", "update_kernel", "matmul_precision"}
+)
 """Fields of `Config` that say where and how a run is computed and what it logs, so that no paper names them."""
 # On Atari an algorithm is a closed set: of a recipe only the game, its options and these are left.
 _DEFAULTS = {

@@ -27,7 +27,7 @@ from purejaxdqn.runs.records import (
     note_scores,
 )
 from purejaxdqn.runs.tables import append_rows, describe_table, more_columns, old_table, saved_table, write_table
-from purejaxdqn.runs.training import Chunk, Training, crosses, open_lanes
+from purejaxdqn.runs.training import Chunk, Training, crosses, open_fitting
 
 TABLES_KEY = "tables"
 """In a checkpoint's progress: what the tables were when it was made."""
@@ -84,10 +84,9 @@ class Run(Training):
         """
         if hooks.probe is not None:
             settings = dataclasses.replace(settings, probe=hooks.probe.name)
-        super().__init__(settings, *open_lanes(settings, settings.seeds))
+        super().__init__(settings, *open_fitting(settings, settings.seeds))
         self.folder = folder
         self.watch = Stopwatch(SAVED_AT_MOST_EVERY)
-        self.lanes.check()
         self.probe = None if hooks.probe is None else Probe(hooks.probe, self.lanes)
         self.callbacks = hooks.callbacks
 

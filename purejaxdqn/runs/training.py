@@ -19,7 +19,7 @@ from purejaxdqn.loops.data_parallel import make_data_lanes
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.loops.lanes import Lanes, lane_shapes, make_lanes, repeat_hypers, seed_keys
-from purejaxdqn.loops.plan import make_plan
+from purejaxdqn.loops.plan import NoRoom, make_plan
 from purejaxdqn.machine.threefry import KEY_IMPL
 from purejaxdqn.recipes.algorithms import family
 from purejaxdqn.runs import checkpoint as ckpt
@@ -57,8 +57,8 @@ class Chunk(NamedTuple):
     """Of training, evaluation left out."""
 
 
-def open_lanes(settings: Settings, seeds: tuple[int, ...]) -> tuple[Parts, Lanes]:
-    """A run's functions, over the lanes of the loop that its environment needs.
+def open_lanes(settings: Settings, seeds: tuple[int, ...], block: int | None = None) -> tuple[Parts, Lanes]:
+    """A run's functions, over the lanes of the loop that its environment needs; of `block` lanes vmapped together.
 
     Raises:
       SettingError: where the settings cannot work.
@@ -71,9 +71,19 @@ def open_lanes(settings: Settings, seeds: tuple[int, ...]) -> tuple[Parts, Lanes
     if settings.config.data_parallel > 1:
         return make_data_lanes(settings.config, seeds, settings.eval_episodes, settings.eval_max_steps)
     agent = make_agent(settings.config)
-    plan, compiler = make_plan(agent, len(seeds)), compiler_of(settings.config)
+    plan, compiler = make_plan(agent, len(seeds), block), compiler_of(settings.config)
     lanes = make_lanes(agent, plan, settings.eval_episodes, settings.eval_max_steps, compiler)
     return agent.parts, lanes
+
+
+def open_fitting(settings: Settings, seeds: tuple[int, ...], block: int | None = None) -> tuple[Parts, Lanes]:
+    """`open_lanes`, but half as many lanes are vmapped together, and half of these, until their programs fit."""
+    parts, lanes = open_lanes(settings, seeds, block)
+    try:
+        lanes.check()
+    except NoRoom:
+        return open_fitting(settings, seeds, -(-lanes.plan.block // 2))
+    return parts, lanes
 
 
 class Training:

@@ -25,7 +25,7 @@ EXPLORATION = (
     *("epsilon_decay", "epsilon_ladder", "ladder_exponent", "duration_cap", "duration_exponent"),
     "boltzmann_temperature",
 )
-RUN = ("log_episodes", "data_parallel", "overlap", "update_kernel")
+RUN = ("log_episodes", "data_parallel", "overlap", "update_kernel", "matmul_precision")
 """Of `Config`: how a run is computed, and what it logs."""
 
 

@@ -110,6 +110,7 @@ REFUSED = {
     "the head is categorical": {"head": "categorical"},
     "the optimiser is rmsprop": {"optimizer": "rmsprop"},
     "the norm is batch": {"norm": "batch"},
+    "products are of highest precision": {"matmul_precision": "highest"},
     "the network has two streams": {"dueling": True},
     "layers are noisy": {"noisy": True},
     "there is an ensemble": {"ensemble": 2},

@@ -10,6 +10,7 @@ import pytest
 from programs import unoptimised
 
 from purejaxdqn.config import Config
+from purejaxdqn.loops import plan
 from purejaxdqn.loops.device import make_agent, make_train
 from purejaxdqn.loops.lanes import make_lanes, seed_keys
 from purejaxdqn.loops.plan import make_plan, state_bytes
@@ -516,6 +517,19 @@ def test_lanes_compile_once(agent, count_compilations):
     keys, h = lanes.put(seed_keys([7, 8])), lanes.put(stack_hypers(LANE_HYPERS[1:]))
     jax.block_until_ready(everything(2))
     assert count_compilations() == compiled
+
+
+def test_programs_compiled_to_look_at_their_memory_are_those_that_run(
+    agent, solo_runs, monkeypatch, count_compilations
+):
+    """Where the compiler is asked, nothing but `init` is compiled afterwards, and no bit is another."""
+    monkeypatch.setattr(plan, "SMALL_SHARE", 10**9)
+    lanes = make_lanes(agent, make_plan(agent, 1), eval_episodes=3)
+    lanes.check()
+    asked = count_compilations()
+    alone = run_lanes(lanes, SEEDS[:1], LANE_HYPERS[:1])
+    assert asked >= 2 and count_compilations() == asked + 1
+    assert_same_bits(alone, solo_runs[0])
 
 
 @pytest.mark.slow

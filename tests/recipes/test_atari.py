@@ -16,6 +16,7 @@ FOREIGN_CONFIG = {
     "env": "Breakout-v5",
     "env_params": (("noop_max", 7),),
     **{"data_parallel": 1, "overlap": False, "replay_memory": "host", "log_episodes": 0, "update_kernel": True},
+    "matmul_precision": "highest",
     **{"total_steps": 123_456, "num_envs": 6, "rollout_length": 3, "updates_per_rollout": 5, "num_epochs": 7},
     **{"num_minibatches": 9, "buffer_size": 54_321, "batch_size": 77, "learning_starts": 3_210, "prefill": "policy"},
     **{"n_step": 11, "reward_shaping": "cartpole-distance", "last_step_reward": -3.0, "reward_scale": 0.3},
@@ -99,10 +100,12 @@ def test_of_a_recipe_a_game_keeps_what_no_paper_names(algo):
     default = default_recipe("Pong-v5")
     found, expected = fields_of(make_settings(FOREIGN, algo=algo)), fields_of(make_settings(default, "Pong-v5", algo))
     kept = {"env": "Breakout-v5", "env_params": (("noop_max", 7),), "overlap": False, "replay_memory": "host"}
+    kept["matmul_precision"] = "highest"
     # As PQN has no replay, so no kernel either.
     kept |= {} if algo.startswith("pqn") else {"update_kernel": True}
     assert found == expected | kept
-    assert {"data_parallel", "overlap", "replay_memory", "log_episodes", "update_kernel"} == OF_THE_MACHINE
+    machine = {"data_parallel", "overlap", "replay_memory", "log_episodes", "update_kernel", "matmul_precision"}
+    assert machine == OF_THE_MACHINE
     run = run_options(FOREIGN, None, algo)
     assert run == run_options(default, "Pong-v5", algo) | {"eval_episodes": 23}
 

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -17,9 +19,11 @@ from purejaxdqn import cli, evaluate, train
 from purejaxdqn.config import Config, SettingError
 from purejaxdqn.loops import plan
 from purejaxdqn.loops.device import make_agent
+from purejaxdqn.runs import training
 from purejaxdqn.runs.folder import CONFIG, METRICS, read_config
 from purejaxdqn.sweep.command import main as sweep_main
 from purejaxdqn.sweep.outcome import out_of_memory
+from purejaxdqn.train.settings import new_settings
 
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache"]
@@ -138,6 +142,29 @@ def test_what_fits_is_not_compiled_for_it(monkeypatch):
     assert asked == ["evaluate"]
     with pytest.raises(SettingError, match="use at most"):
         plan.check_work(agent, lanes, 100_000, lambda program: 2**33)
+
+
+def test_programs_of_fewer_lanes_are_tried_where_those_of_all_do_not_fit(monkeypatch):
+    """Of 5 lanes 3 and then 2 are vmapped together; a single lane that does not fit is refused."""
+    room = 2**30
+    monkeypatch.setattr(plan, "available_bytes", lambda: int(room / plan.MEMORY_SHARE))
+    agent, tried = make_agent(Config()), []
+
+    def lanes_of(agent, made, *rest):
+        tried.append(made.block)
+        # What half the lanes need is half as much, and what three of them need is too much by a byte.
+        left = room - made.lane_bytes * made.lanes_per_device
+        check = partial(plan.check_work, agent, made, 100_000, lambda program: left // 3 * made.block + 3)
+        return SimpleNamespace(plan=made, check=check)
+
+    monkeypatch.setattr(training, "make_lanes", lanes_of)
+    settings = new_settings(["--eval-episodes", "2"])[0]
+    monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(platform="gpu")])
+    assert training.open_fitting(settings, (0, 1, 2, 3, 4))[1].plan.block == 2
+    assert tried == [5, 3, 2]
+    with pytest.raises(SettingError, match="use at most") as told:
+        plan.check_work(agent, plan.make_plan(agent, 5, 1), 100_000, lambda program: room)
+    assert not isinstance(told.value, plan.NoRoom)
 
 
 def test_evaluate_refuses_more_episodes_than_fit(finished, monkeypatch, capsys):
