@@ -21,6 +21,8 @@ from purejaxdqn.runs.folder import CONFIG, METRICS, read_config
 from purejaxdqn.sweep.command import main as sweep_main
 from purejaxdqn.sweep.outcome import out_of_memory
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache"]
 
