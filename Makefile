@@ -26,7 +26,7 @@ ENV_NAME ?= CartPole-v1
 ARGS ?=
 SUITES ?= craftax jumanji navix octax pgx xminigrid
 # A file's tests in one process: what one of them compiled, the next one has.
-PYTEST_ARGS ?= -n 2 --dist loadfile -m "not learning and not long"
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder -m "not learning and not long"
 # The core: targets, losses, returns and heads, the ring, bounds, rooms, the project's pages. No loop and no command.
 CORE := tests/test_architecture.py tests/test_bounds.py tests/docs/test_project_files.py tests/machine/test_shapes.py \
   tests/replay/test_ring.py tests/statistics $(addprefix tests/learning/test_,losses.py returns.py lambda_returns.py \

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,12 @@ def pytest_sessionstart() -> None:
     """Fails at once, not in a hundred places, where something started a backend too early."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup make test` would have every process ignore it
     assert len(jax.devices("cpu")) == NUM_DEVICES, "a backend of JAX started before conftest.py could set it up"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process still has one to go when the other one is done."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 MOST_MEMORY = 2 * 2**30

@@ -438,6 +438,7 @@ def test_a_rollout_learner_is_examined_as_far_as_it_goes(tmp_path):
     assert vitals["followed_steps"] > 80 and vitals["td_percentiles"][3] > 0.0 and vitals["target_moved"] is None
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_environments_on_the_host_are_not_played(tmp_path):
     pytest.importorskip("envpool")
@@ -535,6 +536,7 @@ def test_values_of_earlier_units_are_no_alarm():
     assert findings_of(config=Config(normalize_reward=True), history=history)["q-bounds"].severity == "ok"
 
 
+@pytest.mark.long
 def test_a_rollout_learner_is_looked_at_as_it_is_told():
     """The same steps with other rewards and ends: those of the learner, in the rows, the batches and the window."""
     looked = []

@@ -14,7 +14,7 @@ from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.envs.names import env_settings, loop_of
 from purejaxdqn.recipes.recipes import default_recipe
 
-pytestmark = pytest.mark.usefixtures("own_parts")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
 
 SMALL = {
     "num_envs": 4,
@@ -215,6 +215,7 @@ def pictures(key, state, action):
     return jnp.zeros((6, 6, 2)) + action, state, 0.0, False
 
 
+@pytest.mark.long
 def test_make_train_takes_an_object_and_shaping_reads_its_name():
     config = Config(**SMALL)
     _, metrics = jax.jit(make_train(config, num_chunks=2, env=make()))(jax.random.key(0), Hypers())

@@ -23,7 +23,7 @@ from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.observations.leaves import plain
 from purejaxdqn.types import is_counter
 
-pytestmark = pytest.mark.usefixtures("own_parts")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
 
 SMALL = {"num_envs": 4, "total_steps": 1_000, "hidden": (8,)}
 REPLAY = {"buffer_size": 200, "batch_size": 8, "learning_starts": 40}

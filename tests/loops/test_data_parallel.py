@@ -491,6 +491,7 @@ SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-co
 PQN = ["--data-parallel", "2", "--algo", "pqn"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_in_shards_goes_on_and_is_evaluated(tmp_path, capsys):
     """By the command line: trained, resumed with the devices that there are, evaluated, and all of it written down."""

@@ -569,6 +569,7 @@ def short(tiny_config):
     return tiny_config.replace(total_steps=76)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_train_under_jit_and_over_a_grid(short, init, iterate, count_compilations):
     """The whole run as one function: alone it is `init` and `iterate`, and one compilation serves a grid of lanes."""

@@ -75,6 +75,7 @@ COMBINED = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("combination", "changes"),
     [pytest.param(*case, marks=[] if case[0][0] == "scalar" else pytest.mark.long) for case in COMBINED],

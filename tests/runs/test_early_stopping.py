@@ -10,6 +10,8 @@ from command_lines import refused
 from purejaxdqn import evaluate, train
 from purejaxdqn.runs.early_stopping import Budget, Endings
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SMALL = ["--total-steps", "3000", "--num-envs", "2", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--log-every", "100", "--eval-every", "200"]
 SMALL += ["--no-compilation-cache", "--quiet"]
@@ -106,6 +108,7 @@ def test_a_seed_ends_as_it_would_alone(three, tmp_path):
     del folder
 
 
+@pytest.mark.long
 def test_going_on_with_a_run_of_which_seeds_have_ended(three, tmp_path, monkeypatch):
     """Interrupted after the first seed's end: the same rows and the same scores in the end."""
     _, summary, rows = three

@@ -75,6 +75,7 @@ def test_a_program_is_found_without_tracing_and_gives_the_same(made):
     assert start(made) == ([], NUMBERS)
 
 
+@pytest.mark.long
 def test_other_settings_are_another_name_of_the_same_program(made):
     assert start(made) == (ANEW, NUMBERS)
     assert start(made, "other") == (["traced"], NUMBERS)

@@ -109,7 +109,7 @@ def test_a_lane_is_the_solo_run(grid, lane, tmp_path):
     assert told["best_env_steps"] == lanes["best_env_steps"][lane]
 
 
-@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize("size", [1, pytest.param(5, marks=pytest.mark.long)])
 def test_however_lanes_are_cut_up(grid, size, tmp_path, monkeypatch):
     """Units of 2 lanes (one for each of two devices) and of 10, the last one filled up: the same numbers."""
     monkeypatch.setattr(layout, "LANES_PER_CORE", size)
@@ -226,6 +226,7 @@ def test_halving_drops_what_trails_and_changes_nothing_else(grid, halved):
     assert dropped == [None, 1, 0, 0]
 
 
+@pytest.mark.long
 def test_halving_stopped_at_any_chunk_goes_on(halved, tmp_path, monkeypatch):
     folder, args = tmp_path / "halted", None
     for count in (2, 3, 5):
@@ -260,6 +261,7 @@ def test_rungs_by_hand():
         layout.make_rungs(options, 1)
 
 
+@pytest.mark.long
 def test_several_algorithms_and_sizes(tmp_path):
     """Each value of a static field is a program of its own; every lane is there."""
     flags = [
@@ -422,6 +424,7 @@ def test_pandas_reads_a_table_in_one_line(grid):
     assert len(table) == 120 and table.groupby("setting")["eval_return"].mean().notna().all()
 
 
+@pytest.mark.long
 def test_blocks_that_are_vmapped_stay_close(grid, tmp_path):
     """Two lanes in a block: the same schedule of steps, and evaluations of the same episodes while actions agree."""
     curves, _, summary = sweep(tmp_path / "vmapped", "--lanes-per-block", "2")

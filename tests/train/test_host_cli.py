@@ -14,6 +14,8 @@ from purejaxdqn.runs.folder import CHECKPOINTS, CONFIG, CURVE, METRICS, MP4, SCO
 from purejaxdqn.runs.policy import load_policy
 from purejaxdqn.runs.records import MARKS, note_scores
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 envpool = pytest.importorskip("envpool")
 
 SMALL = ["--env", "envpool/CartPole-v1", "--total-steps", "400", "--num-envs", "4", "--learning-starts", "40"]
@@ -53,6 +55,7 @@ def test_a_run_leaves_everything_it_promises(run):
     assert "environments on the host" in summary["plan"]
 
 
+@pytest.mark.slow
 def test_a_game_leaves_its_picture_too(atari_run):
     """The very stack that the network is fed: four frames beside each other, 84 by 336."""
     events = next((atari_run / "tensorboard").glob("events*")).read_bytes()
@@ -72,6 +75,7 @@ def test_evaluation_and_the_policy_elsewhere(run, tmp_path, capsys):
     assert policy(np.zeros((3, 4), np.float32)).shape == (3,)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_new_games(run):
     """Further than before, with the rows of the metrics from where they stood; the replay is filled anew."""
     before = rows_of(run)
@@ -97,6 +101,7 @@ def test_a_run_goes_on_with_its_replay(atari_run, capsys):
     largest.write_bytes(whole)
 
 
+@pytest.mark.long
 def test_training_games_as_the_score(tmp_path, capsys):
     """With --eval-episodes 0 nothing is played for the score, and the newest games of training are it."""
     folder = tmp_path / "run"

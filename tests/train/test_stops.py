@@ -13,6 +13,8 @@ import pytest
 from purejaxdqn import evaluate, train
 from purejaxdqn.train import display
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SMALL = [
     *("--env", "CartPole-v1", "--total-steps", "3000", "--log-every", "500", "--eval-every", "1500"),
     *("--eval-episodes", "2", "--hidden", "8", "--buffer-size", "1000", "--batch-size", "8"),
@@ -54,7 +56,11 @@ def at_chunk(monkeypatch):
     return set_up
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.long) for number in (signal.SIGINT, signal.SIGHUP))],
+)
 def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(number, undisturbed, at_chunk, tmp_path, capsys):
     folder = tmp_path / "a run"
     at_chunk(2, lambda: signal.raise_signal(number))
