@@ -17,12 +17,13 @@ from purejaxdqn.learning.masks import legal_values, without_illegal
 from purejaxdqn.learning.normalization import read_reward
 from purejaxdqn.learning.optim import global_norm, make_optimizer, moving_average, periodic_update
 from purejaxdqn.learning.returns import lambda_returns
+from purejaxdqn.machine.joined_carry import join_carry
 from purejaxdqn.machine.shards import make_shards
 from purejaxdqn.networks import Network
 from purejaxdqn.networks.rollouts import observations_after, window_of
 from purejaxdqn.networks.windows import steps_in_a_row
 from purejaxdqn.replay.interface import Replay
-from purejaxdqn.types import Counter, Hypers, Learner, Row, Transition, counter
+from purejaxdqn.types import Counter, Hypers, Learner, Row, Transition, counter, is_counter
 
 
 class LearnMetrics(NamedTuple):
@@ -142,11 +143,6 @@ def make_descend(config: Config, network: Network, head: Head, constraint: Batch
 def no_metrics() -> LearnMetrics:
     """Metrics before the first update."""
     return LearnMetrics(*(jnp.zeros((), jnp.float32) for _ in LearnMetrics._fields))
-
-
-def no_total() -> Array:
-    """Their sums within a phase, float32 [4]: one vector, since four sums would be four kernels of a GPU."""
-    return jnp.zeros(len(LearnMetrics._fields), jnp.float32)
 
 
 def update_keys(key: Array, updates: Array) -> tuple[Array, Array, Array]:
@@ -270,10 +266,11 @@ def make_replay_learn(
         def step(_: Array, carry: tuple[Learner, Any, Array]) -> tuple[Learner, Any, Array]:
             learner, memory, total = carry
             learner, memory, metrics = update(memory, learner, key, h)
+            # One vector: four sums would be four kernels of a GPU.
             return learner, memory, total + jnp.stack(metrics)
 
         count = number_of_updates(config.updates_per_rollout, learner.updates.count, jnp.asarray(h.gamma))
-        learner, memory, total = jax.lax.fori_loop(0, count, step, (learner, memory, no_total()))
+        learner, memory, total = jax.lax.fori_loop(0, count, step, (learner, memory, jnp.stack(no_metrics())))
         return learner, memory, LearnMetrics(*total)
 
     return learn
@@ -328,13 +325,15 @@ def make_rollout_learn(config: Config, network: Network, head: Head) -> LearnFn:
             learner, _, metrics = descend(learner, part_of(index), online_key, h)
             return (learner, total + jnp.stack(metrics)), None
 
-        def epoch(carry: tuple[Learner, Array], key: Array) -> tuple[Any, None]:
+        step, joined, back = join_carry(minibatch, (learner, jnp.stack(no_metrics())), is_counter)
+
+        def epoch(carry: Any, key: Array) -> tuple[Any, None]:
             order_key, online_key = jax.random.split(key)
             order = jax.random.permutation(shards.own_keys(order_key), size).reshape(config.num_minibatches, -1)
-            return jax.lax.scan(minibatch, carry, (order, jax.random.split(online_key, config.num_minibatches)))
+            return jax.lax.scan(step, carry, (order, jax.random.split(online_key, config.num_minibatches)))
 
         epochs = jax.random.split(epoch_key, config.num_epochs)
-        (learner, total), _ = jax.lax.scan(epoch, (learner, no_total()), epochs)
+        learner, total = back(jax.lax.scan(epoch, joined, epochs)[0])
         return learner, memory, LearnMetrics(*total)
 
     return learn

@@ -25,13 +25,14 @@ from purejaxdqn.loops import offline
 from purejaxdqn.loops.acting import make_acting
 from purejaxdqn.loops.counts import Followed, add_episodes, add_learning, count_ended, follow_episodes, zero_metrics
 from purejaxdqn.loops.evaluation import make_evaluate
+from purejaxdqn.machine.joined_carry import join_carry
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.random_bits import random_actions
 from purejaxdqn.machine.shards import as_only_one, make_shards
 from purejaxdqn.machine.threefry import FUSED_IMPL, run_key_of
 from purejaxdqn.networks import network_name
 from purejaxdqn.replay.held import with_data
-from purejaxdqn.types import Counter, Episodes, Hypers, Metrics, Row, State, counter
+from purejaxdqn.types import Counter, Episodes, Hypers, Metrics, Row, State, counter, is_counter
 
 
 class Agent(NamedTuple):
@@ -188,7 +189,8 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
         """
         h = hypers.as_arrays()
         carry = (state, zero_metrics(config.log_episodes))
-        return jax.lax.fori_loop(0, n, lambda _, carry: iteration(carry[0], carry[1], h), carry)
+        step, joined, back = join_carry(lambda carry, _: (iteration(*carry, h), None), carry, is_counter)
+        return back(jax.lax.fori_loop(0, n, lambda _, carry: step(carry, None)[0], joined))
 
     return iterate
 

@@ -109,7 +109,15 @@ def read_rows(ring: Ring, times: Array, writers: Array) -> Any:
     """
     assert_array("times", times, (None,), int)
     assert_array("writers", writers, times.shape, int)
-    return jax.tree.map(lambda stored: stored[times % ring.capacity, writers], ring.rows)
+    return jax.tree.map(lambda stored: pick(stored, times % ring.capacity, writers), ring.rows)
+
+
+def pick(stored: Array, places: Array, writers: Array) -> Array:
+    """Rows [...] of an array [places, writers, ...], by two whole numbers each that broadcast against each other."""
+    if jax.default_backend() != "gpu":
+        return stored[places, writers]
+    # By one number: kernels that join two of them are spared.
+    return stored.reshape(-1, *stored.shape[2:])[places * stored.shape[1] + writers]
 
 
 def sample_starts(

@@ -19,7 +19,7 @@ from jax import Array
 from purejaxdqn.learning.returns import cut_after, n_step_fold
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.replay.interface import Store, assert_rows
-from purejaxdqn.replay.ring import Ring, add_rows, init_ring, read_rows
+from purejaxdqn.replay.ring import Ring, add_rows, init_ring, pick, read_rows
 from purejaxdqn.types import Hypers, Row, Transition
 
 
@@ -148,7 +148,7 @@ def read_transitions(
     window = times[:, None] + jnp.arange(n_step)[None]
 
     def field(stored: Array) -> Array:
-        return stored[window % ring.capacity, writers[:, None]]
+        return pick(stored, window % ring.capacity, writers[:, None])
 
     rows: Stored = ring.rows
     terminated, truncated = field(rows.terminated), field(rows.truncated)
@@ -160,12 +160,12 @@ def read_transitions(
     last_time = times + last
     cut = jnp.take_along_axis(truncated, last[:, None], axis=1)[:, 0]
     place = store.place(last_time)
-    held = store.final_time[place, writers] == last_time
+    held = pick(store.final_time, place, writers) == last_time
 
     def after(stored: Array, final: Array) -> Array:
-        found = stored[(last_time + 1) % ring.capacity, writers]
+        found = pick(stored, (last_time + 1) % ring.capacity, writers)
         keep = cut.reshape(cut.shape + (1,) * (found.ndim - 1))
-        return jnp.where(keep, final[place, writers], found)
+        return jnp.where(keep, pick(final, place, writers), found)
 
     final = (store.final_obs, store.final_mask)
     obs_t, mask_t = jax.tree.map(after, (rows.obs, rows.mask), final)
