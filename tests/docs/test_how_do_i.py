@@ -136,7 +136,7 @@ def shortened(words):
     return short
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_first_ten_minutes(here):
     """Checked, trained, evaluated and loaded, as the page says; then the two pages that go on with that run."""
     start = DOCS / "start-here.md"
