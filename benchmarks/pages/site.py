@@ -31,6 +31,7 @@ WAYS = """
 """What the home page has beside the README, below its pictures."""
 ALONE = ("index.md", "start-here.md", "algorithms.md")
 """Pages that are a whole part of the navigation, beside which there is nothing to list."""
+DIALOG = 'data-md-component="search" role="dialog"'
 LINK = re.compile(r'(\]\(|src=")([^)"#\s]+)(#[^)"\s]*)?(?=[)"])')
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 DRAWINGS: dict[str, Callable[[], str]] = {"rooms": site_rooms.rooms, "journey": site_rooms.journey}
@@ -162,6 +163,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def on_post_page(output: str, page: Any, **_: Any) -> str:
     """What Material would fetch from elsewhere, so that a page from the disk can be searched, is the site's own."""
     own = posixpath.relpath("assets/file_worker.js", posixpath.dirname(page.file.dest_uri) or ".")
+    # A dialog without a name is a fault for those who have it read aloud.
+    output = output.replace(DIALOG, f'{DIALOG} aria-label="Search"')
     return output.replace("https://unpkg.com/iframe-worker/shim", own)
 
 

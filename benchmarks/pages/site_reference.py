@@ -64,10 +64,10 @@ def docstring_of(name: str) -> str:
     for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == last:
             return ast.get_docstring(node) or ""
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        if any(isinstance(target, ast.Name) and target.id == last for target in targets):
+        named: ast.expr | None = None
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            named = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+        if isinstance(named, ast.Name) and named.id == last:
             said = after.value if isinstance(after, ast.Expr) else None
             return str(said.value) if isinstance(said, ast.Constant) and isinstance(said.value, str) else ""
     raise KeyError(f"purejaxdqn.{name} is not defined in {path}")

@@ -126,11 +126,11 @@ def rooms() -> str:
             x += widths[room] + gap
     lines = []
     for room, other in sorted(arrows):
-        (x, y, _), (to_x, to_y, _) = places[room], places[other]
-        begin = y + BOX_HEIGHT + (10 if records.get(room) else 0)
+        (from_x, from_y, _), (to_x, to_y, _) = places[room], places[other]
+        begin = from_y + BOX_HEIGHT + (10 if records.get(room) else 0)
         bend = (to_y - begin) / 2
-        curve = f"C{x:.0f} {begin + bend:.0f} {to_x:.0f} {to_y - bend:.0f} {to_x:.0f} {to_y}"
-        lines.append(f'<path class="arrow" d="M{x:.0f} {begin} {curve}"/>')
+        curve = f"C{from_x:.0f} {begin + bend:.0f} {to_x:.0f} {to_y - bend:.0f} {to_x:.0f} {to_y}"
+        lines.append(f'<path class="arrow" d="M{from_x:.0f} {begin} {curve}"/>')
     count = sum(map(len, imports().values()))
     says = (
         f"{len(places)} rooms in {len(rows)} lines; each imports from lower lines only. Of {count} arrows between "

@@ -30,7 +30,8 @@ function start() {
       head.replaceChildren(button)
     }
   const wide = ".md-typeset__scrollwrap, .md-typeset pre > code, .sortable, .md-typeset math, .drawing, .md-content__inner"
-  for (const box of document.querySelectorAll(wide)) if (box.scrollWidth > box.clientWidth) box.tabIndex = 0
+  for (const box of document.querySelectorAll(wide))
+    if (box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX !== "visible") box.tabIndex = 0
 }
 
 if (document.readyState === "loading") addEventListener("DOMContentLoaded", () => requestAnimationFrame(start))

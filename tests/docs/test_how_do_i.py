@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,11 +34,12 @@ def blocks(page, language):
 
 
 def write_files(page):
-    """Writes what the page says to save."""
-    for name, code in re.findall(
-        r"Save this as `(\w+\.py)`:\n\n```python\n(.*?)```", page.read_text(), flags=re.DOTALL
-    ):
-        Path(name).write_text(code)
+    """Writes what the page says to save; returns the code by the module's name."""
+    text = page.read_text(encoding="utf-8")
+    files = dict(re.findall(r"Save this as `(\w+)\.py`:\n\n```python\n(.*?)```", text, flags=re.DOTALL))
+    for name, code in files.items():
+        Path(f"{name}.py").write_text(code)
+    return files
 
 
 def commands(text):
@@ -110,10 +112,13 @@ def test_settings_are_what_a_run_can_have(words):
     "page", [page for page in PAGES if page.stem not in OF_A_RUN and blocks(page, "python")], ids=name_of
 )
 def test_python_runs_as_it_stands(page, here):
-    write_files(page)
+    files = {code: name for name, code in write_files(page).items()}
     names = {"__name__": "page"}
     for code in blocks(page, "python"):
-        exec(code, names)
+        if code in files:
+            import_module(files[code])
+        else:
+            exec(code, names)
 
 
 def shortened(words):
@@ -131,7 +136,7 @@ def shortened(words):
     return short
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_first_ten_minutes(here):
     """Checked, trained, evaluated and loaded, as the page says; then the two pages that go on with that run."""
     start = DOCS / "start-here.md"
