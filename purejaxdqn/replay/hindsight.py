@@ -192,10 +192,11 @@ def with_hindsight(make: MakeReplay, config: Config) -> MakeReplay:
             bits = jax.random.bits(jax.random.fold_in(key, GOAL_DRAWS), (2, *times.shape), jnp.uint32)
             last = last_held(store.marks, times, writers, longest)
             chosen = last if config.hindsight == "final" else times + index_from_bits(bits[0], last - times + 1)
-            goal = read_rows(store.marks, chosen, writers).achieved
+            # As it was computed: fused into all that reads goals, the draws would be made anew in each of these places.
+            chosen, anew = jax.lax.optimization_barrier((chosen, uniform_from_bits(bits[1]) < h.hindsight_share))
+            goal = jax.lax.optimization_barrier(read_rows(store.marks, chosen, writers).achieved)
             n = h.n_step_final if config.anneal_horizon else None
             told = tell(batch, store, times, writers, goal, goals, config.n_step, h.gamma, n)
-            anew = uniform_from_bits(bits[1]) < h.hindsight_share
 
             def choose(new: Array, played: Array) -> Array:
                 return jnp.where(anew.reshape(-1, *[1] * (new.ndim - 1)), new, played)
