@@ -6,9 +6,10 @@ from typing import Any
 from benchmarks.common import read_result
 from benchmarks.pages.performance import number, table
 from benchmarks.pages.tables import source
-from benchmarks.speed.count_case import CASES
+from benchmarks.speed.count_case import CASES, settings
 from benchmarks.speed.count_peer import PEERS
-from purejaxdqn.loops.plan import MEMORY_SHARE
+from purejaxdqn.loops.device import make_agent
+from purejaxdqn.loops.plan import MEMORY_SHARE, state_bytes
 
 CASE_NAMES = {
     "h100": {"purejaxrl": "ours at PureJaxRL's settings"},
@@ -144,17 +145,20 @@ CARDS = (16, 80, 141)
 
 
 def room_table() -> str:
-    """The largest number of lanes that a card's memory holds, by what XLA's compiler says of 1,024."""
+    """The largest number of lanes that a card's memory holds, by the temporaries that XLA plans for 1,024."""
     result = read_result("gpu_count")
     if result is None:
         return ""
     rows = []
-    for name, lanes, program, way, found in counted(result, "h100"):
-        if program != "iterate" or way != "plain" or lanes == "1" or "arguments" not in found:
-            continue
-        size, spare = (found[key] / int(lanes.replace(",", "")) for key in ("arguments", "temporaries"))
-        fit = [f"{int(MEMORY_SHARE * card * 1e9 / (size + spare)):,}" for card in CARDS]
-        rows.append([name, f"{size / 2**20:,.2f} MB", f"{spare / 2**20:,.2f} MB", *fit])
+    for case in sorted(result["h100"], key=CASES.index):
+        for lanes, one in result["h100"][case].items():
+            found = one["programs"].get("iterate", {}).get("plain")
+            if lanes == "1" or found is None:
+                continue
+            size, spare = state_bytes(make_agent(settings(case))), found["temporaries"] / int(lanes)
+            fit = [f"{int(MEMORY_SHARE * card * 1e9 / (size + spare)):,}" for card in CARDS]
+            name = CASE_NAMES["h100"].get(case, f"`{case}`")
+            rows.append([name, f"{size / 2**20:,.2f} MB", f"{spare / 2**20:,.2f} MB", *fit])
     heads = ["", "a lane's state", "its temporaries", *(f"lanes in {card} GB" for card in CARDS)]
     return table(heads, rows, source(result, "gpu_count", "../"))
 

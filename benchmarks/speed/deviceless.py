@@ -65,7 +65,7 @@ def lower(call: Call, device: Any) -> Any:
 def count_on_gpu(
     lowered: Any, trip: bool, flags: dict[str, Any], ring: set[int], updates: int = 1, cache: str | None = None
 ) -> dict[str, int]:
-    """What a program does on a GPU: `COUNTED`, and bytes of arguments and of temporaries.
+    """What a program does on a GPU: `COUNTED`, and bytes of temporaries.
 
     Args:
       lowered: the program.
@@ -80,9 +80,7 @@ def count_on_gpu(
         dump = {"xla_dump_to": folder, "xla_dump_hlo_module_re": "jit_counted"}
         compiled = lowered.compile(compiler_options={**dump, **flags, **(kept if cache else {})})
         found = (count_trip if trip else count_program)(read_program(Path(folder), updates), ring)
-    memory = compiled.memory_analysis()
-    sizes = {"temporaries": memory.temp_size_in_bytes, "arguments": memory.argument_size_in_bytes}
-    return {**{name: found[name] for name in COUNTED}, **sizes}
+    return {**{name: found[name] for name in COUNTED}, "temporaries": compiled.memory_analysis().temp_size_in_bytes}
 
 
 def count_on_tpu(lowered: Any) -> dict[str, float]:

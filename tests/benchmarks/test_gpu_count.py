@@ -157,6 +157,14 @@ def test_the_page_tells_what_was_counted(monkeypatch, tmp_path):
     assert "| `dqn` | 1,024 | a learning phase | 1,234 | 0 | 0 | 7, 2" in gpu_page.programs_table()
 
 
+def test_the_page_tells_how_many_lanes_fit(monkeypatch, tmp_path):
+    """A state of 1 MiB and as much besides: 80 % of 16 GB hold 6,103."""
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(gpu_page, "state_bytes", lambda agent: 2**20)
+    gpu_count.keep("h100", "dqn", 1024, {"jax": "1", "programs": {"iterate": {"plain": {"temporaries": 2**30}}}})
+    assert "| `dqn` | 1.00 MB | 1.00 MB | 6,103 | 30,517 | 53,787 |" in gpu_page.room_table()
+
+
 def test_programs_of_a_case_take_the_shapes_that_they_are_compiled_for():
     """Two lanes of ten environments; the ring's largest array is 10,000 observations of four numbers of each lane."""
     made = count_case.device_programs(count_case.settings("purejaxrl"), lanes=2)
