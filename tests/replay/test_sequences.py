@@ -221,7 +221,7 @@ def test_a_hundred_thousand_windows(on_host, num_envs, n, stored):
     for seed, (burn_in, unroll, period) in enumerate(((0, 1, 1), (4, 3, 2), (1, 8, 5), (7, 6, 13))):
         lengths = Lengths(burn_in, unroll, n)
         run = Run(make_store(on_host, lengths, num_envs, period, stored), on_host, seed, steps_at_once=1 + 2 * seed)
-        check_windows(run, lengths, 25_000, stored, batch=500)
+        check_windows(run, lengths, 25_000, stored, batch=200)
 
 
 def test_an_environment_that_truncates_too_soon_costs_rows_and_never_correctness():
