@@ -133,7 +133,8 @@ def unrolled(given: Parameters) -> Callable[..., list[Array]]:
             given_here = [lax.index_in_dim(row, place, keepdims=False) for row in rows]
             made = body(*fixed, *carry, *given_here)
             carry, found[place] = made[: len(carry)], made[len(carry) :]
-        return [*carry, *(jnp.stack(each) for each in zip(*(found[place] for place in range(length)), strict=True))]
+        joined = zip(*(found[place] for place in range(length)), strict=True)
+        return [*carry, *(jnp.concatenate([lax.expand_dims(one, (0,)) for one in each]) for each in joined)]
 
     return run
 

@@ -258,7 +258,11 @@ def computed(recorder: Recorder, eqn: Any, given: Sequence[str]) -> Sequence[Any
     if not all(name in recorder.constants for name in given):
         raise UnknownOperator(eqn.primitive.name)
     found = eqn.primitive.bind(*(jnp.asarray(recorder.constants[name]) for name in given), **eqn.params)
-    return found if eqn.primitive.multiple_results else [found]
+    values = found if eqn.primitive.multiple_results else [found]
+    if any(jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended) for value in values):
+        # A key, which a greedy pass makes and does not read.
+        raise UnknownOperator(eqn.primitive.name)
+    return list(values)
 
 
 def record_closed(recorder: Recorder, inner: Any, inputs: Sequence[str]) -> list[str]:
