@@ -1,5 +1,6 @@
 """Environments with goals, of this package: bits to flip, and a place to go to in four rooms."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -86,5 +87,5 @@ def goal_grid(size: int = 11, time_limit: int = 50) -> Env:
     )
 
 
-FACTORIES = {"BitFlip": bit_flip, "GoalGrid": goal_grid}
+FACTORIES: dict[str, Callable[..., Env]] = {"BitFlip": bit_flip, "GoalGrid": goal_grid}
 """By the name that `--env` knows them by."""

@@ -189,7 +189,7 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
         """
         h = hypers.as_arrays()
         carry = (state, zero_metrics(config.log_episodes))
-        step, joined, back = join_carry(lambda carry, _: (iteration(*carry, h), None), carry, is_counter)
+        step, joined, back = join_carry(lambda carry, _: (iteration(carry[0], carry[1], h), None), carry, is_counter)
         return back(jax.lax.fori_loop(0, n, lambda _, carry: step(carry, None)[0], joined))
 
     return iterate

@@ -28,6 +28,7 @@ def join_carry(step: Step, carry: Any, apart: Callable[[Any], bool]) -> tuple[St
     """
     if jax.default_backend() != "gpu":
         return step, carry, lambda same: same
+    structure: Any
     leaves, structure = jax.tree.flatten(carry, is_leaf=apart)
     groups: dict[Any, list[int]] = {}
     for index, leaf in enumerate(leaves):

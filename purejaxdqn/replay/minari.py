@@ -21,13 +21,14 @@ FIELD = "dataset"
 
 def space_of(leaf: Leaf) -> gymnasium.Space[Any]:
     """What Gymnasium says of an array like it; truth values are 0 and 1."""
-    dtype, shape = np.dtype(leaf.dtype), leaf.shape
+    dtype: Any = np.dtype(leaf.dtype)
+    shape = leaf.shape
     if leaf.num_values is not None:
         return spaces.Discrete(leaf.num_values) if shape == () else spaces.Box(0, leaf.num_values - 1, shape, dtype)
     if dtype.kind == "b":
         return spaces.Box(0, 1, shape, np.uint8)
     least, most = (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return spaces.Box(least, most, shape, dtype)  # type: ignore[arg-type]
+    return spaces.Box(least, most, shape, dtype)
 
 
 def space_of_tree(leaves: Any) -> gymnasium.Space[Any]:
@@ -71,7 +72,7 @@ def npz_to_minari(file: str, dataset_id: str, env: str, **about: Any) -> Any:
         return minari.EpisodeBuffer(
             id=index,
             observations=jax.tree.map(whole, held.obs, held.final_obs),
-            actions=held.action[steps],  # type: ignore[arg-type]
+            actions=held.action[steps],
             **{name: getattr(held, column)[steps] for name, column in COLUMNS.items()},
         )
 
