@@ -18,6 +18,7 @@ from purejaxdqn.envs.interface import Env, Goals, HostEnv
 from purejaxdqn.learning.returns import cut_after, n_step_fold
 from purejaxdqn.machine.random_bits import index_from_bits, uniform_from_bits
 from purejaxdqn.machine.shapes import assert_array
+from purejaxdqn.machine.threefry import in_a_loop
 from purejaxdqn.replay.interface import Replay, Store
 from purejaxdqn.replay.prioritized import PrioritizedMemory
 from purejaxdqn.replay.ring import Ring, add_rows, init_ring, read_rows
@@ -189,12 +190,13 @@ def with_hindsight(make: MakeReplay, config: Config) -> MakeReplay:
             batch, index, weight = replay.sample(memory, key, h)
             store = memory.store if isinstance(memory, PrioritizedMemory) else memory
             times, writers = index[:2]
-            bits = jax.random.bits(jax.random.fold_in(key, GOAL_DRAWS), (2, *times.shape), jnp.uint32)
+            # Not to be fused: all that reads goals would make the draws anew, for each element of what it computes.
+            goal_key = in_a_loop(jax.random.fold_in(key, GOAL_DRAWS))
+            bits = jax.random.bits(goal_key, (2, *times.shape), jnp.uint32)
             last = last_held(store.marks, times, writers, longest)
             chosen = last if config.hindsight == "final" else times + index_from_bits(bits[0], last - times + 1)
-            # As it was computed: fused into all that reads goals, the draws would be made anew in each of these places.
-            chosen, anew = jax.lax.optimization_barrier((chosen, uniform_from_bits(bits[1]) < h.hindsight_share))
-            goal = jax.lax.optimization_barrier(read_rows(store.marks, chosen, writers).achieved)
+            goal = read_rows(store.marks, chosen, writers).achieved
+            anew = uniform_from_bits(bits[1]) < h.hindsight_share
             n = h.n_step_final if config.anneal_horizon else None
             told = tell(batch, store, times, writers, goal, goals, config.n_step, h.gamma, n)
 
