@@ -30,8 +30,8 @@ COMMON: dict[str, Any] = {
     **{"loss": "huber", "target-period": 500},
 }
 WORLDS: dict[str, dict[str, Any]] = {
-    "BitFlip": {"env": "BitFlip", "env-params.bits": 15, "total-steps": 300_000},
-    "GoalGrid": {"env": "GoalGrid", "env-params.size": 11, "total-steps": 300_000},
+    "BitFlip": {"env": "BitFlip", "env-params.bits": 15, "total-steps": 150_000},
+    "GoalGrid": {"env": "GoalGrid", "env-params.size": 11, "total-steps": 150_000},
 }
 AGENTS: dict[str, dict[str, Any]] = {
     "without": {},
