@@ -10,6 +10,7 @@ import jax
 import minari
 import numpy as np
 from gymnasium import spaces
+from minari.data_collector import EpisodeBuffer
 
 from purejaxdqn.config import EnvSpec, SettingError, require
 from purejaxdqn.envs.names import make_env
@@ -69,7 +70,7 @@ def npz_to_minari(file: str, dataset_id: str, env: str, **about: Any) -> Any:
             joined = np.concatenate([column[steps], final[index][None]])
             return joined.astype(np.uint8) if joined.dtype == bool else joined
 
-        return minari.EpisodeBuffer(
+        return EpisodeBuffer(
             id=index,
             observations=jax.tree.map(whole, held.obs, held.final_obs),
             actions=held.action[steps],
