@@ -115,7 +115,8 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"the checksum of {damaged} is another")
         with np.load(path, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, AttributeError) as error:
+    # A zip's part that says it is encrypted is a RuntimeError, of which an unknown compression is a kind.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, AttributeError) as error:
         raise ValueError(one_line(error)) from error
 
 

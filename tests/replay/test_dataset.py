@@ -120,7 +120,10 @@ def test_what_is_no_dataset_and_what_holds_objects_is_refused(tmp_path):
     (tmp_path / "text.npz").write_text("hello")
     np.savez(tmp_path / "objects.npz", action=np.array([{"a": 1}], dtype=object))
     np.savez(tmp_path / "other.npz", action=np.zeros(3))
-    for name in ("text", "objects", "other", "none"):
+    secret = bytearray((tmp_path / "other.npz").read_bytes())
+    secret[secret.index(b"PK\1\2") + 8] |= 1  # its directory says that the part is encrypted
+    (tmp_path / "secret.npz").write_bytes(secret)
+    for name in ("text", "objects", "other", "secret", "none"):
         with pytest.raises(SettingError, match="dataset"):
             read_dataset(str(tmp_path / f"{name}.npz"), SPEC)
     for name, words in (("d.txt", "ends in .npz"), (str(tmp_path / "no" / "d.npz"), "does not exist")):

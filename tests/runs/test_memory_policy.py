@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from purejaxdqn.build import build_model
-from purejaxdqn.config import Config, EnvSpec, SettingError
+from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.networks.windows import Window
 from purejaxdqn.runs.policy import Policy
 
@@ -48,11 +48,3 @@ def test_a_policy_remembers_until_it_is_reset(model):
         policy(obs[0, 0])
     policy.reset()
     np.testing.assert_allclose(policy.q_values(obs[0, 0]), expected[0, 0], rtol=1e-5, atol=1e-6)
-
-
-def test_a_memory_has_no_place_in_an_exported_file(model, tmp_path):
-    params, apply_q, network = model
-    policy = Policy(params, apply_q, SPEC, network.init_carry)
-    with pytest.raises(SettingError, match="memory carries has no place in such a file") as error:
-        policy.export(tmp_path / "policy.npz")
-    assert error.value.field == "out" and list(tmp_path.iterdir()) == []
