@@ -8,7 +8,6 @@ last parameters that end at their goal. Writes results/hindsight.json after ever
 training command.
 """
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import commit, read_result, run, write_result
+from benchmarks.common import commit, run
 from benchmarks.learning.deep_sea import flags_of
 from benchmarks.learning.defaults import summarize, train
+from benchmarks.learning.worlds import measure_worlds
 
 WHAT = "every seed's share of 100 fresh greedy episodes that reach their goal by its last parameters"
 BAR = 0.95
@@ -62,27 +62,5 @@ def measure(world: str, agent: str, seeds: int, first_seed: int, extra: list[str
         return {"commit": commit(), **found, "last": last}
 
 
-def main() -> None:
-    """Reads the command line, measures, writes the results and prints a line for each agent."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
-    parser.add_argument("--agents", nargs="+", choices=list(AGENTS), default=list(AGENTS))
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--first-seed", type=int, default=1_000, help="seeds that no tuning saw (default: 1000)")
-    parser.add_argument("--keep", action="store_true", help="leave what was measured alone")
-    args, extra = parser.parse_known_args()
-    found = (read_result("hindsight") or {"worlds": {}})["worlds"]
-    for world in args.worlds:
-        for agent in args.agents:
-            agents = found.setdefault(world, {})
-            if args.keep and agent in agents:
-                continue
-            agents[agent] = measure(world, agent, args.seeds, args.first_seed, extra)
-            write_result("hindsight", WHAT, {"seeds": args.seeds, "bar": BAR, "worlds": found})
-            last, seconds = agents[agent]["last"], agents[agent]["train_wall_seconds"]
-            reached = f"{last['seeds_at_bar']} of {args.seeds} seeds at {BAR:.0%}"
-            print(f"{world}, {agent}: IQM {last['iqm']:.1%}, {reached}, {seconds:.0f} s", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    measure_worlds("hindsight", WHAT, __doc__, WORLDS, AGENTS, 8, measure, ".1%", BAR)

@@ -9,14 +9,14 @@ A seed's score is the mean greedy return of its last parameters over 100 fresh e
 results/memory_worlds.json after every agent. Further flags go to the training command.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.common import commit, read_result, write_result
+from benchmarks.common import commit
 from benchmarks.learning.deep_sea import flags_of
 from benchmarks.learning.defaults import Bar, evaluate, judge, train
+from benchmarks.learning.worlds import measure_worlds
 from purejaxdqn.runs.folder import versions
 
 WHAT = "every seed's greedy mean return over 100 fresh episodes by its last parameters, with and without a memory"
@@ -118,27 +118,5 @@ def measure(name: str, agent: str, seeds: int, first_seed: int, extra: list[str]
         return {"commit": commit(), "versions": versions(), **found, "last": scores, "bar": world.bar._asdict()}
 
 
-def main() -> None:
-    """Reads the command line, measures, writes the results and prints a line for each agent."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
-    parser.add_argument("--agents", nargs="+", choices=list(AGENTS), default=list(AGENTS))
-    parser.add_argument("--seeds", type=int, default=16)
-    parser.add_argument("--first-seed", type=int, default=1_000, help="seeds that no tuning saw (default: 1000)")
-    parser.add_argument("--keep", action="store_true", help="leave what was measured alone")
-    args, extra = parser.parse_known_args()
-    found = (read_result("memory_worlds") or {"worlds": {}})["worlds"]
-    for world in args.worlds:
-        for agent in args.agents:
-            agents = found.setdefault(world, {})
-            if args.keep and agent in agents:
-                continue
-            agents[agent] = measure(world, agent, args.seeds, args.first_seed, extra)
-            write_result("memory_worlds", WHAT, {"seeds": args.seeds, "worlds": found})
-            last, seconds = agents[agent]["last"], agents[agent]["train_wall_seconds"]
-            reached = f"{last['seeds_at_bar']} of {args.seeds} seeds at the bar"
-            print(f"{world}, {agent}: IQM {last['iqm']:.2f}, {reached}, {seconds:.0f} s", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    measure_worlds("memory_worlds", WHAT, __doc__, WORLDS, AGENTS, 16, measure)

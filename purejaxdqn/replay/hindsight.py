@@ -21,7 +21,7 @@ from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.machine.threefry import in_a_loop
 from purejaxdqn.replay.interface import Replay, Store
 from purejaxdqn.replay.prioritized import PrioritizedMemory
-from purejaxdqn.replay.ring import Ring, add_rows, init_ring, read_rows
+from purejaxdqn.replay.ring import Ring, add_rows, init_ring, pick, read_rows
 from purejaxdqn.replay.transitions import TransitionStore
 from purejaxdqn.types import Hypers, Row, Transition
 
@@ -91,7 +91,7 @@ def last_held(marks: Ring, times: Array, writers: Array, longest: int) -> Array:
     assert_array("writers", writers, times.shape, int)
 
     def number(at: Array) -> Array:
-        return marks.rows.episode[at % marks.capacity, writers]
+        return pick(marks.rows.episode, at % marks.capacity, writers)
 
     own = number(times)
 
@@ -137,7 +137,7 @@ def tell(
     window = times[:, None] + jnp.arange(n_step)[None]
 
     def field(kept: Array) -> Array:
-        return kept[window % store.ring.capacity, writers[:, None]]
+        return pick(kept, window % store.ring.capacity, writers[:, None])
 
     def of_each(function: Callable[[Any, Any], Any]) -> Array:
         each: Array = jax.vmap(jax.vmap(function, (0, None)))(achieved, goal)
