@@ -1,14 +1,14 @@
-"""Learning from data: three qualities of CartPole's, policies ranked without playing, demonstrations for MountainCar.
+"""Learning from data: CartPole's and MinAtar Breakout's, ranks without playing, and demonstrations.
 
 python -m benchmarks.offline                                      # all parts, 8 seeds
-python -m benchmarks.offline --parts quality --seeds 4 --updates 2000
+python -m benchmarks.offline --parts quality --worlds CartPole-v1 --data mixed --seeds 4
 
 `quality`: the replay of a short online run (mixed), 40 episodes of its policy with ε = 0.3 (medium), and of a longer
 run's with ε = 0.05 (expert); every learner on each, judged by the greedy return of its last parameters. `fqe`:
 Spearman's rank correlation of fitted Q evaluation with what eight policies reach when they play. `demonstrations`:
-environment steps until a seed's evaluation of MountainCar reaches -110, with a quarter of every batch from 20 episodes
-of a scripted policy (push the way that the car moves), and without.
-Writes results/offline.json after every part.
+environment steps until a seed's evaluation of MountainCar reaches -110, with a share of every batch from 20 episodes of
+a trained policy, and without.
+Writes results/offline.json after every part, and after every world and quality of data.
 """
 
 import argparse
@@ -16,19 +16,12 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.common import commit, read_result, run, write_result
 from benchmarks.learning.defaults import evaluate, summarize, train
-from purejaxdqn.build import build
-from purejaxdqn.config import Config
-from purejaxdqn.replay.dataset import write_dataset
-from purejaxdqn.runs.recording import play_dataset
 from purejaxdqn.statistics.intervals import bootstrap_interval
 
 WHAT = "learning from recorded data: returns by quality of the data, ranks by fitted Q evaluation, demonstrations"
@@ -40,7 +33,26 @@ LEARNERS: dict[str, list[str]] = {
     "cloning": ["--constraint", "cloning"],
 }
 """Flags beside those of plain DQN."""
+QUALITIES = ["mixed", "medium", "expert"]
 SOLVED = -110.0
+
+
+class World(NamedTuple):
+    """How an environment's data are made and learnt from."""
+
+    mixed: int
+    """Environment steps of the run whose replay is the mixed data."""
+    longer: int
+    """Of the run whose policy is the expert."""
+    updates: int
+    flags: tuple[str, ...] = ()
+    """Of learning, beside the environment's recipe."""
+
+
+WORLDS = {
+    "CartPole-v1": World(20_000, 60_000, 5_000, ("--target-period", "20")),
+    "Breakout-MinAtar": World(200_000, 1_000_000, 20_000),
+}
 
 
 def record(folder: Path, file: Path, *flags: str) -> None:
@@ -48,40 +60,63 @@ def record(folder: Path, file: Path, *flags: str) -> None:
     run([sys.executable, "-m", "purejaxdqn.evaluate", str(folder), "--json", "--save-dataset", str(file), *flags])
 
 
-def online(scratch: Path, name: str, steps: int, seeds: int = 1, seed: int = 0) -> Path:
-    """Trains CartPole's default recipe for a number of steps, all of which its replay keeps."""
-    flags = ["--env", "CartPole-v1", "--total-steps", str(steps), "--buffer-size", str(steps), "--quiet"]
-    more = ["--seeds", str(seeds), "--seed", str(seed), "--save-dataset", str(scratch / f"{name}.npz")]
-    train([*flags, *more, "--eval-episodes", "20"], scratch / name)
-    return scratch / name
+def online(folder: Path, env: str, steps: int, seeds: int = 1, seed: int = 0, save: bool = True) -> Path:
+    """Trains an environment's default recipe for a number of steps, all of which its replay keeps, in FOLDER.npz."""
+    flags = ["--env", env, "--total-steps", str(steps), "--seeds", str(seeds), "--seed", str(seed), "--quiet"]
+    kept = ["--buffer-size", str(steps), "--save-dataset", f"{folder}.npz"] if save else []
+    train([*flags, *kept, "--eval-episodes", "20"], folder)
+    return folder
 
 
-def quality(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Every learner on every quality of data."""
-    runs = {"mixed": online(scratch, "mixed", 20_000)}
-    if "medium" in args.data:
+def make_data(scratch: Path, env: str, wanted: list[str]) -> dict[str, Any]:
+    """Writes the data that are wanted as QUALITY.npz; the returns of the policies behind them."""
+    world = WORLDS[env]
+    runs = {"mixed": online(scratch / "mixed", env, world.mixed)}
+    if "medium" in wanted:
         record(runs["mixed"], scratch / "medium.npz", "--episodes", "40", "--epsilon", "0.3")
-    if "expert" in args.data:
-        runs["longer"] = online(scratch, "longer", 60_000, seed=5)
+    if "expert" in wanted:
+        runs["longer"] = online(scratch / "longer", env, world.longer, seed=5, save=False)
         record(runs["longer"], scratch / "expert.npz", "--episodes", "40", "--epsilon", "0.05")
-    found: dict[str, Any] = {"behind": {name: evaluate(folder, "best").tolist() for name, folder in runs.items()}}
-    for data in args.data:
-        scores = {}
-        for name in args.learners:
-            folder = scratch / f"{data}-{name}"
-            size = ["--total-steps", str(args.updates), "--eval-every", str(args.updates), "--eval-episodes", "10"]
-            words = ["--env", "CartPole-v1", "--algo", "dqn", "--learner", "dataset", *size, *LEARNERS[name], "--quiet"]
-            words += ["--target-period", "20", "--learning-rate-schedule", "constant"]
-            words += ["--seeds", str(args.seeds), "--seed", "1000", "--dataset", str(scratch / f"{data}.npz")]
-            train(words, folder)
-            scores[name] = evaluate(folder, "last", "--episodes", "20")
-            print(f"{data} {name}: {scores[name].round(1).tolist()}", flush=True)
-        found[data] = {name: summarize(score) for name, score in scores.items()}
-        if {"cql", "dqn"} <= scores.keys():
-            above = scores["cql"] - scores["dqn"]
-            interval = [float(end) for end in bootstrap_interval(above, np.mean)]
-            found[data]["cql_above_dqn"] = {"mean": float(above.mean()), "interval_95": interval}
-    return found
+    return {name: evaluate(folder, "best").tolist() for name, folder in runs.items()}
+
+
+def learn(scratch: Path, env: str, data: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Every learner on one file of data."""
+    world, scores = WORLDS[env], {}
+    updates = str(args.updates or world.updates)
+    size = ["--total-steps", updates, "--eval-every", updates, "--eval-episodes", "10", "--quiet"]
+    words = ["--env", env, "--algo", "dqn", "--learner", "dataset", "--dataset", str(scratch / f"{data}.npz")]
+    words += [*world.flags, "--learning-rate-schedule", "constant", "--seeds", str(args.seeds), "--seed", "1000"]
+    for name in args.learners:
+        folder = scratch / f"{data}-{name}"
+        train([*words, *size, *LEARNERS[name]], folder)
+        scores[name] = evaluate(folder, "last", "--episodes", "20")
+        print(f"{env} {data} {name}: {scores[name].round(1).tolist()}", flush=True)
+    found: dict[str, Any] = {name: summarize(score) for name, score in scores.items()}
+    if {"cql", "dqn"} <= scores.keys():
+        above = scores["cql"] - scores["dqn"]
+        interval = [float(end) for end in bootstrap_interval(above, np.mean)]
+        found["cql_above_dqn"] = {"mean": float(above.mean()), "interval_95": interval}
+    return {"commit": commit(), "updates": int(updates), "learners": found}
+
+
+def quality(scratch: Path, args: argparse.Namespace) -> None:
+    """Every learner on every quality of data of every world, each added to the results when it is done."""
+    for env in args.worlds:
+        folder = scratch / env
+        folder.mkdir()
+        behind = make_data(folder, env, args.data)
+        for data in args.data:
+            found = read_result("offline") or {}
+            worlds = found.get("quality", {})
+            world = {**worlds.get(env, {}), "behind": behind, data: learn(folder, env, data, args)}
+            keep("quality", {**worlds, env: world})
+
+
+def keep(part: str, measured: dict[str, Any]) -> None:
+    """Adds a part to the results."""
+    found = read_result("offline") or {}
+    write_result("offline", WHAT, {**{name: found[name] for name in PARTS if name in found}, part: measured})
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
@@ -90,50 +125,54 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def fqe(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
+def fqe(scratch: Path, args: argparse.Namespace) -> None:
     """Eight policies, of as many seeds after few steps, by playing and by the replay of another run."""
-    online(scratch, "data", 20_000, seed=9)
-    policies = online(scratch, "policies", 4_000, seeds=8, seed=20)
+    online(scratch / "data", "CartPole-v1", 20_000, seed=9)
+    policies = online(scratch / "policies", "CartPole-v1", 4_000, seeds=8, seed=20, save=False)
     played = evaluate(policies, "last")
     flags = ["--json", "--which", "last", "--fqe", str(scratch / "data.npz"), "--fqe-updates", str(args.fqe_updates)]
     output = run([sys.executable, "-m", "purejaxdqn.evaluate", str(policies), *flags]).output
     valued = np.array([seed["value"] for seed in json.loads(output)["seeds"]])
     print(f"fqe: {spearman(played, valued):.2f}", flush=True)
     numbers = {"played": played.round(2).tolist(), "valued": valued.round(3).tolist()}
-    return {**numbers, "spearman": spearman(played, valued), "updates": args.fqe_updates}
+    told = {"spearman": spearman(played, valued), "updates": args.fqe_updates}
+    keep("fqe", {"commit": commit(), **numbers, **told})
 
 
-def scripted(file: Path, episodes: int) -> list[float]:
-    """Plays MountainCar by pushing the way that the car moves, and keeps it; the returns."""
-    parts = build(Config(env="MountainCar-v0"))
-
-    def values(obs: Any) -> Any:
-        return jax.nn.one_hot(jnp.where(obs[..., 1] < 0, 0, 2), 3)
-
-    network: Any = SimpleNamespace(apply=lambda params, obs, key, role: obs)
-    pushing = parts._replace(network=network, head=parts.head._replace(q_values=values))
-    played = play_dataset(pushing, {}, jax.random.key(0), 0, episodes, 0.0, None)
-    write_dataset(file, played, parts.env.spec)
-    return [float(x) for x in played.returns]
+DEMONSTRATED = ["--demo-share", "0.25", "--constraint", "margin"]
+ARMS: dict[str, list[str]] = {
+    "without": [],
+    "with": DEMONSTRATED,
+    "with a weak margin": [*DEMONSTRATED, "--constraint-weight", "0.1"],
+}
 
 
-def demonstrations(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
+def demonstrations(scratch: Path, args: argparse.Namespace) -> None:
     """Steps until each seed's evaluation reaches the bar, with demonstrations and without."""
-    found: dict[str, Any] = {"demonstrated": scripted(scratch / "demos.npz", 20)}
-    size = ["--total-steps", str(args.total_steps), "--eval-every", "5000", "--log-every", "5000"]
-    common = ["--env", "MountainCar-v0", *size, "--seeds", str(args.seeds), "--seed", "1000", "--quiet"]
-    shared = ["--dataset", str(scratch / "demos.npz"), "--demo-share", "0.25", "--constraint", "margin"]
-    weak = [*shared, "--constraint-weight", "0.1"]
-    for name, more in (("with", shared), ("with, weakly", weak), ("without", [])):
-        result = train([*common, "--eval-episodes", "20", *more], scratch / name)
+    env, file = "MountainCar-v0", scratch / "demos.npz"
+    record(online(scratch / "teacher", env, 450_000, seed=7, save=False), file, "--episodes", "20")
+    returns = dataset_returns(file)
+    print(f"demonstrated: {returns}", flush=True)
+    size = ["--total-steps", str(args.total_steps), "--eval-every", "10000", "--log-every", "10000"]
+    common = ["--env", env, *size, "--seeds", str(args.seeds), "--seed", "1000", "--quiet", "--eval-episodes", "20"]
+    for name in args.arms:
+        more = [*ARMS[name], "--dataset", str(file)] if ARMS[name] else []
+        result = train([*common, *more], scratch / name)
         curve = result["curve"]
         steps = [
             next((step for step, score in zip(curve["env_steps"], scores, strict=True) if score >= SOLVED), None)
             for scores in zip(*curve["eval_returns"], strict=True)
         ]
-        found[name] = {"solved_at": steps, "curve": curve, "train_wall_seconds": result["train_wall_seconds"]}
         print(f"{name}: {steps}", flush=True)
-    return found
+        arms = ((read_result("offline") or {}).get("demonstrations") or {}).get("arms", {})
+        arm = {"commit": commit(), "flags": ARMS[name], "solved_at": steps, "curve": curve}
+        keep("demonstrations", {"demonstrated": returns, "arms": {**arms, name: arm}})
+
+
+def dataset_returns(file: Path) -> list[float]:
+    """The return of each episode of a file."""
+    with np.load(file) as data:
+        return [float(x) for x in np.add.reduceat(data["reward"], data["episode_start"])]
 
 
 PARTS = {"quality": quality, "fqe": fqe, "demonstrations": demonstrations}
@@ -143,20 +182,18 @@ def main() -> None:
     """Reads the command line, measures, and writes the results after every part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument(
-        "--data", nargs="+", choices=["mixed", "medium", "expert"], default=["mixed", "medium", "expert"]
-    )
+    parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
+    parser.add_argument("--data", nargs="+", choices=QUALITIES, default=QUALITIES)
     parser.add_argument("--learners", nargs="+", choices=list(LEARNERS), default=list(LEARNERS))
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), help="of the demonstrations")
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--updates", type=int, default=5_000)
+    parser.add_argument("--updates", type=int, help="default: 5,000 on CartPole, 20,000 on Breakout")
     parser.add_argument("--fqe-updates", type=int, default=5_000)
-    parser.add_argument("--total-steps", type=int, default=300_000, help="of MountainCar")
+    parser.add_argument("--total-steps", type=int, default=450_000, help="of MountainCar (default: its recipe's)")
     args = parser.parse_args()
     for name in args.parts:
         with tempfile.TemporaryDirectory() as scratch:
-            measured = {"commit": commit(), "arguments": vars(args), **PARTS[name](Path(scratch), args)}
-        found = read_result("offline") or {}
-        write_result("offline", WHAT, {**{part: found[part] for part in PARTS if part in found}, name: measured})
+            PARTS[name](Path(scratch), args)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Tables of what was learnt of environments that step on the host, and of worlds that do not show everything."""
 
+import numpy as np
+
 from benchmarks.common import RESULTS, read_result
 from benchmarks.pages.performance import number, table
 from benchmarks.pages.tables import source
@@ -61,4 +63,40 @@ def hindsight_table() -> str:
     return table(heads, rows, source(result, "hindsight", "../"))
 
 
+def offline_table() -> str:
+    """Returns of what was learnt from data alone, by their quality: `benchmarks.offline --parts quality`."""
+    result = read_result("offline")
+    if result is None or "quality" not in result:
+        return ""
+    rows = []
+    for env, found in result["quality"].items():
+        for data in (name for name in found if name != "behind"):
+            for learner, scores in found[data]["learners"].items():
+                if learner == "cql_above_dqn":
+                    low, high = scores["interval_95"]
+                    rows.append([f"`{env}`", data, "CQL above DQN", f"{scores['mean']:.1f} ({low:.1f} to {high:.1f})"])
+                else:
+                    low, high = scores["iqm_interval_95"]
+                    rows.append([f"`{env}`", data, learner, f"{scores['iqm']:.1f} ({low:.1f} to {high:.1f})"])
+    heads = ["environment", "data", "learner", "IQM of greedy returns, or mean difference (95 %)"]
+    return table(heads, rows, source(result, "offline", "../"))
+
+
+def demonstrations_table() -> str:
+    """Environment steps until MountainCar is solved, with demonstrations and without."""
+    result = read_result("offline")
+    if result is None or "demonstrations" not in result:
+        return ""
+    rows = []
+    for name, arm in result["demonstrations"]["arms"].items():
+        solved = [step for step in arm["solved_at"] if step is not None]
+        steps = [step if step is not None else float("inf") for step in arm["solved_at"]]
+        middle = float(np.median(steps))
+        told = f"{middle:,.0f}" if np.isfinite(middle) else "–"
+        rows.append([name, f"{len(solved)} of {len(steps)}", told])
+    heads = ["demonstrations", "seeds that solve it", "median steps to solve it"]
+    return table(heads, rows, source(result, "offline", "../"))
+
+
 TABLES = {"worlds": worlds_table, "memory": memory_table, "hindsight": hindsight_table}
+TABLES |= {"offline": offline_table, "demonstrations": demonstrations_table}
