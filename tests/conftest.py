@@ -6,8 +6,10 @@ PUREJAXDQN_TEST_DEVICE=gpu runs what a test computes on an accelerator instead.
 import ctypes
 import gc
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +18,22 @@ from typing import Any
 
 import pytest
 
-from purejaxdqn.machine.devices import use_platform
+IN_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if not IN_WORKER:
+    # One folder for all processes of a session, commands among them, and empty when it begins.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="purejaxdqn-compiled-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # For the commands that tests start; here it is chosen test by test.
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
+from purejaxdqn.machine.devices import use_platform  # noqa: E402
 
 use_platform(os.environ.get("PUREJAXDQN_TEST_DEVICE", "cpu"))
 
 import jax  # noqa: E402
+from jax._src import compiler  # noqa: E402
 
+jax.config.update("jax_disable_most_optimizations", False)
 NUM_DEVICES = 2
 jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
 
@@ -35,8 +47,16 @@ jax.monitoring.register_event_duration_secs_listener(
 
 def pytest_sessionstart() -> None:
     """Fails at once, not in a hundred places, where something started a backend too early."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup make test` would have every process ignore it
+    # `nohup make test &` would have every process ignore them.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assert len(jax.devices("cpu")) == NUM_DEVICES, "a backend of JAX started before conftest.py could set it up"
+
+
+def pytest_unconfigure() -> None:
+    """Removes what the session compiled."""
+    if not IN_WORKER:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -94,30 +114,38 @@ def strict_ranks() -> Iterator[None]:
     jax.config.update("jax_numpy_rank_promotion", before)
 
 
+GET_COMPILE_OPTIONS = compiler.get_compile_options
+FUSED: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = FUSED | {"xla_cpu_use_fusion_emitters": False}
+OPTIONS: dict[str, dict[str, Any]] = {"usual_compilation": {}, "exact_lanes": FUSED}
+"""Options of XLA by marker; the others, `QUICK`, take a quarter of the usual time."""
+
+
 @contextmanager
-def compiling_quickly(quickly: bool) -> Iterator[None]:
-    """Compiles programs without most optimisations, or as usual."""
-    name = "jax_disable_most_optimizations"
-    before = jax.config.read(name)
-    jax.config.update(name, quickly)
-    yield
-    jax.config.update(name, before)
+def compiling(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compiles programs as a marker says, or else quickly."""
+    marked = [options for name, options in OPTIONS.items() if request.node.get_closest_marker(name)]
+    chosen = (marked or [QUICK])[0]
 
+    def get_compile_options(*args: Any, env_options_overrides: Any = None, **kwargs: Any) -> Any:
+        return GET_COMPILE_OPTIONS(*args, env_options_overrides={**chosen, **(env_options_overrides or {})}, **kwargs)
 
-@pytest.fixture(scope="module")
-def quick_compilation() -> Iterator[None]:
-    """Compiles a whole module's programs without most optimisations, in about two thirds of the time.
-
-    Not where long programs run, nor where memory, time or bits have to be those of what users run.
-    """
-    with compiling_quickly(True):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "get_compile_options", get_compile_options)
         yield
 
 
-@pytest.fixture
-def usual_compilation() -> Iterator[None]:
-    """Takes one test out of `quick_compilation`."""
-    with compiling_quickly(False):
+@pytest.fixture(scope="module", autouse=True)
+def compilation_of_fixtures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How what a module's fixtures compile is compiled."""
+    with compiling(request):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How what a test compiles is compiled."""
+    with compiling(request):
         yield
 
 

@@ -1,4 +1,4 @@
-"""How tests compile a program of which only the results matter, and compare states; an explorer that counts."""
+"""How tests compare states; an explorer that counts."""
 
 import jax
 import jax.numpy as jnp
@@ -6,16 +6,6 @@ import numpy as np
 
 from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.learning.explorers import Explorer
-
-
-def unoptimised(fn):
-    """`fn` jitted without optimisation, in a fraction of the time.
-
-    Not for what is compared bit for bit with a program compiled as usual.
-    """
-    return jax.jit(
-        fn, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    )
 
 
 def same_bits(a, b):

@@ -21,8 +21,6 @@ from purejaxdqn.recipes.algorithms import ALGORITHMS
 from purejaxdqn.recipes.recipes import RECIPES, default_recipe, make_settings
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ROOT = Path(purejaxdqn.__file__).parents[1]
 
 

@@ -186,7 +186,7 @@ class HostLoop:
             action, carried = self.functions.act(params, obs, mask, carried, key_data, h, clock, draw, group)
             actors[group] = Actor(obs, action, carried, mask)
             sent = np.asarray(action).reshape(-1)
-            self.phase.acted(group, sent)
+            self.phase.acted(group, sent, carried)
             self.pool.send(group, sent)
 
     def iterate(self, state: HostState, h: Hypers, n: int) -> tuple[HostState, Metrics]:

@@ -256,7 +256,7 @@ def make_shard_functions(config: Config, parts: Parts) -> ShardFunctions:
 
 def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
     """The device's part of the loop for a configuration; with `data_parallel`, see `loops.host_sharding`."""
-    functions = make_shard_functions(config, parts)
+    functions, acting = make_shard_functions(config, parts), make_acting(config, parts)
 
     def play(params: Any, obs: Any, recall: Any, mask: Array | None, key: Array, epsilon: Array) -> tuple[Array, Any]:
         network_key, action_key = jax.random.split(key)
@@ -267,7 +267,7 @@ def make_host_functions(config: Config, parts: Parts) -> HostFunctions:
         init=jax.jit(functions.init),
         receive=jax.jit(functions.receive),
         act=jax.jit(functions.act),
-        begin=jax.jit(lambda carried, packed: parts.explorer.begin(carried, unpack(parts.env.spec, packed)[4])),
+        begin=jax.jit(lambda carried, packed: acting.begin(carried, unpack(parts.env.spec, packed)[4])),
         epsilon=jax.jit(lambda h, vector_steps: epsilon_at(config, h, env_steps_at(config, vector_steps))),
         greet=jax.jit(partial(greet, parts.env.spec)),
         mask=partial(packed_mask, parts.env.spec),

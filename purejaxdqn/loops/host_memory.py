@@ -78,8 +78,8 @@ class DevicePhase:
         del group
         return self.functions.receive(actor, packed)
 
-    def acted(self, group: int, action: np.ndarray) -> None:
-        """Called with the actions that were sent."""
+    def acted(self, group: int, action: np.ndarray, carried: Any) -> None:
+        """Called with the actions that were sent, and with what is carried on."""
 
     def add(self, memory: Any, rows: tuple[Row, ...]) -> Any:
         """Writes rows without learning."""
@@ -129,10 +129,10 @@ class HostPhase:
         obs, mask = self.functions.greet(actor.obs, packed), self.functions.mask(packed)
         return Actor(obs, actor.action, carried, mask), row
 
-    def acted(self, group: int, action: np.ndarray) -> None:
-        """Called with the actions that were sent."""
+    def acted(self, group: int, action: np.ndarray, carried: Any) -> None:
+        """Called with the actions that were sent, and with what is carried on, of which rows keep a memory's."""
         here = self.actors[group]
-        self.actors[group] = Actor(here.obs, jax.device_put(action, self.cpu), here.explorer, here.mask)
+        self.actors[group] = Actor(here.obs, *jax.device_put((action, carried), self.cpu), here.mask)
 
     def add(self, memory: Any, rows: tuple[Row, ...]) -> Any:
         """Writes rows without learning."""

@@ -23,8 +23,6 @@ from benchmarks.speed.timing import calibrated, take_turns
 from purejaxdqn.build import check_read
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_products_are_counted_by_shape_and_by_how_often_they_are_made():
     def fn(x, w):

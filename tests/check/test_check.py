@@ -17,7 +17,7 @@ from purejaxdqn.check.play import play_device
 from purejaxdqn.envs.interface import HostEnv, HostStep
 from purejaxdqn.envs.names import make_env
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
+pytestmark = pytest.mark.usefixtures("own_parts")
 
 
 def make_walk(**changes):
@@ -36,7 +36,7 @@ def make_walk(**changes):
 
 
 @pytest.fixture(scope="module")
-def sound(quick_compilation):
+def sound():
     """What a sound environment gives: 64 steps of 8 environments."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(play, "STEPS", 64)
@@ -137,7 +137,7 @@ def test_a_fault_of_a_mask_is_named(masked, fault):
 
 
 @pytest.fixture(scope="module")
-def masked(quick_compilation):
+def masked():
     """What a masked environment gives."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(play, "STEPS", 64)

@@ -21,7 +21,7 @@ PAGES = [DOCS / "start-here.md", *ANSWERS, *OTHERS]
 OF_A_RUN = ("start-here", "export", "production")
 """Pages whose Python needs the run that the first of them trains."""
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
+pytestmark = pytest.mark.usefixtures("own_parts")
 
 
 def name_of(page):

@@ -10,8 +10,6 @@ import pytest
 from benchmarks.pages import report
 from purejaxdqn.recipes.tutorials import FAITHFUL
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 

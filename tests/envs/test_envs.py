@@ -15,8 +15,6 @@ from purejaxdqn.envs.gymnax import default_params, env_names, env_settings, make
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NEEDS_DOWNLOAD = "MNISTBandit-bsuite"
 CONTINUOUS = ["Pendulum-v1", "MountainCarContinuous-v0", "PointRobot-misc", "Reacher-misc", "Swimmer-misc"]
 DISCRETE = [name for name in gymnax.registered_envs if name not in (*CONTINUOUS, NEEDS_DOWNLOAD)]

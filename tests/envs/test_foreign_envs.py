@@ -13,8 +13,6 @@ from purejaxdqn.envs import gymnax as adapter
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @struct.dataclass
 class Limits:

@@ -14,7 +14,7 @@ from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.envs.names import env_settings, loop_of
 from purejaxdqn.recipes.recipes import default_recipe
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
+pytestmark = pytest.mark.usefixtures("own_parts")
 
 SMALL = {
     "num_envs": 4,
@@ -52,6 +52,7 @@ def run(config, env=None):
     return jax.device_get((state.learner, state.memory, state.episodes, metrics))
 
 
+@pytest.mark.exact_lanes
 def test_cartpole_is_the_same_run_through_three_doors():
     """By its id, as gymnax's object, and by `batch_env` of its own functions: replay, parameters and metrics alike."""
     config = Config(**SMALL)

@@ -9,7 +9,7 @@ from programs import same_bits
 from purejaxdqn import Config, Hypers, batch_env, make_agent, register
 from purejaxdqn.loops.data_parallel import make_data_lanes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
+pytestmark = pytest.mark.usefixtures("own_parts")
 
 SMALL = {"num_envs": 4, "total_steps": 800, "buffer_size": 200, "batch_size": 8, "learning_starts": 40, "hidden": (8,)}
 RESETS: list[int] = []

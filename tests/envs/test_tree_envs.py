@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import same_bits, unoptimised
+from programs import same_bits
 from trees import cartpole, room_module
 
 from benchmarks.robustness.product import Combination, check, good
@@ -23,7 +23,7 @@ from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.observations.leaves import plain
 from purejaxdqn.types import is_counter
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
+pytestmark = pytest.mark.usefixtures("own_parts")
 
 SMALL = {"num_envs": 4, "total_steps": 1_000, "hidden": (8,)}
 REPLAY = {"buffer_size": 200, "batch_size": 8, "learning_starts": 40}
@@ -35,14 +35,15 @@ RUNS = {
 }
 
 
+@pytest.mark.exact_lanes
 @pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.long) for name in REPLAYS), "rollout"])
 def test_a_tree_is_the_same_run_as_its_numbers_in_one_array(name):
     """CartPole in two halves, one of them in a tuple: parameters, replay, episodes and metrics bit for bit."""
     found = []
     for env in (cartpole(lambda x: x), cartpole(lambda x: {"a": x[:2], "b": (x[2:],)})):
         agent = make_agent(Config(**SMALL, **RUNS[name]), env=env)
-        state = unoptimised(agent.init)(jax.random.key(0), Hypers())
-        state, metrics = unoptimised(agent.iterate)(state, Hypers(), agent.config.num_iterations)
+        state = jax.jit(agent.init)(jax.random.key(0), Hypers())
+        state, metrics = jax.jit(agent.iterate)(state, Hypers(), agent.config.num_iterations)
         batches = ()
         if "learner" not in RUNS[name]:
             batch, _, weight = agent.parts.replay.sample(state.memory, jax.random.key(1), Hypers())

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import unoptimised
 
 from purejaxdqn import make_agent
 from purejaxdqn.build import build, build_backup, build_model
@@ -45,7 +44,7 @@ def learn_both(config, h, updates, features=5):
     )
     kernel = choice.find_kernel(config.replace(update_kernel=True), spec, backup)
     made = [make_replay_learn(config, network, head, backup, drawn_replay(), k) for k in (None, kernel)]
-    return [unoptimised(lambda *args, m=m: m(*args, None, jax.random.key(0), h))(learner, memory) for m in made]
+    return [jax.jit(lambda *args, m=m: m(*args, None, jax.random.key(0), h))(learner, memory) for m in made]
 
 
 def check_close(plain, fused, tolerance):
@@ -98,9 +97,9 @@ def test_lanes_are_the_kernels_grid_and_equal_runs_alone():
     config = Config(hidden=(16,), batch_size=16, num_envs=2, learning_starts=32, update_kernel=True)
     agent = make_agent(config)
     hypers = [Hypers(learning_rate=rate, target_period=3).as_arrays() for rate in (1e-3, 1e-2)]
-    alone = [unoptimised(lambda k, h: agent.iterate(agent.init(k, h), h, 3))(jax.random.key(0), h) for h in hypers]
+    alone = [jax.jit(lambda k, h: agent.iterate(agent.init(k, h), h, 3))(jax.random.key(0), h) for h in hypers]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *hypers)
-    lanes = unoptimised(jax.vmap(lambda h: agent.iterate(agent.init(jax.random.key(0), h), h, 3)))(stacked)
+    lanes = jax.jit(jax.vmap(lambda h: agent.iterate(agent.init(jax.random.key(0), h), h, 3)))(stacked)
     for lane in range(2):
         one = jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes)
         check_close(alone[lane][0].learner.params, one[0].learner.params, 1e-6)

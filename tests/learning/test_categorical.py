@@ -13,7 +13,7 @@ from purejaxdqn.learning.heads import categorical
 from purejaxdqn.learning.returns import n_step_fold
 from purejaxdqn.types import Dist, Hypers
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 B = 16
 H = Hypers().as_arrays()

@@ -10,7 +10,7 @@ import pytest
 
 from purejaxdqn.learning.explore import epsilon_greedy
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 E, A = 8, 4
 Q = jnp.tile(jnp.array([0.0, 3.0, 1.0, 2.0]), (E, 1))

@@ -14,7 +14,7 @@ from purejaxdqn.learning.explore import epsilon_greedy, ladder_of
 from purejaxdqn.learning.explorers import NOBODY, Repeat, boltzmann, bootstrapped, ez_greedy, plain, zeta_duration
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 KEY, H = jax.random.key(0), Hypers()
 Q = jnp.tile(jnp.array([0.0, 3.0, 1.0, 2.0]), (8, 1))

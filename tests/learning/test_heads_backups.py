@@ -15,7 +15,7 @@ from purejaxdqn.networks import Network
 from purejaxdqn.replay.interface import Replay
 from purejaxdqn.types import Dist, Hypers, Learner, Transition, counter
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 B, A, D = 12, 3, 4
 H = Hypers().as_arrays()

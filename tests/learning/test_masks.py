@@ -23,7 +23,7 @@ from purejaxdqn.machine.random_bits import index_from_bits, legal_index_from_bit
 from purejaxdqn.networks import Network
 from purejaxdqn.types import Dist, Hypers, Learner, Row, Transition, counter
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 KEY, H = jax.random.key(0), Hypers().as_arrays()
 A, E, N = 4, 6, 5

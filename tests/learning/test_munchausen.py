@@ -9,7 +9,7 @@ from purejaxdqn.learning.backups import greedy, munchausen
 from purejaxdqn.learning.heads import categorical, implicit_quantile, proposed_quantile, quantile, scalar
 from purejaxdqn.types import Dist, Hypers
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 B, A = 6, 4
 H = Hypers().as_arrays()

@@ -28,7 +28,7 @@ from purejaxdqn.learning.returns import n_step_fold
 from purejaxdqn.observations.moments import RUNNING, Moments
 from purejaxdqn.types import Hypers, Row
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 SPEC = EnvSpec("Test-v0", 2, (1,), "float32", None, 100)
 H = Hypers(gamma=0.5).as_arrays()

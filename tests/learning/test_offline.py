@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import unoptimised
 
 from purejaxdqn.learning.constraints import cloning, conservative, margin, on_last
 from purejaxdqn.learning.offline_heads import bcq, expectile_loss, iql
 from purejaxdqn.types import Dist, Hypers
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 H = Hypers(constraint_weight=2.0, demo_margin=0.5, expectile=0.75, advantage_scale=2.0)
 LN2, LN3 = np.log(2.0), np.log(3.0)
@@ -33,7 +32,7 @@ def test_cql_adds_alpha_times_the_logsumexp_above_the_datas_action():
 
 def test_the_gradient_of_cql_is_softmax_less_the_datas_action():
     """Kumar et al. 2020: α (softmax(Q) - 1{a}), here 2 (¼ - 1, ¾)."""
-    grad = unoptimised(jax.grad(lambda q: conservative(jnp.float32(0), q, jnp.int32(0), H)))(jnp.array([0.0, LN3]))
+    grad = jax.jit(jax.grad(lambda q: conservative(jnp.float32(0), q, jnp.int32(0), H)))(jnp.array([0.0, LN3]))
     np.testing.assert_allclose(grad, [-1.5, 1.5], rtol=1e-6)
 
 
@@ -56,12 +55,12 @@ def test_only_the_last_examples_and_their_legal_actions_are_constrained():
     """Of three examples two are of the dataset; one of them has only its own action, which surprises nobody."""
     q = jnp.array([[0.0, LN3], [0.0, LN3], [0.0, LN3]])
     mask = jnp.array([[True, True], [True, False], [True, True]])
-    actions, constrained = jnp.zeros(3, jnp.int32), unoptimised(on_last(cloning, 2))
+    actions, constrained = jnp.zeros(3, jnp.int32), jax.jit(on_last(cloning, 2))
     found = constrained(jnp.full(3, 7.0), q, actions, mask, H)
     np.testing.assert_allclose(found, [7.0, 0.0, np.log(4)], rtol=1e-6)
     found = constrained(jnp.full(3, 7.0), q, actions, None, H)
     np.testing.assert_allclose(found, [7.0, np.log(4), np.log(4)], rtol=1e-6)
-    grad = unoptimised(jax.grad(lambda q: jnp.sum(on_last(conservative, 2)(jnp.full(3, 7.0), q, actions, mask, H))))(q)
+    grad = jax.jit(jax.grad(lambda q: jnp.sum(on_last(conservative, 2)(jnp.full(3, 7.0), q, actions, mask, H))))(q)
     assert np.isfinite(grad).all() and (grad[0] == 0).all() and (grad[1] == 0).all()
 
 
@@ -77,7 +76,7 @@ def test_bcq_chooses_among_what_the_data_does():
 def test_bcqs_loss_is_the_td_error_and_the_cross_entropy_and_its_target_reads_values_alone():
     """½ (1 - 5)² - log ¼ at action 1, and 1 + ½ · 3 for a policy of action 2."""
     head, found = bcq("squared", 0.4), dist([0.0, 5.0, 3.0], [LN2, 0.0, 0.0])
-    parts = unoptimised(head.loss)(found, jnp.int32(1), jnp.float32(1), H)
+    parts = jax.jit(head.loss)(found, jnp.int32(1), jnp.float32(1), H)
     np.testing.assert_allclose(parts.loss, 8 + np.log(4), rtol=1e-6)
     assert parts.abs_td_error == 4.0
     y = head.target(found, jnp.array([0.0, 0.0, 1.0]), None, jnp.float32(1), jnp.float32(0.5))
@@ -109,7 +108,7 @@ def test_iql_by_hand():
     ½ · 4 + ½ · ¾ · 1 + e² ln 2; and its target is r + γ V, whatever the policy.
     """
     head, found = iql(), dist([3.0, 9.0], [1.0, 3.0], [0.0, 0.0])
-    parts = unoptimised(head.loss)(found, jnp.int32(0), jnp.float32(5), H)
+    parts = jax.jit(head.loss)(found, jnp.int32(0), jnp.float32(5), H)
     np.testing.assert_allclose(parts.loss, 2 + 0.375 + np.exp(2.0) * LN2, rtol=1e-5)
     assert parts.abs_td_error == 2.0
     for policy in ([1.0, 0.0], [0.0, 1.0]):
@@ -123,7 +122,7 @@ def test_iqls_three_parts_move_their_own_outputs_alone():
     def loss(x):
         return head.loss(dist(*x.T), jnp.int32(0), jnp.float32(5), H).loss
 
-    grad = unoptimised(jax.grad(loss))(jnp.array([[3.0, 1.0, 0.0], [9.0, 3.0, 0.0]]))
+    grad = jax.jit(jax.grad(loss))(jnp.array([[3.0, 1.0, 0.0], [9.0, 3.0, 0.0]]))
     # -(5 - 3) on Q; ¾ · 1 · -½ on both parts of V; e² (½ - 1, ½) on the logits.
     np.testing.assert_allclose(grad[:, 0], [-2, 0], atol=1e-6)
     np.testing.assert_allclose(grad[:, 1], [-0.375, -0.375], rtol=1e-5)

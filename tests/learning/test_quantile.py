@@ -12,7 +12,7 @@ from purejaxdqn.learning.distributional import fraction_loss, quantile_huber
 from purejaxdqn.learning.heads import implicit_quantile, proposed_quantile, quantile
 from purejaxdqn.types import Dist, Hypers, Proposal
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 B, A = 8, 3
 H = Hypers().as_arrays()

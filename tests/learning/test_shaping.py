@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import unoptimised
 
 from purejaxdqn import build
 from purejaxdqn.build import register
@@ -15,7 +14,7 @@ from purejaxdqn.learning.shaping import cartpole_distance, make_view
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.types import Hypers, Row
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 X_MAX, THETA_MAX = 2.4, 12 * 2 * math.pi / 360
 
 
@@ -94,7 +93,7 @@ def filled(key=0, **settings):
     values = {"num_envs": 4, "learning_starts": 400, "buffer_size": 400, "batch_size": 64, "n_step": 1, "hidden": (4,)}
     config = Config(**values | {"env_params": (("max_steps_in_episode", 15),), "total_steps": 1_000} | settings)
     agent = make_agent(config)
-    return agent, unoptimised(agent.init)(jax.random.key(key), Hypers())
+    return agent, jax.jit(agent.init)(jax.random.key(key), Hypers())
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +129,7 @@ def test_a_truncation_taken_for_an_end_has_no_value_beyond(plain):
 def logged(log_episodes):
     """Metrics of 40 iterations whose learner is told other rewards than the environment's."""
     agent, state = filled(last_step_reward=-5.0, reward_scale=2.0, log_episodes=log_episodes)
-    return unoptimised(agent.iterate)(state, Hypers(), 40)[1]
+    return jax.jit(agent.iterate)(state, Hypers(), 40)[1]
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +172,7 @@ def test_the_rollout_learner_is_told_the_same():
     )
     agent = make_agent(config)
     h = Hypers(gamma=0.0, trace_lambda=0.0, learning_rate=0.01, epsilon_final=1.0)
-    state, metrics = unoptimised(agent.iterate)(unoptimised(agent.init)(jax.random.key(0), h), h, 150)
+    state, metrics = jax.jit(agent.iterate)(jax.jit(agent.init)(jax.random.key(0), h), h, 150)
     q = agent.parts.head.q_values(
         agent.parts.network.apply(state.learner.params, agent.parts.env.observe(state.env), jax.random.key(1), "greedy")
     )
@@ -188,7 +187,7 @@ def test_prefill_by_policy_acts_with_the_fresh_network():
     for prefill, greedy in (("policy", True), ("random", False)):
         config = Config(prefill=prefill, n_step=1, batch_size=8, total_steps=1_000, hidden=(8,), **settings)
         agent = make_agent(config)
-        state = unoptimised(agent.init)(jax.random.key(3), h)
+        state = jax.jit(agent.init)(jax.random.key(3), h)
         stored = state.memory.ring.rows
         q = agent.parts.head.q_values(
             agent.parts.network.apply(state.learner.params, stored.obs[:50, 0], jax.random.key(0), "greedy")

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_lines import refused
-from programs import unoptimised
 from test_device_loop import assert_floats_close_and_others_equal, assert_same_bits, equations
 from test_host_loop import SPEC as SCRIPTED
 from test_host_loop import ScriptedPool, learning_view, make_config
@@ -99,7 +98,7 @@ def test_an_update_is_that_of_the_whole_batch(changes):
     memory = (batch_of(rng, BATCH), jnp.asarray(rng.uniform(0.1, 1.0, BATCH), jnp.float32), jnp.zeros(BATCH))
     network, learn = learn_of(config)
     learner = init_learner(config, network, jax.random.key(3), h)
-    expected = unoptimised(lambda *args: learn(*args, None, key, h))(learner, memory)
+    expected = jax.jit(lambda *args: learn(*args, None, key, h))(learner, memory)
 
     _, learn_shard = learn_of(config.replace(data_parallel=SHARDS))
     split = jax.tree.map(lambda leaf: leaf.reshape(SHARDS, -1, *leaf.shape[1:]), memory)
@@ -107,7 +106,7 @@ def test_an_update_is_that_of_the_whole_batch(changes):
         spread = make_spread(SHARDS, num_devices)
         assert spread.num_devices == num_devices
         step = over_shards(spread, lambda *args: learn_shard(*args, None, key, h), (None, 0), (None, 0, None))
-        after, memories, metrics = unoptimised(step)(learner, split)
+        after, memories, metrics = jax.jit(step)(learner, split)
         joined = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), memories)
         close((after, joined, metrics), expected)
     assert float(metrics.grad_norm) > 0.3 * UPDATES  # the clip had something to do
@@ -129,7 +128,7 @@ def test_every_shard_draws_a_batch_of_its_own():
     h, key = Hypers().as_arrays(), jax.random.key(7, impl="threefry2x32")
     step = over_shards(make_spread(SHARDS), lambda *args: learn(*args, None, key, h), (None, 0), (None, 0, None))
     learner = init_learner(config, network, jax.random.key(3), h)
-    _, keys, _ = unoptimised(step)(learner, jnp.zeros((SHARDS, 2), jnp.uint32))
+    _, keys, _ = jax.jit(step)(learner, jnp.zeros((SHARDS, 2), jnp.uint32))
     assert keys.any() and not np.array_equal(keys[0], keys[1])
 
 
@@ -142,7 +141,7 @@ def test_without_the_mean_the_update_would_differ():
     learner = init_learner(config, network, jax.random.key(3), h)
     batch = batch_of(np.random.default_rng(1), BATCH)
     examples = Examples(batch.obs_tm1, batch.a_tm1, batch.r_t, jnp.ones(BATCH))
-    step = unoptimised(lambda part: descend(learner, part, jax.random.key(0), h)[0].params)
+    step = jax.jit(lambda part: descend(learner, part, jax.random.key(0), h)[0].params)
     whole, half = step(examples), step(jax.tree.map(lambda leaf: leaf[: BATCH // 2], examples))
     with pytest.raises(AssertionError):
         close(whole, half)
@@ -183,7 +182,7 @@ def test_importance_weights_are_of_what_was_drawn(num_devices):
         return drawn.leaf, weight, leaves.sum(), largest
 
     # The second shard's leaves are three times as large, which changes nothing of its probabilities.
-    leaf, weight, total, largest = unoptimised(over_shards(make_spread(SHARDS, num_devices), draw, (0,), 0))(
+    leaf, weight, total, largest = jax.jit(over_shards(make_spread(SHARDS, num_devices), draw, (0,), 0))(
         jnp.array([1.0, 3.0])
     )
     p = np.asarray(leaf / total[:, None]) / SHARDS
@@ -345,6 +344,7 @@ def test_new_hypers_and_chunks_compile_nothing(two_devices, count_compilations):
     assert count_compilations() == before
 
 
+@pytest.mark.usual_compilation
 @pytest.mark.parametrize("replay", [pytest.param("uniform", marks=pytest.mark.long), "prioritized"])
 @pytest.mark.parametrize("per_device", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_a_donated_chunk_copies_no_replay(tiny_config, per_device, replay):

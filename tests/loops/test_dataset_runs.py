@@ -20,8 +20,6 @@ from purejaxdqn.runs.fitted_q import fitted_q_evaluation
 from purejaxdqn.runs.folder import CHECKPOINTS
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 EPISODES, LENGTH = 12, 25
 
 

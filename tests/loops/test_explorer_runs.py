@@ -12,8 +12,6 @@ from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
 from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY = jax.random.key(0, impl="threefry2x32")
 EXPLORERS = {
     "ez-greedy": {"explorer": "ez-greedy", "duration_cap": 7, "epsilon_ladder": True},
@@ -38,7 +36,7 @@ def test_what_is_carried_follows_the_episodes(tiny_config, counting):
         state, _ = jax.jit(agent.iterate)(state, Hypers(), 37)
 
 
-@pytest.mark.usefixtures("usual_compilation")
+@pytest.mark.exact_lanes
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.long) if name == "bootstrapped" else name for name in EXPLORERS]
 )

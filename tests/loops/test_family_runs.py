@@ -13,6 +13,8 @@ from purejaxdqn.recipes.recipes import RECIPES, make_settings
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.types import Hypers
 
+pytestmark = pytest.mark.usual_compilation
+
 KEY = jax.random.key(0, impl="threefry2x32")
 SMALL = {"num_envs": 4, "total_steps": 2_000, "hidden": (8, 8)}
 REPLAY = SMALL | {"buffer_size": 200, "batch_size": 8, "learning_starts": 40, "updates_per_rollout": 1}

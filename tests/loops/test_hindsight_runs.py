@@ -19,8 +19,6 @@ from purejaxdqn.runs.checkpoint import load_checkpoint
 from purejaxdqn.runs.folder import CHECKPOINTS
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SMALL = {
     **{"env": "BitFlip", "env_params": {"bits": 4}, "num_envs": 4, "total_steps": 2_000, "buffer_size": 200},
     **{"batch_size": 8, "learning_starts": 40, "hidden": (8,), "hindsight": "future"},
@@ -36,6 +34,7 @@ def run(lanes, seeds, shares, *parts):
     return jax.tree.map(lambda leaf: leaf if leaf.ndim == 0 else leaf[-1], lanes.get(state))
 
 
+@pytest.mark.exact_lanes
 @pytest.mark.parametrize(
     "changes",
     [

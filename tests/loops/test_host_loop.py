@@ -14,8 +14,6 @@ from purejaxdqn.loops.host_functions import greet, pack, packed_bytes, unpack
 from purejaxdqn.loops.host_lanes import make_host_lanes
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LENGTHS = (3, 5, 4, 6)
 """Steps of every episode of each environment."""
 SPEC = EnvSpec("Scripted-v5", 3, (2, 2, 4), "uint8", None, 1000, 4)

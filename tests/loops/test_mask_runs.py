@@ -13,7 +13,7 @@ from purejaxdqn.loops.host import HostLoop
 from purejaxdqn.loops.sharding import make_spread
 from purejaxdqn.types import lane_axes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
+pytestmark = pytest.mark.usefixtures("own_parts")
 
 KEY, PLACES = jax.random.key(0), 4
 SMALL = {"num_envs": 4, "total_steps": 1_200, "hidden": (8,)}
@@ -101,6 +101,7 @@ def test_a_run_takes_legal_actions_alone(settings):
         check_rows(state)
 
 
+@pytest.mark.exact_lanes
 def test_neither_planted_rewards_nor_chunks_nor_lanes_show():
     """A million or nothing for illegal actions, four iterations or twice two, two lanes or one: bit for bit one run."""
     h, config = Hypers(), Config(**REPLAY, explorer="ez-greedy")

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import same_bits, unoptimised
+from programs import same_bits
 from test_host_loop import SPEC as SCRIPTED
 from test_host_loop import begin as begin_loop
 from test_host_loop import make_config as host_config
@@ -36,8 +36,8 @@ class ByHand:
     def __init__(self, config, steps=40):
         self.parts = parts = build(config)
         self.params = parts.network.init(jax.random.key(3))
-        self.step = unoptimised(lambda obs, recall: parts.network.step(self.params, obs, recall, None, "greedy"))
-        env_step = unoptimised(parts.env.step)
+        self.step = jax.jit(lambda obs, recall: parts.network.step(self.params, obs, recall, None, "greedy"))
+        env_step = jax.jit(parts.env.step)
         env, _ = parts.env.reset(jax.random.key(4), config.num_envs)
         recall, self.rows, self.q, self.q_after = parts.network.init_carry(config.num_envs), [], [], []
         for t in range(steps):
@@ -53,18 +53,18 @@ class ByHand:
         self.rows = jax.tree.map(lambda *leaves: jnp.stack(leaves), *self.rows)
         self.q, self.q_after = np.stack(self.q), np.stack(self.q_after)
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), self.rows)
-        self.memory = unoptimised(parts.replay.add)(parts.replay.init(one), self.rows)
+        self.memory = jax.jit(parts.replay.add)(parts.replay.init(one), self.rows)
 
     def sample(self):
         """A batch, and the times [U, B] and writers [U, B] of its rows."""
-        batch, where, weight = unoptimised(self.parts.replay.sample)(self.memory, jax.random.key(6), H)
+        batch, where, weight = jax.jit(self.parts.replay.sample)(self.memory, jax.random.key(6), H)
         shape = where.learnt.shape
         return batch, np.asarray(where.times).reshape(shape), np.asarray(where.writers).reshape(shape), weight
 
 
 def q_of(played, obs):
     """Action values [U, B, A] of a window."""
-    dist = unoptimised(lambda params, obs: played.parts.network.apply(params, obs, None, "greedy"))(played.params, obs)
+    dist = jax.jit(lambda params, obs: played.parts.network.apply(params, obs, None, "greedy"))(played.params, obs)
     return np.asarray(played.parts.head.q_values(dist)).reshape(*obs.pick.shape, -1)
 
 
@@ -98,7 +98,7 @@ def test_windows_give_what_whole_episodes_do(memory):
         y[at] += 0.0 if terminated[time, writer] else discount * played.q_after[time, writer].max()
     learner = init_learner(config, played.parts.network, jax.random.key(3), H)
     learner = learner.replace(params=played.params, target_params=played.params)
-    targets = unoptimised(lambda batch: batch_targets(
+    targets = jax.jit(lambda batch: batch_targets(
         played.parts.network, played.parts.head, build_backup(config), learner, batch, jax.random.key(0), H
     ))(batch)  # fmt: skip
     np.testing.assert_allclose(np.reshape(targets, y.shape), y, atol=1e-5)
@@ -129,17 +129,15 @@ def test_the_gradient_of_a_window_is_that_of_its_steps_one_by_one():
         picked = jnp.take_along_axis(jnp.stack(values), jnp.asarray(slots)[..., None], axis=0)
         return loss(picked.reshape(-1, picked.shape[-1]))
 
-    wanted = unoptimised(jax.grad(one_by_one))(played.params)
-    found = unoptimised(jax.grad(lambda p: loss(head.q_values(network.apply(p, window, None, "online")))))(
-        played.params
-    )
+    wanted = jax.jit(jax.grad(one_by_one))(played.params)
+    found = jax.jit(jax.grad(lambda p: loss(head.q_values(network.apply(p, window, None, "online")))))(played.params)
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     # And that is the gradient which an update takes.
     learner = init_learner(config, network, jax.random.key(3), H).replace(params=played.params)
     examples = Examples(window, batch.a_tm1, jnp.full(batch.a_tm1.shape, 2.0), weight)
-    norm = unoptimised(make_descend(config, network, head))(learner, examples, jax.random.key(0), H)[2].grad_norm
+    norm = jax.jit(make_descend(config, network, head))(learner, examples, jax.random.key(0), H)[2].grad_norm
     np.testing.assert_allclose(
         norm, np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(wanted))), rtol=1e-4
     )
@@ -196,8 +194,11 @@ def test_more_choices_compose_with_a_memory():
 ON_HOST = [{"overlap": False}, {"replay_memory": "host"}, {"replay": "prioritized", "updates_per_rollout": 2}]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("changes", ON_HOST, ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [case if "replay_memory" in case else pytest.param(case, marks=pytest.mark.long) for case in ON_HOST],
+    ids=str,
+)
 def test_the_host_keeps_the_carries_of_its_episodes(changes):
     """Of stacked frames, with ignored steps between episodes: what the network carries there by hand."""
     config = host_config(memory="gru", learning_starts=60, prefill="policy", **TINY, **changes)
@@ -209,9 +210,7 @@ def test_the_host_keeps_the_carries_of_its_episodes(changes):
     first, written = SCRIPTED.frame_stack - 1, int(store.ring.written.count)
     assert written <= store.ring.capacity
     steps = read_frame_steps(SCRIPTED, store.steps, jnp.full(4, first), jnp.arange(4), written - first)
-    step = unoptimised(
-        lambda obs, recall: loop.parts.network.step(state.learner.params, obs, recall, None, "greedy")[1]
-    )
+    step = jax.jit(lambda obs, recall: loop.parts.network.step(state.learner.params, obs, recall, None, "greedy")[1])
     recall, known, compared = loop.parts.network.init_carry(4), np.zeros(4, bool), 0
     for t in range(written - first):
         known |= np.asarray(steps.starts[t])

@@ -18,7 +18,6 @@ from purejaxdqn.networks.rollouts import observations_after, window_of
 from purejaxdqn.networks.windows import Recall
 from purejaxdqn.replay.interface import no_replay
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 MEMORY = {"learner": "rollout", "memory": "gru", "memory_size": 4, "hidden": (6,), "last_inputs": True}
 ENVS, STEPS, ROLLOUTS = 4, 16, 3
 

@@ -16,6 +16,7 @@ def agent(tiny_config):
     return make_agent(tiny_config.replace(norm="none", resets=True, anneal_horizon=True, updates_per_rollout=2))
 
 
+@pytest.mark.exact_lanes
 def test_lanes_are_solo_runs_and_parts_make_a_whole(agent):
     """Lane 1 of 2 is the solo run, and 20 iterations are 10 and 10, with a reset between them, on every leaf."""
     pair, solo = make_lanes(agent, make_plan(agent, 2)), make_lanes(agent, make_plan(agent, 1))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import same_bits, unoptimised
+from programs import same_bits
 
 from purejaxdqn.config import Config
 from purejaxdqn.loops.device import make_agent
@@ -52,10 +52,10 @@ def test_numbers_and_short_vectors_are_one_vector_of_each_type(monkeypatch):
 def test_a_run_is_the_same(learner, monkeypatch):
     """State and metrics after some iterations, to rounding; the program for a GPU carries fewer arrays."""
     agent, found, carried = make_agent(CONFIGS[learner]), [], []
-    state = unoptimised(agent.init)(jax.random.key(0), Hypers())
+    state = jax.jit(agent.init)(jax.random.key(0), Hypers())
     for platform in ("cpu", "gpu"):
         as_on(platform, monkeypatch)
-        iterate = unoptimised(lambda state: agent.iterate(state, Hypers(), jnp.int32(5)))
+        iterate = jax.jit(lambda state: agent.iterate(state, Hypers(), jnp.int32(5)))
         found.append(iterate(state))
         loops = [line for line in iterate.lower(state).as_text().splitlines() if "stablehlo.while" in line]
         carried.append(max(line.count("iterArg") for line in loops))
@@ -69,11 +69,11 @@ def test_lanes_share_their_counters(monkeypatch):
     """Under vmap a joined loop still follows from counters without an axis of lanes."""
     as_on("gpu", monkeypatch)
     agent = make_agent(CONFIGS["replay"])
-    states = [unoptimised(agent.init)(jax.random.key(seed), Hypers()) for seed in (0, 1)]
+    states = [jax.jit(agent.init)(jax.random.key(seed), Hypers()) for seed in (0, 1)]
     run = lambda state: agent.iterate(state, Hypers(), jnp.int32(3))[0]  # noqa: E731
     both = map_lane_leaves(lambda *leaves: jnp.stack(leaves), *states)
-    lanes = unoptimised(lambda state: run_block(run, 2, state))(both)
-    alone, second = unoptimised(run)(states[1]), map_lane_leaves(lambda leaf: leaf[1], lanes)
+    lanes = jax.jit(lambda state: run_block(run, 2, state))(both)
+    alone, second = jax.jit(run)(states[1]), map_lane_leaves(lambda leaf: leaf[1], lanes)
     check_close(alone, second)
 
 

@@ -10,8 +10,6 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.learn import Examples, batch_targets, init_learner, make_descend
 from purejaxdqn.types import PRIOR, STATISTICS, Hypers, Learner, Transition, counter
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 K, B, A = 3, 5, 4
 KEY = jax.random.key(0)
 VECTOR = EnvSpec("Test-v0", A, (3,), "float32", None, 100)

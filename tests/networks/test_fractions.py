@@ -10,7 +10,7 @@ from purejaxdqn.networks import Network, make_network
 from purejaxdqn.networks.fractions import cosines, draw_fractions, partition
 from purejaxdqn.types import Outputs
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 B, A, N = 5, 3, 4
 SPEC = EnvSpec("Test-v0", A, (7,), "float32", None, 100)

@@ -16,7 +16,7 @@ from purejaxdqn.networks import memory
 from purejaxdqn.networks.windows import Recall, Window, begin, steps_in_a_row
 from purejaxdqn.observations.moments import RUNNING, Moments
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 T, B, A, SIZE = 5, 2, 2, 8
 SPEC = EnvSpec("Test-v0", A, (4,), "float32", None, 100)

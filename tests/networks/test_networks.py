@@ -15,7 +15,7 @@ from purejaxdqn.networks.layers import Conv
 from purejaxdqn.networks.qnetwork import duel
 from purejaxdqn.types import Outputs
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 B, A, N = 5, 3, 2
 ROLES = ("online", "target", "select", "act", "greedy")

@@ -11,7 +11,7 @@ from purejaxdqn.networks.layers import NoisyDense, scaled_noise
 from purejaxdqn.networks.qnetwork import QNetwork
 from purejaxdqn.types import Outputs
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 P, Q, B, N = 5, 3, 4, 2
 SHARED = ("online", "target", "select")

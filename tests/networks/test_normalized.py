@@ -10,7 +10,7 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.observations.moments import RUNNING, Moments, without_running
 from purejaxdqn.types import STATISTICS
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 KEY = jax.random.key(0)
 SPEC = EnvSpec("Test-v0", 3, (4,), "float32", None, 100)

@@ -13,7 +13,7 @@ from purejaxdqn.networks import make_network
 from purejaxdqn.networks.layers import adaptive_max_pool
 from purejaxdqn.types import Outputs
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 
 SCALAR = Outputs(1, (0.0,), "fixed")

@@ -13,7 +13,7 @@ from purejaxdqn.networks import make_network, make_norm
 from purejaxdqn.networks.layers import Conv, SpectralNorm
 from purejaxdqn.types import Hypers, Outputs
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 ROLES = ("online", "target", "select", "act", "greedy")
 ENV = EnvSpec("Test-v0", 3, (6, 5, 2), "float32", None, 100)

@@ -11,7 +11,7 @@ from purejaxdqn.config import Config, EnvSpec, SettingError
 from purejaxdqn.networks import TORSOS, make_network, own_torso, to_features, torso_name
 from purejaxdqn.types import Outputs
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 B, A = 5, 3
 ONE = Outputs(1, (0.0,), "fixed")

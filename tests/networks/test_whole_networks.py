@@ -12,7 +12,7 @@ from purejaxdqn.config import Config, EnvSpec, SettingError
 from purejaxdqn.networks import TORSOS
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
+pytestmark = pytest.mark.usefixtures("own_parts")
 VECTOR = EnvSpec("Here-v0", 3, (4,), "float32", None, 100)
 SMALL = {"total_steps": 400, "num_envs": 4, "buffer_size": 200, "batch_size": 8, "learning_starts": 40}
 

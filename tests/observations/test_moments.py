@@ -21,7 +21,7 @@ from purejaxdqn.observations.moments import (
     normalize_obs,
 )
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 
 def welford(rows):

@@ -9,6 +9,8 @@ from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
 from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.recipes.recipes import default_recipe, make_settings
 
+pytestmark = pytest.mark.usual_compilation
+
 
 @pytest.mark.slow
 def test_cartpole_is_solved_by_default():

@@ -11,8 +11,6 @@ from purejaxdqn.recipes.recipes import RECIPES, make_settings
 from purejaxdqn.recipes.tutorials import FAITHFUL, VARIANTS
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 PLAIN_DQN = {"learner": "replay", "head": "scalar", "backup": "max", "replay": "uniform", "n_step": 1, "num_envs": 1}
 PLAIN_DQN |= {"dueling": False, "noisy": False, "norm": "none", "reduction": "mean"}
 PLAIN_DQN |= {"learning_rate_schedule": "constant"}

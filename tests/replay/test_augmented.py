@@ -13,7 +13,7 @@ from purejaxdqn.replay.augmented import shift_pictures, with_random_shifts
 from purejaxdqn.replay.presampled import DrawnMemory, drawn_replay
 from purejaxdqn.types import Hypers, Transition
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 SPEC = EnvSpec("Test-v0", 3, (5, 4, 2), "uint8", None, 100)
 

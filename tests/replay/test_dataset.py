@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import unoptimised
 
 from purejaxdqn.config import EnvSpec, SettingError
 from purejaxdqn.replay.dataset import Dataset, check_path, join, read_dataset, steps_of, write_dataset
@@ -153,7 +152,7 @@ def test_every_step_starts_the_transition_that_walking_finds(ends, n_step):
     count = dataset.num_steps
     times = jnp.arange(count)
     lent = Held(jax.tree.map(jnp.asarray, steps))
-    found, weight = unoptimised(store.read)(lent, times, jnp.zeros(count, jnp.int32), h)
+    found, weight = jax.jit(store.read)(lent, times, jnp.zeros(count, jnp.int32), h)
     np.testing.assert_array_equal(weight, np.ones(count))
     for i in range(count):
         r, discount, obs = naive(dataset, n_step, 0.9, i)
@@ -163,7 +162,7 @@ def test_every_step_starts_the_transition_that_walking_finds(ends, n_step):
             np.testing.assert_array_equal(found.obs_t[i], obs)
         np.testing.assert_array_equal(found.obs_tm1[i], dataset.obs[i])
     # Uniform replay draws every one of them, and nothing else.
-    _, (drawn, _), weight = unoptimised(uniform(store, 64 * count).sample)(lent, jax.random.key(0), h)
+    _, (drawn, _), weight = jax.jit(uniform(store, 64 * count).sample)(lent, jax.random.key(0), h)
     assert set(np.asarray(drawn).tolist()) == set(range(count)) and (weight == 1).all()
 
 
@@ -179,9 +178,9 @@ def test_a_mixed_batch_begins_with_the_own_and_ends_with_the_datasets():
         held=lend(memory.held, jax.tree.map(jnp.asarray, steps[1])),
     )
     key = jax.random.key(1)
-    batch, _, weight = unoptimised(both.sample)(lent, key, h)
+    batch, _, weight = jax.jit(both.sample)(lent, key, h)
     assert weight.shape == (8,) and (batch.r_t[:5] == 100).all() and (np.abs(batch.r_t[5:]) < 10).all()
-    alone, _, _ = unoptimised(own.sample)(lent.own, key, h)
+    alone, _, _ = jax.jit(own.sample)(lent.own, key, h)
     np.testing.assert_array_equal(batch.obs_tm1[:5], alone.obs_tm1)
 
 

@@ -13,7 +13,7 @@ from purejaxdqn.replay.prioritized import prioritized
 from purejaxdqn.replay.uniform import uniform
 from purejaxdqn.types import Hypers, Row
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 GAMMA = 0.9
 
@@ -220,7 +220,7 @@ def test_draws_every_row_that_it_may_and_no_other(replay_name, steps):
         assert chi2.sf(np.sum((counts - expected) ** 2) / expected, len(wanted) - 1) > 1e-5
 
 
-@pytest.mark.usefixtures("usual_compilation")
+@pytest.mark.usual_compilation
 def test_writing_is_in_place():
     """A step written into a million frames, the ring donated, needs no scratch space for a copy of it."""
     spec = make_spec(4, (84, 84, 1))

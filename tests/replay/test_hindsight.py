@@ -18,7 +18,7 @@ from purejaxdqn.loops.device import make_agent
 from purejaxdqn.replay import hindsight
 from purejaxdqn.types import Hypers, Row, Transition
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 GAMMA = 0.9
 GOALS = Goals(lambda a, d: jnp.where(jnp.all(a == d), 0.0, -1.0), lambda a, d: jnp.all(a == d))

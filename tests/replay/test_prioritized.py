@@ -15,7 +15,7 @@ from purejaxdqn.replay.prioritized import Drawn, importance_weights, prioritized
 from purejaxdqn.replay.transitions import transition_store
 from purejaxdqn.types import Hypers, Row, is_counter, lane_axes
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 ROW = Row(
     obs=jax.ShapeDtypeStruct((2,), jnp.int32),
@@ -395,7 +395,7 @@ def test_vmapped_lanes_equal_solo_runs():
         solo = lane_memories
 
 
-@pytest.mark.usefixtures("usual_compilation")
+@pytest.mark.usual_compilation
 def test_an_iteration_in_a_loop_is_in_place():
     """Write, draw and update with the memory donated: no scratch space for a copy of 4 MB of leaves, or of the rows."""
     replay = prioritized(transition_store(100_000, 10, 3, 500, True), 128)

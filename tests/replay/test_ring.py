@@ -169,6 +169,7 @@ def add_in_a_loop(ring, rows):
     return jax.lax.fori_loop(0, 10, lambda _, ring: add_rows(ring, rows), ring)
 
 
+@pytest.mark.usual_compilation
 @pytest.mark.parametrize("fn", [add_rows, add_in_a_loop])
 @pytest.mark.parametrize("num_steps", [1, 3])
 def test_a_donated_write_is_in_place(fn, num_steps):
@@ -180,6 +181,7 @@ def test_a_donated_write_is_in_place(fn, num_steps):
     assert memory.temp_size_in_bytes < 100_000
 
 
+@pytest.mark.usual_compilation
 def test_an_undonated_write_must_copy():
     """The check above can fail: without donation nothing is aliased."""
     memory = jax.jit(add_rows).lower(big_ring(10**6), new_rows(1)).compile().memory_analysis()
@@ -197,6 +199,7 @@ def seconds(fn, *args):
     return best
 
 
+@pytest.mark.usual_compilation
 def test_time_does_not_depend_on_capacity():
     """A thousand writes, and a thousand samples, into 10^3 and 10^6 rows: within a factor of 10 (a copy costs 1000)."""
 

@@ -17,7 +17,7 @@ from purejaxdqn.replay.transitions import transition_store
 from purejaxdqn.replay.uniform import uniform
 from purejaxdqn.types import Hypers, Row
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 GAMMA, LIMIT, STACK = 0.9, 6, 2
 H = Hypers(gamma=GAMMA, priority_eta=0.9, priority_exponent=1.0, priority_epsilon=1e-6).as_arrays()

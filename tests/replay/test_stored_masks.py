@@ -11,8 +11,6 @@ from purejaxdqn.replay.transitions import transition_store
 from purejaxdqn.replay.uniform import uniform
 from purejaxdqn.types import Hypers, Row
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 WRITERS, STEPS, BITS = 3, 40, 10
 SPEC = EnvSpec("masked", BITS, (1,), "float32", None, 100, masked=True)
 STORES = {

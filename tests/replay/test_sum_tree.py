@@ -208,6 +208,7 @@ def test_vmapped_trees_equal_solo_trees():
         np.testing.assert_array_equal(found[i], jit_find(tree, jnp.asarray(values[i, :50]) * 1_000))
 
 
+@pytest.mark.usual_compilation
 @pytest.mark.parametrize("fan_out", [2, 8, 128])
 def test_a_donated_update_is_in_place(fan_out):
     """In a loop, with a search before each update: no scratch space for 4 MB of leaves."""

@@ -291,6 +291,7 @@ def test_each_observation_is_stored_once():
     assert store.final_obs.dtype == jnp.uint8
 
 
+@pytest.mark.usual_compilation
 def test_a_donated_write_is_in_place():
     """Writing one step copies neither ring nor side store."""
     store = jax.eval_shape(lambda: transitions.init_store(ROW, 100_000, 4, 10))

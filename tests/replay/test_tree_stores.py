@@ -12,7 +12,7 @@ from purejaxdqn.replay.presampled import DrawnMemory, drawn_replay
 from purejaxdqn.replay.transitions import transition_store
 from purejaxdqn.types import Hypers, Row, Transition
 
-pytestmark = pytest.mark.usefixtures("strict_ranks", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 T, E, CAPACITY, N = 23, 2, 12, 3
 EYE, CLOCK, HAND = ((2, 2, 3), "uint8", 3), ((), "float32", 1), ((4,), "int32", 1)

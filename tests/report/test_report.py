@@ -19,8 +19,6 @@ from purejaxdqn.report import command
 from purejaxdqn.report.write_page import write_report
 from purejaxdqn.statistics.intervals import bootstrap_interval, iqm
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 pytest.importorskip("plotly")
 
 

@@ -56,6 +56,7 @@ def test_a_run_is_evaluated(capsys):
     assert [(one["seed"], one["mean_return"]) for one in found] == [(0, 9.2), (1, 9.6)]
 
 
+@pytest.mark.usual_compilation
 def test_an_interrupted_run_goes_on(older):
     """What was written stays; the rows that follow have the steps, updates and ε of the run that nobody interrupted."""
     folder = older(RUNS / "unfinished")

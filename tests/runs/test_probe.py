@@ -26,8 +26,6 @@ from purejaxdqn.runs.runner import ChunkReport, Run
 from purejaxdqn.train.display import Silent, describe
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 HOST = "gymnasium/CartPole-v1"
 TINY = Config(total_steps=420, num_envs=4, learning_starts=40, buffer_size=200, batch_size=8, hidden=(8,))
 

@@ -147,7 +147,7 @@ def test_a_second_run_traces_no_training_loop_and_ends_with_the_same_numbers(tmp
     for out in ("first", "second"):
         command = [*start, "--env", "CartPole-v1", "--seed", "5", "--quiet"]
         command += ["--total-steps", "2000", "--eval-episodes", "2", "--out", str(tmp_path / out)]
-        variables = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_LOG_COMPILES": "1"}
+        variables = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_LOG_COMPILES": "1"}
         done = subprocess.run(command, capture_output=True, text=True, env=variables)
         assert done.returncode == 0, done.stderr
         said.append({name for name in ("jit(init)", "jit(<lambda>)", "jit(evaluate_blocks)") if name in done.stderr})

@@ -26,8 +26,6 @@ from purejaxdqn.statistics.comparison import (
     wilson,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NAN = float("nan")
 AGGREGATES = (aggregate_iqm, aggregate_mean, aggregate_median, optimality_gap)
 

@@ -27,7 +27,6 @@ FLAGS = [
     *("--eval-episodes", "3", "--seeds", "2", "--random", "5", "--learning-rate", "loguniform:1e-4:1e-2"),
     *("--gamma", "uniform:0.9:0.99", "--target-period", "10", "100", "--pbt"),
 ]
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 QUIET = ["--quiet", "--no-report", "--device", "cpu"]
 TABLES = (CURVES, LANES, POPULATION)
 

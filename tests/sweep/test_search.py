@@ -26,7 +26,6 @@ SIZES = [
 SPACE = ["--learning-rate", "loguniform:1e-4:1e-2", "--gamma", "uniform:0.9:0.99", "--target-period", "10", "100"]
 SEARCH = [*SIZES, *SPACE, "--search", "tpe", "--trials", "10", "--trials-at-once", "4"]
 QUIET = ["--quiet", "--no-report", "--device", "cpu"]
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_ends_by_hand():

@@ -24,6 +24,8 @@ from purejaxdqn.runs.sweep_folder import (
 )
 from purejaxdqn.sweep import command, engine, layout
 
+pytestmark = pytest.mark.exact_lanes
+
 SIZES = [
     *("--num-envs", "4", "--buffer-size", "200", "--batch-size", "8", "--learning-starts", "40", "--hidden", "16"),
     *("--total-steps", "2000", "--log-every", "200", "--eval-every", "400", "--eval-episodes", "3"),

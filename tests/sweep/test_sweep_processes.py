@@ -116,7 +116,7 @@ def test_one_of_two_is_asked_to_stop_and_both_save_and_end(alone, number, told, 
     assert_same(tables(folder), alone)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_eight_devices_come_to_what_one_does(alone, tmp_path):
     """One process whose lanes are spread over eight devices."""
     folder = tmp_path / "sweep"

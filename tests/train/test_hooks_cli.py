@@ -18,7 +18,7 @@ from purejaxdqn.runs.folder import CHECKPOINTS, CONFIG, METRICS, SUMMARY
 from purejaxdqn.runs.hooks import Logged
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
+pytestmark = pytest.mark.usefixtures("own_parts")
 
 MINE = """
 heard = []

@@ -14,8 +14,6 @@ from purejaxdqn.runs.folder import CHECKPOINTS, CONFIG, CURVE, METRICS, MP4, SCO
 from purejaxdqn.runs.policy import load_policy
 from purejaxdqn.runs.records import MARKS, note_scores
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 envpool = pytest.importorskip("envpool")
 
 SMALL = ["--env", "envpool/CartPole-v1", "--total-steps", "400", "--num-envs", "4", "--learning-starts", "40"]

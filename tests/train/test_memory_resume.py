@@ -39,7 +39,6 @@ def idle():
     MEMORIES.pop("idle", None)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_a_carry_of_another_width_is_refused(idle, capsys, tmp_path):
     """Parameters fit and what was carried does not; another cell, or another size of it, is refused by its flag."""
     idle(3)

@@ -21,7 +21,7 @@ from purejaxdqn.runs.folder import CHECKPOINTS, CONFIG, METRICS, MP4, SUMMARY, r
 from purejaxdqn.sweep.command import main as sweep
 from purejaxdqn.train import display
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "own_parts")
+pytestmark = pytest.mark.usefixtures("own_parts")
 
 CELLS = np.eye(8, dtype=np.float32)
 FILES = [
