@@ -1,5 +1,6 @@
 """Pages of the site that answer one question each: short, linked, and their commands and code are true."""
 
+import functools
 import re
 import shlex
 import sys
@@ -42,6 +43,12 @@ def write_files(page):
     return files
 
 
+@functools.cache
+def flags_of_command(name):
+    """Every flag of one of our commands."""
+    return {*all_flags(flags_of()[name]), "--import", "--live", "--watch"}
+
+
 def commands(text):
     """The words of every command of ours, but for those that leave something out."""
     found = re.findall(r"(?<![\w/-])purejaxdqn ([a-z]+ [^`\n;#]*)", re.sub(r"\\\n\s*", "", text))
@@ -72,7 +79,7 @@ def test_a_page_answers_in_its_first_sentence_and_then_links(page):
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_flag_exists(page):
     for words in commands(page.read_text(encoding="utf-8")):
-        known = {*all_flags(flags_of()[words[0]]), "--import", "--live", "--watch"}
+        known = flags_of_command(words[0])
         typed = {word.partition("=")[0] for word in words if word.startswith("--") and "env-params" not in word}
         assert {word for word in typed if word.replace("--no-", "--", 1) not in known and word not in known} == set(), (
             words

@@ -423,7 +423,7 @@ def test_a_run_without_a_checkpoint_is_examined_at_its_start(patient, tmp_path):
     assert alarms_in(found) == ["q-jumps"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_rollout_learner_is_examined_as_far_as_it_goes(tmp_path):
     flags = ["--algo", "pqn", "--total-steps", "512", "--num-envs", "4", "--rollout-length", "16"]
     flags += ["--num-minibatches", "4", "--hidden", "8", "--eval-episodes", "2", "--eval-every", "512", "--quiet"]

@@ -62,6 +62,7 @@ def room_agent():
     return make_agent(config, env=room_module().make_env())
 
 
+@pytest.mark.long
 def test_chunks_and_new_hypers_do_not_show(room_agent, count_compilations):
     init, iterate = jax.jit(room_agent.init), jax.jit(room_agent.iterate)
     h = Hypers().as_arrays()

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command_lines import refused
-from test_device_loop import assert_floats_close_and_others_equal, assert_same_bits, equations
+from test_device_loop import assert_same_bits, equations
 from test_host_loop import SPEC as SCRIPTED
 from test_host_loop import ScriptedPool, learning_view, make_config
+from test_lanes import assert_floats_close_and_others_equal
 
 from purejaxdqn import evaluate, train
 from purejaxdqn.build import Parts, build_learner, build_model, choose, make_prioritized

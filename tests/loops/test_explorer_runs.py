@@ -36,6 +36,7 @@ def test_what_is_carried_follows_the_episodes(tiny_config, counting):
         state, _ = jax.jit(agent.iterate)(state, Hypers(), 37)
 
 
+@pytest.mark.long
 @pytest.mark.exact_lanes
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.long) if name == "bootstrapped" else name for name in EXPLORERS]

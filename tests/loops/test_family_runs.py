@@ -63,6 +63,7 @@ def test_chunks_checkpoints_and_lanes_do_not_show(algo, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_prioritized_replay_is_not_copied():
     """With 10⁶ transitions, a chunk reuses the state, and its scratch space has no room for a copy of ring or tree."""
     config, hypers = make_settings(RECIPES["cartpole"], replay="prioritized", **REPLAY | {"buffer_size": 1_000_000})

@@ -34,6 +34,7 @@ def run(lanes, seeds, shares, *parts):
     return jax.tree.map(lambda leaf: leaf if leaf.ndim == 0 else leaf[-1], lanes.get(state))
 
 
+@pytest.mark.long
 @pytest.mark.exact_lanes
 @pytest.mark.parametrize(
     "changes",

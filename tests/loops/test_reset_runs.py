@@ -1,4 +1,5 @@
-"""Resets and what follows them in a run: lanes are solo runs, and a run in parts is a whole one."""
+"""Resets, what follows them, an explorer that carries and an average of parameters in one run: lanes are solo runs, and
+a run in parts is a whole one."""
 
 import jax
 import numpy as np
@@ -13,7 +14,9 @@ from purejaxdqn.types import Hypers
 
 @pytest.fixture(scope="module")
 def agent(tiny_config):
-    return make_agent(tiny_config.replace(norm="none", resets=True, anneal_horizon=True, updates_per_rollout=2))
+    carried = {"explorer": "ez-greedy", "duration_cap": 7, "epsilon_ladder": True, "average_params": True}
+    resets = {"resets": True, "anneal_horizon": True, "updates_per_rollout": 2}
+    return make_agent(tiny_config.replace(norm="none", **resets, **carried))
 
 
 @pytest.mark.exact_lanes

@@ -48,7 +48,7 @@ def test_numbers_and_short_vectors_are_one_vector_of_each_type(monkeypatch):
     assert join_carry(step, carry, is_counter)[:2] == (step, carry)
 
 
-@pytest.mark.parametrize("learner", CONFIGS)
+@pytest.mark.parametrize("learner", ["replay", pytest.param("rollout", marks=pytest.mark.long)])
 def test_a_run_is_the_same(learner, monkeypatch):
     """State and metrics after some iterations, to rounding; the program for a GPU carries fewer arrays."""
     agent, found, carried = make_agent(CONFIGS[learner]), [], []

@@ -8,8 +8,6 @@ import pytest
 from purejaxdqn.networks import products
 from purejaxdqn.networks.products import HUGE, LARGE, NARROW, multiply_columns, multiply_rows
 
-pytestmark = pytest.mark.usual_compilation
-
 WIDE = NARROW + 3
 # Inputs, outputs, and columns or rows; the last three have a large kernel, of which the last is a huge one.
 SHAPES = {

@@ -112,6 +112,7 @@ def test_an_object_has_its_class_as_its_name():
     assert {"Linear_0", "Output"} < set(params), "a torso is followed by layers"
 
 
+@pytest.mark.long
 def test_it_learns_and_lanes_are_runs_of_their_own():
     train = make_train(Config(**SMALL), num_chunks=2, network=whole_network(Linear((2,))))
     keys = jax.random.split(jax.random.key(0), 2)

@@ -57,6 +57,7 @@ def column(session, number):
     return values(session, f"{rows}.map(row => row.cells[{number}].innerText)")
 
 
+@pytest.mark.long
 def test_a_thousand_lanes_open_without_an_error(chromium, page):
     chromium.emulate("light", 1280, 900)
     chromium.open(page)  # The browser's own start is not the page's.

@@ -131,6 +131,7 @@ def test_going_on_with_a_run_of_which_seeds_have_ended(three, tmp_path, monkeypa
     assert tables(folder) == rows
 
 
+@pytest.mark.long
 def test_episodes_of_the_prefill_count_where_they_are_asked_to(tmp_path):
     """2 environments fall several times in 400 random steps: so many episodes fewer are trained on."""
     flags = ["--learning-starts", "400", *BUDGET]
@@ -165,6 +166,7 @@ def test_a_return_ends_the_run(tmp_path):
     assert max(returns) >= 25 and max(before, default=0.0) < 25
 
 
+@pytest.mark.long
 def test_evaluations_stop_where_they_are_told(tmp_path):
     folder, summary, _ = run(tmp_path, "short", "--eval-max-steps", "5", "--log-episodes", "40")
     assert summary["evaluation"][0]["last_mean_return"] == 5.0

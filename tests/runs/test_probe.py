@@ -57,7 +57,7 @@ def trained(folder, hooks=NO_HOOKS, seeds=(0, 1, 2), **changes):
     "changes",
     [
         pytest.param({"log_episodes": 5}, id="lanes"),
-        pytest.param({"env": HOST, "seeds": (3,), "replay_memory": "host"}, id="host"),
+        pytest.param({"env": HOST, "seeds": (3,), "replay_memory": "host"}, id="host", marks=pytest.mark.long),
         pytest.param({"data_parallel": 2, "seeds": (3,)}, id="shards", marks=pytest.mark.long),
     ],
 )

@@ -85,6 +85,7 @@ def test_other_settings_are_another_name_of_the_same_program(made):
     assert len(files) == 3 and {file.stat().st_ino for file in files} == {files[0].stat().st_ino}
 
 
+@pytest.mark.long
 def test_a_changed_source_is_traced_again(made):
     assert start(made) == (ANEW, NUMBERS)
     (made / "made.py").write_text(CUMULATIVE + "# nothing but a remark\n")

@@ -111,6 +111,7 @@ def test_a_lane_is_the_solo_run(grid, lane, tmp_path):
     assert told["best_env_steps"] == lanes["best_env_steps"][lane]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [1, pytest.param(5, marks=pytest.mark.long)])
 def test_however_lanes_are_cut_up(grid, size, tmp_path, monkeypatch):
     """Units of 2 lanes (one for each of two devices) and of 10, the last one filled up: the same numbers."""
@@ -287,6 +288,7 @@ def test_several_algorithms_and_sizes(tmp_path):
     assert all(entry["config"]["dueling"] for entry in data["settings"])
 
 
+@pytest.mark.long
 def test_a_lane_that_diverges_counts_as_the_lowest(tmp_path):
     flags = ["--loss", "squared", "--optimizer", "sgd", "--learning-rate", "1e-3", "1e30", "--gamma", "0.99"]
     base = [word for word in GRID if word not in ("1e-3", "1e-2", "0.9", "0.99", "--learning-rate", "--gamma")]
@@ -455,7 +457,7 @@ def test_units_are_sized_for_memory_and_processes():
             on_cpu(gigabyte, 4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_environments_on_the_host_are_swept_one_lane_at_a_time(tmp_path):
     flags = [word for word in SIZES if word not in ("--total-steps", "2000")]
     both = ["--env", "envpool/CartPole-v1", *flags, "--total-steps", "400", "--seeds", "2", "--learning-rate"]

@@ -53,7 +53,7 @@ def test_a_run_leaves_everything_it_promises(run):
     assert "environments on the host" in summary["plan"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_game_leaves_its_picture_too(atari_run):
     """The very stack that the network is fed: four frames beside each other, 84 by 336."""
     events = next((atari_run / "tensorboard").glob("events*")).read_bytes()
