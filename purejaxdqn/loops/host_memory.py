@@ -132,7 +132,8 @@ class HostPhase:
     def acted(self, group: int, action: np.ndarray, carried: Any) -> None:
         """Called with the actions that were sent, and with what is carried on, of which rows keep a memory's."""
         here = self.actors[group]
-        self.actors[group] = Actor(here.obs, *jax.device_put((action, carried), self.cpu), here.mask)
+        chosen, carried = jax.device_put((action, carried), self.cpu)
+        self.actors[group] = Actor(here.obs, chosen, carried, here.mask)
 
     def add(self, memory: Any, rows: tuple[Row, ...]) -> Any:
         """Writes rows without learning."""
