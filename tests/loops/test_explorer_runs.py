@@ -38,9 +38,7 @@ def test_what_is_carried_follows_the_episodes(tiny_config, counting):
 
 @pytest.mark.long
 @pytest.mark.exact_lanes
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long) if name == "bootstrapped" else name for name in EXPLORERS]
-)
+@pytest.mark.parametrize("name", EXPLORERS)
 def test_lanes_are_solo_runs_and_parts_make_a_whole(tiny_config, name):
     """Lane 1 of 2 is the solo run, and 20 iterations are 13 and 7, bit for bit on every leaf."""
     agent = make_agent(tiny_config.replace(norm="none", **EXPLORERS[name]))

@@ -40,9 +40,9 @@ def run(lanes, seeds, shares, *parts):
     "changes",
     [
         {"n_step": 2},
-        pytest.param({"hindsight": "final", "replay": "prioritized", "head": "quantile"}, marks=pytest.mark.long),
-        pytest.param({"env": "GoalGrid", "env_params": {"size": 5}, "normalize_obs": True}, marks=pytest.mark.long),
-        pytest.param({"normalize_reward": True, "anneal_horizon": True, "resets": True}, marks=pytest.mark.long),
+        {"hindsight": "final", "replay": "prioritized", "head": "quantile"},
+        {"env": "GoalGrid", "env_params": {"size": 5}},
+        {"normalize_reward": True, "anneal_horizon": True, "resets": True},
     ],
     ids=lambda changes: "-".join(changes),
 )

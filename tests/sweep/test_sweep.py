@@ -112,7 +112,7 @@ def test_a_lane_is_the_solo_run(grid, lane, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("size", [1, pytest.param(5, marks=pytest.mark.long)])
+@pytest.mark.parametrize("size", [1, 5])
 def test_however_lanes_are_cut_up(grid, size, tmp_path, monkeypatch):
     """Units of 2 lanes (one for each of two devices) and of 10, the last one filled up: the same numbers."""
     monkeypatch.setattr(layout, "LANES_PER_CORE", size)
