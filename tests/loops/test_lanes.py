@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import same_bits
+from test_device_loop import assert_same_bits, first_kernel
 
 from purejaxdqn.loops import plan
 from purejaxdqn.loops.device import make_agent
@@ -23,12 +23,6 @@ def assert_floats_close_and_others_equal(a, b):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     else:
         np.testing.assert_array_equal(a, b)
-
-
-def first_kernel(params):
-    """The kernel of the first layer, [..., 4, 16]."""
-    (kernel,) = [np.asarray(leaf) for leaf in jax.tree.leaves(params) if leaf.shape[-2:] == (4, 16)]
-    return kernel
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +78,7 @@ def test_mapped_lanes_equal_solo_runs_bit_for_bit(agent, solo_runs):
     together = run_lanes(make_lanes(agent, plan, eval_episodes=3), SEEDS, LANE_HYPERS)
     for i, alone in enumerate(solo_runs):
         for ours, theirs in zip(together, alone, strict=True):
-            assert same_bits(lane(ours, i), lane(theirs, 0))
+            assert_same_bits(lane(ours, i), lane(theirs, 0))
     kernels = first_kernel(together[0].learner.params)
     assert not np.any(kernels[0] == kernels[1]) and not np.any(kernels[1] == kernels[2])
 
@@ -108,12 +102,12 @@ def test_a_solo_lane_equals_plain_jit(agent, solo_runs):
         state = init(key, h)
         for n in CHUNKS:
             state, plain_metrics = iterate(state, h, n)
-        assert same_bits(state, lane(alone, 0))
-        assert same_bits(plain_metrics, lane(metrics, 0))
+        assert_same_bits(state, lane(alone, 0))
+        assert_same_bits(plain_metrics, lane(metrics, 0))
         plain = jax.jit(agent.evaluate, static_argnames="episodes")(
             state.learner.params, key, episodes=3, epsilon=jnp.float32(0.1)
         )
-        assert same_bits(plain, lane(evaluation, 0))
+        assert_same_bits(plain, lane(evaluation, 0))
 
 
 def test_lanes_compile_once(agent, count_compilations):
@@ -144,7 +138,7 @@ def test_programs_compiled_to_look_at_their_memory_are_those_that_run(
     asked = count_compilations()
     alone = run_lanes(lanes, SEEDS[:1], LANE_HYPERS[:1])
     assert asked >= 2 and count_compilations() == asked + 1
-    assert same_bits(alone, solo_runs[0])
+    assert_same_bits(alone, solo_runs[0])
 
 
 @pytest.mark.slow
@@ -172,4 +166,4 @@ def test_lanes_compiled_ahead_compile_nothing_on_use(agent, count_compilations, 
     _, _, expected = everything(lazy._replace(compile=lambda *given: None))
     ahead, on_use, found = everything(make_lanes(agent, plan, eval_episodes=2))
     assert (ahead, on_use) == (3, 0)
-    assert same_bits(found, expected)
+    assert_same_bits(found, expected)
