@@ -16,17 +16,17 @@ PARAMS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.1, -0.2])
 STEPS = 5
 
 
-def gradients(scale):
-    """STEPS gradients of the shape of PARAMS."""
+def gradients(scale, steps=STEPS):
+    """Gradients of the shape of PARAMS."""
     keys = jax.random.split(jax.random.key(0), 2)
     return {
-        "w": scale * jax.random.normal(keys[0], (STEPS, 2, 2)),
-        "b": scale * jax.random.normal(keys[1], (STEPS, 2)),
+        "w": scale * jax.random.normal(keys[0], (steps, 2, 2)),
+        "b": scale * jax.random.normal(keys[1], (steps, 2)),
     }
 
 
 def ours(config, h, grads):
-    """Parameters after STEPS updates of the library's optimiser, rebuilt at each from traced hypers."""
+    """Parameters after these updates of the library's optimiser, rebuilt at each from traced hypers."""
 
     @jax.jit
     def run(h):
@@ -37,7 +37,7 @@ def ours(config, h, grads):
             return (optax.apply_updates(params, changes), opt_state), None
 
         start = (PARAMS, make_optimizer(config, h, jnp.int32(0)).init(PARAMS))
-        return jax.lax.scan(step, start, (jnp.arange(STEPS), grads))[0][0]
+        return jax.lax.scan(step, start, (jnp.arange(len(grads["b"])), grads))[0][0]
 
     return run(h.as_arrays())
 
@@ -45,7 +45,7 @@ def ours(config, h, grads):
 def theirs(optimizer, grads):
     """The same with an optax optimiser."""
     params, opt_state = PARAMS, optimizer.init(PARAMS)
-    for i in range(STEPS):
+    for i in range(len(grads["b"])):
         changes, opt_state = optimizer.update(jax.tree.map(lambda g, i=i: g[i], grads), opt_state, params)
         params = optax.apply_updates(params, changes)
     return params
@@ -61,13 +61,14 @@ def assert_trees_close(a, b, atol=1e-6):
         ("adam", lambda lr: optax.adam(lr, eps=1e-5)),
         ("adamw", lambda lr: optax.adamw(lr, eps=1e-5, weight_decay=0.3)),
         ("rmsprop", lambda lr: optax.rmsprop(lr, decay=0.95, eps=1e-5, centered=True)),
+        ("radam", lambda lr: optax.radam(lr, eps=1e-5)),
         ("sgd", lambda lr: optax.sgd(lr)),
     ],
 )
 def test_optimizers_equal_optax(name, optimizer):
-    """Five updates with a constant learning rate and no clipping (the norm stays below the limit)."""
+    """Twelve updates (RAdam rectifies the last) with a constant learning rate and a norm below the limit."""
     config = Config(optimizer=name, learning_rate_schedule="constant")
-    grads = gradients(0.1)
+    grads = gradients(0.1, steps=12)
     h = Hypers(learning_rate=0.01, adam_epsilon=1e-5, max_grad_norm=100.0, weight_decay=0.3)
     assert_trees_close(ours(config, h, grads), theirs(optimizer(0.01), grads))
 

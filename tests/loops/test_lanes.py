@@ -8,8 +8,10 @@ from test_device_loop import assert_same_bits, first_kernel
 
 from purejaxdqn.loops import plan
 from purejaxdqn.loops.device import make_agent
-from purejaxdqn.loops.lanes import make_lanes, seed_keys
+from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
 from purejaxdqn.loops.plan import make_plan
+from purejaxdqn.recipes.algorithms import ALGORITHMS
+from purejaxdqn.recipes.recipes import RECIPES, make_settings
 from purejaxdqn.types import Hypers, is_counter
 
 pytestmark = pytest.mark.exact_lanes
@@ -92,6 +94,27 @@ def test_vmapped_lanes_equal_solo_runs(agent, solo_runs):
     for i, (alone, alone_metrics, _) in enumerate(solo_runs):
         for ours, theirs in ((lane(state, i), lane(alone, 0)), (lane(metrics, i), lane(alone_metrics, 0))):
             jax.tree.map(assert_floats_close_and_others_equal, ours, theirs)
+
+
+@pytest.mark.usual_compilation
+@pytest.mark.parametrize(
+    "algo", [name if name == "pqn" else pytest.param(name, marks=pytest.mark.long) for name in ALGORITHMS]
+)
+def test_lanes_on_two_devices_are_solo_runs_at_an_algorithms_own_settings(algo):
+    """CartPole's widths, norms, optimisers and clipping, compiled as for a user: what smaller settings can hide."""
+    config, h = make_settings(RECIPES["cartpole"], algo=algo, total_steps=20_000)
+    agent = make_agent(config)
+
+    def last_lane(seeds):
+        lanes = make_lanes(agent, make_plan(agent, len(seeds)))
+        hypers = lanes.put(repeat_hypers(h, len(seeds)))
+        state, _ = lanes.iterate(lanes.init(lanes.put(seed_keys(seeds)), hypers), hypers, iterations)
+        return lane(lanes.get(state), -1)
+
+    iterations = -(-2_000 // config.steps_per_iteration)
+    alone, beside = last_lane([1]), last_lane([0, 1])
+    assert int(alone.learner.updates.count) > 5
+    assert_same_bits(beside, alone)
 
 
 def test_a_solo_lane_equals_plain_jit(agent, solo_runs):
