@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks.common import commit, read_result, write_result
 from purejaxdqn.runs.sweep_folder import LANES, read_columns, scores_of
 from purejaxdqn.statistics.comparison import probability_of_improvement, probability_of_improvement_interval
+from purejaxdqn.statistics.intervals import bootstrap_interval
 from purejaxdqn.sweep.command import main as sweep
 
 WHAT = (
@@ -71,7 +72,9 @@ def compare(
             scores[name] += best_lanes(found, rank_by)
             steps[name].append(found["env_steps"])
             print(env, name, draw, [round(score, 2) for score in scores[name][-seeds:]], flush=True)
-    first, second = scores.values()
+    first, second = map(np.array, scores.values())
+    # A repeat's arms begin with the same settings and seeds, so they are compared in pairs, too.
+    won = (first > second) + 0.5 * (first == second)
     assert all(one == other for one, other in zip(*steps.values(), strict=True)), "not at equal steps"
     return {
         "env_steps": steps,
@@ -81,6 +84,8 @@ def compare(
         "scores": scores,
         "probability_of_improvement": probability_of_improvement(first, second),
         "interval_95": probability_of_improvement_interval(first, second),
+        "repeats_won": float(won.mean()),
+        "repeats_won_interval_95": [float(end) for end in bootstrap_interval(won, np.mean)],
     }
 
 
@@ -123,7 +128,7 @@ def main() -> None:
     for part in args.part:
         for env in args.tasks:
             found = {"commit": commit(), "more": more, **PARTS[part](env, args, more)}
-            print(env, part, found["probability_of_improvement"], found["interval_95"], flush=True)
+            print(env, part, found["probability_of_improvement"], found["repeats_won"], flush=True)
             parts.setdefault(part, {})[env] = found
             write_result(args.name, WHAT, {"space": SPACE, "parts": parts})
 

@@ -79,6 +79,7 @@ def test_the_replay_example_runs():
     assert names["batch"]["obs"].shape == (128, 4) and names["batch"]["reward"].tolist() == [1.0] * 128
 
 
+@pytest.mark.long
 def test_the_trace_of_one_step_runs():
     names = {}
     exec(block(ROOT / "docs" / "architecture.md", "make_descend"), names)

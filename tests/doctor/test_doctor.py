@@ -32,6 +32,8 @@ from purejaxdqn.runs.folder import METRICS, Settings, read_config
 from purejaxdqn.runs.training import open_lanes
 from purejaxdqn.types import Counter, Hypers, Transition
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache"]
 HEALTHY = Vitals(

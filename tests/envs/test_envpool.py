@@ -35,7 +35,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b, err_msg=field)
 
 
-@pytest.mark.parametrize("limit", [27_000, 37])
+@pytest.mark.parametrize("limit", [pytest.param(27_000, marks=pytest.mark.long), 37])
 def test_stacks_made_on_the_device_are_envpools_own(limit):
     """At every step of several episodes: first frames fill the stack, and last ones are pushed like any other."""
     env = make_env("Breakout-v5", (("max_episode_steps", limit),))

@@ -70,7 +70,8 @@ def test_optimizers_equal_optax(name, optimizer):
     config = Config(optimizer=name, learning_rate_schedule="constant")
     grads = gradients(0.1, steps=12)
     h = Hypers(learning_rate=0.01, adam_epsilon=1e-5, max_grad_norm=100.0, weight_decay=0.3)
-    assert_trees_close(ours(config, h, grads), theirs(optimizer(0.01), grads))
+    # RAdam's rectification is a small difference of large numbers, in optax as here.
+    assert_trees_close(ours(config, h, grads), theirs(optimizer(0.01), grads), 2e-5 if name == "radam" else 1e-6)
 
 
 def test_weight_decay_is_decoupled_from_the_gradient_and_leaves_statistics_and_priors():

@@ -13,7 +13,7 @@ from purejaxdqn.recipes.recipes import RECIPES, make_settings
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.usual_compilation
+pytestmark = pytest.mark.exact_lanes
 
 KEY = jax.random.key(0, impl="threefry2x32")
 SMALL = {"num_envs": 4, "total_steps": 2_000, "hidden": (8, 8)}
@@ -24,7 +24,7 @@ ALGORITHMS = {
     "rainbow": REPLAY | {"num_atoms": 7},
     "m-iqn": REPLAY | {"num_quantiles": 4, "num_cosines": 6, "replay": "prioritized"},
     "btr": REPLAY | {"num_quantiles": 4, "num_target_quantiles": 3, "num_policy_quantiles": 5, "num_cosines": 6},
-    "pqn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 2, "norm": "batch"},
+    "pqn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 2},
     "r2d2": REPLAY | {"memory_size": 4, "burn_in": 2, "unroll": 3, "window_period": 3},
     "pqn-rnn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "norm": "batch", "memory_size": 4},
 }
@@ -64,6 +64,7 @@ def test_chunks_checkpoints_and_lanes_do_not_show(algo, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.usual_compilation
 def test_prioritized_replay_is_not_copied():
     """With 10⁶ transitions, a chunk reuses the state, and its scratch space has no room for a copy of ring or tree."""
     config, hypers = make_settings(RECIPES["cartpole"], replay="prioritized", **REPLAY | {"buffer_size": 1_000_000})

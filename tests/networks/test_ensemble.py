@@ -71,7 +71,12 @@ def test_each_member_is_a_network_of_its_own(spec, head):
 
 @pytest.mark.parametrize(
     ("head", "backup"),
-    [("scalar", "double"), ("categorical", "munchausen"), ("quantile", "max"), ("iqn", "munchausen")],
+    [
+        ("scalar", "double"),
+        pytest.param("categorical", "munchausen", marks=pytest.mark.long),
+        pytest.param("quantile", "max", marks=pytest.mark.long),
+        ("iqn", "munchausen"),
+    ],
 )
 def test_each_member_learns_from_its_own_target(head, backup):
     """Targets are those of K learners alone, and the loss and its gradient their mean."""

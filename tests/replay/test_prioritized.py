@@ -395,6 +395,7 @@ def test_vmapped_lanes_equal_solo_runs():
         solo = lane_memories
 
 
+@pytest.mark.long
 @pytest.mark.usual_compilation
 def test_an_iteration_in_a_loop_is_in_place():
     """Write, draw and update with the memory donated: no scratch space for a copy of 4 MB of leaves, or of the rows."""

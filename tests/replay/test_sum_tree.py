@@ -209,7 +209,7 @@ def test_vmapped_trees_equal_solo_trees():
 
 
 @pytest.mark.usual_compilation
-@pytest.mark.parametrize("fan_out", [2, 8, 128])
+@pytest.mark.parametrize("fan_out", [pytest.param(2, marks=pytest.mark.long), 8, 128])
 def test_a_donated_update_is_in_place(fan_out):
     """In a loop, with a search before each update: no scratch space for 4 MB of leaves."""
 

@@ -21,6 +21,8 @@ from purejaxdqn.report import live
 from purejaxdqn.report.command import main as report
 from purejaxdqn.runs.folder import METRICS, SUMMARY
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 pytest.importorskip("plotly")
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache"]

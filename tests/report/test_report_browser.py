@@ -10,7 +10,7 @@ from benchmarks.pages.browser import browser, missing
 from purejaxdqn.report.write_page import write_report
 
 pytest.importorskip("plotly")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
 # The page is to open in 3 seconds; the machine of a test may be busy with other things.
 LIMIT = 10.0
@@ -57,7 +57,6 @@ def column(session, number):
     return values(session, f"{rows}.map(row => row.cells[{number}].innerText)")
 
 
-@pytest.mark.long
 def test_a_thousand_lanes_open_without_an_error(chromium, page):
     chromium.emulate("light", 1280, 900)
     chromium.open(page)  # The browser's own start is not the page's.

@@ -17,6 +17,8 @@ from purejaxdqn.runs import runner
 from purejaxdqn.runs.claims import LOCK, claim, claim_new
 from purejaxdqn.runs.folder import METRICS
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache", "--quiet"]
 HOLDER = """

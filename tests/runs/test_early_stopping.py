@@ -10,7 +10,7 @@ from command_lines import refused
 from purejaxdqn import evaluate, train
 from purejaxdqn.runs.early_stopping import Budget, Endings
 
-pytestmark = pytest.mark.exact_lanes
+pytestmark = [pytest.mark.exact_lanes, pytest.mark.usefixtures("shared_programs")]
 
 SMALL = ["--total-steps", "3000", "--num-envs", "2", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--log-every", "100", "--eval-every", "200"]

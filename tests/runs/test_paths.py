@@ -13,6 +13,8 @@ from purejaxdqn.config import SettingError
 from purejaxdqn.doctor import command as doctor
 from purejaxdqn.report import command as report
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache", "--quiet"]
 NAMES = ['proj [2024]/it\'s "100%" {a,b}*?', "two\nlines  and blanks"]

@@ -139,6 +139,7 @@ def test_programs_of_others_are_not_kept(monkeypatch, tmp_path):
         jax.config.update("jax_compilation_cache_dir", before)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_second_run_traces_no_training_loop_and_ends_with_the_same_numbers(tmp_path):
     """The command as users give it: what the first run compiled and kept, the second one finds."""

@@ -22,6 +22,8 @@ from purejaxdqn.runs.training import EVAL_STREAM, FINAL_STREAM, crosses, eval_ke
 from purejaxdqn.train.display import Lines, Silent, closing_table, steps_text
 from purejaxdqn.types import Hypers
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 
 def make_settings(tiny_config, seeds=(0, 1), **changes):
     values = {

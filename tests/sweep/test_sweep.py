@@ -160,7 +160,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path, monkeypatch):
         command.main([*GRID, *QUIET, "--out", str(tmp_path / "no")])
 
 
-@pytest.mark.parametrize("stops", [pytest.param((3,), marks=pytest.mark.long), (1, 14, 2)])
+@pytest.mark.parametrize("stops", [(3,), pytest.param((1, 14, 2), marks=pytest.mark.long)])
 def test_stopped_and_resumed(grid, stops, tmp_path, monkeypatch):
     """Interrupted after some chunks, once or often, in the first unit or a later one."""
     monkeypatch.setattr(layout, "LANES_PER_CORE", 3)
@@ -468,6 +468,7 @@ def test_environments_on_the_host_are_swept_one_lane_at_a_time(tmp_path):
     assert outcome(tmp_path / "solo")[1]["last_mean_return"][0] == lanes["last_mean_return"][3]
 
 
+@pytest.mark.long
 def test_only_the_first_unit_compiles(tmp_path, monkeypatch, count_compilations):
     """Six units of two lanes with four settings between them: what the first compiled serves all."""
     counts, real = [], engine.Engine.run

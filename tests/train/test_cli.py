@@ -18,6 +18,8 @@ from purejaxdqn.runs.folder import CONFIG, CURVE, GIF, METRICS, SUMMARY
 from purejaxdqn.train.settings import RunOptions
 from purejaxdqn.types import Hypers
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache"]
 

@@ -25,6 +25,8 @@ from purejaxdqn.sweep.command import main as sweep_main
 from purejaxdqn.sweep.outcome import out_of_memory
 from purejaxdqn.train.settings import new_settings
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 SMALL = ["--total-steps", "400", "--num-envs", "4", "--learning-starts", "40", "--buffer-size", "200"]
 SMALL += ["--batch-size", "8", "--hidden", "8", "--eval-episodes", "2", "--no-compilation-cache"]
 

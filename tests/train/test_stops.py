@@ -13,6 +13,8 @@ import pytest
 from purejaxdqn import evaluate, train
 from purejaxdqn.train import display
 
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
 SMALL = [
     *("--env", "CartPole-v1", "--total-steps", "3000", "--log-every", "500", "--eval-every", "1500"),
     *("--eval-episodes", "2", "--hidden", "8", "--buffer-size", "1000", "--batch-size", "8"),
