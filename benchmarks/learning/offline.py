@@ -53,7 +53,7 @@ class World(NamedTuple):
 
 WORLDS = {
     "CartPole-v1": World(20_000, 60_000, 5_000, 10.0, ("--target-period", "20")),
-    "Breakout-MinAtar": World(200_000, 1_000_000, 20_000, 1.0),
+    "Breakout-MinAtar": World(200_000, 1_000_000, 20_000, 0.1),
 }
 
 

@@ -1,8 +1,11 @@
-"""Tables of docs/sweeps.md, from results/sweep.json."""
+"""Tables of docs/sweeps.md, from results/sweep.json and results/search.json."""
 
 from typing import Any
 
+import numpy as np
+
 from benchmarks.common import read_result
+from benchmarks.pages.performance import number, table
 from benchmarks.pages.tables import source
 from purejaxdqn.sweep.definition import describe_values
 
@@ -63,4 +66,22 @@ def halving_table() -> str:
     return "\n".join([*lines, "", source_of(result, ["halving"])])
 
 
+def search_table(part: str) -> str:
+    """A population or TPE beside random search at equal steps: `benchmarks.search`."""
+    result = read_result("search")
+    if result is None or part not in result["parts"]:
+        return ""
+    rows = []
+    for env, found in result["parts"][part].items():
+        low, high = found["repeats_won_interval_95"]
+        medians = [number(float(np.median(scores))) for scores in found["scores"].values()]
+        won = f"{found['repeats_won']:.0%} ({low:.0%} to {high:.0%})"
+        pairs = f"{found['probability_of_improvement']:.2f}"
+        rows.append([f"`{env}`", f"{found['env_steps'][part][0]:,}", *medians, won, pairs])
+    heads = ["task", "steps of each", part.upper(), "random search", "of the repeats won (95 %)", "P over all pairs"]
+    more = result | {"command": f"python -m benchmarks.search --part {part}"}
+    return table(heads, rows, source(more, "search", "../"))
+
+
 TABLES = {"sweep": sweep_table, "sweep-halving": halving_table}
+TABLES |= {"search-pbt": lambda: search_table("pbt"), "search-tpe": lambda: search_table("tpe")}

@@ -1,5 +1,7 @@
 """Tables of what was learnt of environments that step on the host, and of worlds that do not show everything."""
 
+from typing import Any
+
 import numpy as np
 
 from benchmarks.common import RESULTS, read_result
@@ -63,6 +65,11 @@ def hindsight_table() -> str:
     return table(heads, rows, source(result, "hindsight", "../"))
 
 
+def offline_source(result: dict[str, Any], part: str) -> str:
+    """Where a part's figures come from: the file has the command of the part that was measured last."""
+    return source(result | {"command": f"python -m benchmarks.offline --parts {part}"}, "offline", "../")
+
+
 def offline_table() -> str:
     """Returns of what was learnt from data alone, by their quality: `benchmarks.offline --parts quality`."""
     result = read_result("offline")
@@ -79,7 +86,7 @@ def offline_table() -> str:
                     low, high = scores["iqm_interval_95"]
                     rows.append([f"`{env}`", data, learner, f"{scores['iqm']:.1f} ({low:.1f} to {high:.1f})"])
     heads = ["environment", "data", "learner", "IQM of greedy returns, or mean difference (95 %)"]
-    return table(heads, rows, source(result, "offline", "../"))
+    return table(heads, rows, offline_source(result, "quality"))
 
 
 def demonstrations_table() -> str:
@@ -95,8 +102,19 @@ def demonstrations_table() -> str:
         told = f"{middle:,.0f}" if np.isfinite(middle) else "–"
         rows.append([name, f"{len(solved)} of {len(steps)}", told])
     heads = ["demonstrations", "seeds that solve it", "median steps to solve it"]
-    return table(heads, rows, source(result, "offline", "../"))
+    return table(heads, rows, offline_source(result, "demonstrations"))
+
+
+def fqe_table() -> str:
+    """What fitted Q evaluation says of policies beside what they reach when they play."""
+    result = read_result("offline")
+    if result is None or "fqe" not in result:
+        return ""
+    found = result["fqe"]
+    rows = [["played", *map(number, found["played"])], ["valued", *map(number, found["valued"])]]
+    heads = [f"Spearman's ρ {found['spearman']:.2f}", *map(str, range(1, len(found["played"]) + 1))]
+    return table(heads, rows, offline_source(result, "fqe"))
 
 
 TABLES = {"worlds": worlds_table, "memory": memory_table, "hindsight": hindsight_table}
-TABLES |= {"offline": offline_table, "demonstrations": demonstrations_table}
+TABLES |= {"offline": offline_table, "demonstrations": demonstrations_table, "fqe": fqe_table}
