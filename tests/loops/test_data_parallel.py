@@ -98,7 +98,7 @@ def test_an_update_is_that_of_the_whole_batch(changes):
     rng, key = np.random.default_rng(1), jax.random.key(7, impl="threefry2x32")
     memory = (batch_of(rng, BATCH), jnp.asarray(rng.uniform(0.1, 1.0, BATCH), jnp.float32), jnp.zeros(BATCH))
     network, learn = learn_of(config)
-    learner = init_learner(config, network, jax.random.key(3), h)
+    learner = jax.jit(lambda key: init_learner(config, network, key, h))(jax.random.key(3))
     expected = jax.jit(lambda *args: learn(*args, None, key, h))(learner, memory)
 
     _, learn_shard = learn_of(config.replace(data_parallel=SHARDS))
@@ -345,9 +345,9 @@ def test_new_hypers_and_chunks_compile_nothing(two_devices, count_compilations):
     assert count_compilations() == before
 
 
-@pytest.mark.usual_compilation
-@pytest.mark.parametrize("replay", [pytest.param("uniform", marks=pytest.mark.long), "prioritized"])
-@pytest.mark.parametrize("per_device", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("replay", ["uniform", "prioritized"])
+@pytest.mark.parametrize("per_device", [1, 2])
 def test_a_donated_chunk_copies_no_replay(tiny_config, per_device, replay):
     """With a replay of 10^6 transitions, a chunk reuses the state, and its scratch space has no room for a copy."""
     config = tiny_config.replace(data_parallel=2 * per_device, buffer_size=1_000_000, replay=replay)

@@ -102,8 +102,10 @@ def naive(history, time, writer, n):
     return total, 0.0 if last["terminated"] else discount, last["next"]
 
 
-@pytest.mark.parametrize("num_envs", [1, 8])
-@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(
+    ("n", "num_envs"),
+    [(1, 1), (3, 8), *(pytest.param(*case, marks=pytest.mark.long) for case in ((1, 8), (3, 1)))],
+)
 def test_equals_a_naive_ring_of_whole_stacks(n, num_envs):
     """25,000 random transitions for each of four shapes, over many turns of the ring, with random ends."""
     spec, capacity, batch = make_spec(4), 40, 500
