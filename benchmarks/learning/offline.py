@@ -53,7 +53,7 @@ class World(NamedTuple):
 
 WORLDS = {
     "CartPole-v1": World(20_000, 60_000, 5_000, 10.0, ("--target-period", "20")),
-    "Breakout-MinAtar": World(200_000, 1_000_000, 20_000, 0.1),
+    "Breakout-MinAtar": World(200_000, 1_000_000, 60_000, 0.2),
 }
 
 
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--learners", nargs="+", choices=list(LEARNERS), default=list(LEARNERS))
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), help="of the demonstrations")
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--updates", type=int, help="default: 5,000 on CartPole, 20,000 on Breakout")
+    parser.add_argument("--updates", type=int, help="default: 5,000 on CartPole, 60,000 on Breakout")
     parser.add_argument("--fqe-updates", type=int, default=5_000)
     parser.add_argument("--total-steps", type=int, default=450_000, help="of MountainCar (default: its recipe's)")
     args = parser.parse_args()
