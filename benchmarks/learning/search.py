@@ -73,9 +73,7 @@ def compare(
             scores[name] += best_lanes(found, rank_by)
             steps[name].append(found["env_steps"])
             print(env, name, draw, [round(score, 2) for score in scores[name][-seeds:]], flush=True)
-    first, second = map(np.array, scores.values())
-    # A repeat's arms begin with the same settings and seeds, so they are compared in pairs, too.
-    won = (first > second) + 0.5 * (first == second)
+    first, second = scores.values()
     assert all(one == other for one, other in zip(*steps.values(), strict=True)), "not at equal steps"
     return {
         "env_steps": steps,
@@ -85,9 +83,17 @@ def compare(
         "scores": scores,
         "probability_of_improvement": probability_of_improvement(first, second),
         "interval_95": probability_of_improvement_interval(first, second),
-        "repeats_won": float(won.mean()),
-        "repeats_won_interval_95": [float(end) for end in bootstrap_interval(won, np.mean)],
     }
+
+
+def repeats_won(scores: dict[str, list[float]]) -> tuple[float, tuple[float, float]]:
+    """Share of the repeats that the first arm wins, half of a tie's, with an interval of 95 %.
+
+    The arms of a repeat begin with the same settings and seeds, so they are compared in pairs, too.
+    """
+    first, second = map(np.array, scores.values())
+    won = (first > second) + 0.5 * (first == second)
+    return float(won.mean()), bootstrap_interval(won, np.mean)
 
 
 def measure_pbt(env: str, args: argparse.Namespace, more: list[str]) -> dict[str, Any]:
@@ -129,7 +135,7 @@ def main() -> None:
     for part in args.part:
         for env in args.tasks:
             found = {"commit": commit(), "more": more, **PARTS[part](env, args, more)}
-            print(env, part, found["probability_of_improvement"], found["repeats_won"], flush=True)
+            print(env, part, found["probability_of_improvement"], repeats_won(found["scores"]), flush=True)
             parts.setdefault(part, {})[env] = found
             write_result(args.name, WHAT, {"space": SPACE, "parts": parts})
 

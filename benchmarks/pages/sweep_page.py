@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import read_result
+from benchmarks.learning.search import repeats_won
 from benchmarks.pages.performance import number, table
 from benchmarks.pages.tables import source
 from purejaxdqn.sweep.definition import describe_values
@@ -73,12 +74,17 @@ def search_table(part: str) -> str:
         return ""
     rows = []
     for env, found in result["parts"][part].items():
-        low, high = found["repeats_won_interval_95"]
+        share, (low, high) = repeats_won(found["scores"])
         medians = [number(float(np.median(scores))) for scores in found["scores"].values()]
-        won = f"{found['repeats_won']:.0%} ({low:.0%} to {high:.0%})"
+        won = f"{share:.0%} ({low:.0%} to {high:.0%})"
         pairs = f"{found['probability_of_improvement']:.2f}"
-        rows.append([f"`{env}`", f"{found['env_steps'][part][0]:,}", *medians, won, pairs])
-    heads = ["task", "steps of each", part.upper(), "random search", "of the repeats won (95 %)", "P over all pairs"]
+        size = [
+            str(found.get("members", found.get("trials"))),
+            f"{found['env_steps'][part][0] // found['seeds_per_draw']:,}",
+        ]
+        repeats = str(len(found["scores"][part]))
+        rows.append([f"`{env}`", *size, repeats, *medians, won, pairs])
+    heads = ["task", "lanes", "steps", "repeats", part.upper(), "random search", "repeats won (95 %)", "P of all pairs"]
     more = result | {"command": f"python -m benchmarks.search --part {part}"}
     return table(heads, rows, source(more, "search", "../"))
 
