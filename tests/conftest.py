@@ -120,7 +120,7 @@ def strict_ranks() -> Iterator[None]:
 
 GET_COMPILE_OPTIONS = compiler.get_compile_options
 FUSED: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-OPTIONS: dict[str, dict[str, Any]] = {"exact_lanes": FUSED, "usual_compilation": {}, "learning": {}, "long": {}}
+OPTIONS: dict[str, dict[str, Any]] = {"usual_compilation": {}, "exact_lanes": FUSED, "learning": {}, "long": {}}
 """Options of XLA by marker, of which the first counts."""
 
 

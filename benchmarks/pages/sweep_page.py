@@ -46,7 +46,7 @@ def sweep_table() -> str:
 
 def source_of(result: dict[str, Any], parts: list[str]) -> str:
     """Where figures of some parts come from; the file has each part's own commit."""
-    return source(result | {"command": f"python -m benchmarks.sweep --part {' '.join(parts)}"}, "sweep", "../")
+    return source(result, "sweep", "../", f"python -m benchmarks.sweep --part {' '.join(parts)}")
 
 
 def halving_table() -> str:
@@ -67,27 +67,21 @@ def halving_table() -> str:
     return "\n".join([*lines, "", source_of(result, ["halving"])])
 
 
-def search_table(part: str) -> str:
-    """A population or TPE beside random search at equal steps: `benchmarks.search`."""
+def population_table() -> str:
+    """Populations beside random search at equal steps: `benchmarks.search --part pbt`."""
     result = read_result("search")
-    if result is None or part not in result["parts"]:
+    if result is None or "pbt" not in result["parts"]:
         return ""
     rows = []
-    for env, found in result["parts"][part].items():
+    for env, found in result["parts"]["pbt"].items():
         share, (low, high) = repeats_won(found["scores"])
         medians = [number(float(np.median(scores))) for scores in found["scores"].values()]
         won = f"{share:.0%} ({low:.0%} to {high:.0%})"
         pairs = f"{found['probability_of_improvement']:.2f}"
-        size = [
-            str(found.get("members", found.get("trials"))),
-            f"{found['env_steps'][part][0] // found['seeds_per_draw']:,}",
-        ]
-        repeats = str(len(found["scores"][part]))
-        rows.append([f"`{env}`", *size, repeats, *medians, won, pairs])
-    heads = ["task", "lanes", "steps", "repeats", part.upper(), "random search", "repeats won (95 %)", "P of all pairs"]
-    more = result | {"command": f"python -m benchmarks.search --part {part}"}
-    return table(heads, rows, source(more, "search", "../"))
+        steps, repeats = found["env_steps"]["pbt"][0] // found["seeds_per_draw"], len(found["scores"]["pbt"])
+        rows.append([f"`{env}`", str(found["members"]), f"{steps:,}", str(repeats), *medians, won, pairs])
+    heads = ["task", "lanes", "steps", "repeats", "PBT", "random search", "repeats won (95 %)", "P of all pairs"]
+    return table(heads, rows, source(result, "search", "../", "python -m benchmarks.search --part pbt"))
 
 
-TABLES = {"sweep": sweep_table, "sweep-halving": halving_table}
-TABLES |= {"search-pbt": lambda: search_table("pbt"), "search-tpe": lambda: search_table("tpe")}
+TABLES = {"sweep": sweep_table, "sweep-halving": halving_table, "search-pbt": population_table}

@@ -19,14 +19,17 @@ TASKS = ("CartPole-v1", "MountainCar-v0")
 BLUE, ORANGE, GREEN = "#1f5fa8", "#d9822b", "#3a8f5c"
 
 
-def source(result: dict[str, Any], name: str, up: str = "") -> str:
-    """Where a table's figures come from; `up` leads from the page to the root."""
+def source(result: dict[str, Any], name: str, up: str = "", command: str | None = None) -> str:
+    """Where a table's figures come from; `up` leads from the page to the root.
+
+    A file of several parts has the command of the one that was measured last: a part's table gives its own.
+    """
     hardware, found = result["hardware"], result["versions"]
     machine = f"{hardware['cores']} cores of {hardware['processor']}"
     machine = machine if hardware["platform"] == "cpu" else hardware["device"]
     versions = f"jax {found['jax']}, Python {found['python']}"
     link = f"[{name}.json]({up}benchmarks/results/{name}.json)"
-    return f"<sub>`{result['command']}`, {result['date']}, {machine}, {versions}: {link}</sub>"
+    return f"<sub>`{command or result['command']}`, {result['date']}, {machine}, {versions}: {link}</sub>"
 
 
 def variants_of(tutorial: str) -> list[str]:

@@ -1,7 +1,5 @@
 """Tables of what was learnt of environments that step on the host, and of worlds that do not show everything."""
 
-from typing import Any
-
 import numpy as np
 
 from benchmarks.common import RESULTS, read_result
@@ -65,11 +63,6 @@ def hindsight_table() -> str:
     return table(heads, rows, source(result, "hindsight", "../"))
 
 
-def offline_source(result: dict[str, Any], part: str) -> str:
-    """Where a part's figures come from: the file has the command of the part that was measured last."""
-    return source(result | {"command": f"python -m benchmarks.offline --parts {part}"}, "offline", "../")
-
-
 def offline_table() -> str:
     """Returns of what was learnt from data alone, by their quality: `benchmarks.offline --parts quality`."""
     result = read_result("offline")
@@ -86,7 +79,7 @@ def offline_table() -> str:
                     low, high = scores["iqm_interval_95"]
                     rows.append([f"`{env}`", data, learner, f"{scores['iqm']:.1f} ({low:.1f} to {high:.1f})"])
     heads = ["environment", "data", "learner", "IQM of greedy returns, or mean difference (95 %)"]
-    return table(heads, rows, offline_source(result, "quality"))
+    return table(heads, rows, source(result, "offline", "../", "python -m benchmarks.offline --parts quality"))
 
 
 def demonstrations_table() -> str:
@@ -102,7 +95,7 @@ def demonstrations_table() -> str:
         told = f"{middle:,.0f}" if np.isfinite(middle) else "–"
         rows.append([name, f"{len(solved)} of {len(steps)}", told])
     heads = ["demonstrations", "seeds that solve it", "median steps to solve it"]
-    return table(heads, rows, offline_source(result, "demonstrations"))
+    return table(heads, rows, source(result, "offline", "../", "python -m benchmarks.offline --parts demonstrations"))
 
 
 def fqe_table() -> str:
@@ -113,7 +106,7 @@ def fqe_table() -> str:
     found = result["fqe"]
     rows = [["played", *map(number, found["played"])], ["valued", *map(number, found["valued"])]]
     heads = [f"Spearman's ρ {found['spearman']:.2f}", *map(str, range(1, len(found["played"]) + 1))]
-    return table(heads, rows, offline_source(result, "fqe"))
+    return table(heads, rows, source(result, "offline", "../", "python -m benchmarks.offline --parts fqe"))
 
 
 TABLES = {"worlds": worlds_table, "memory": memory_table, "hindsight": hindsight_table}

@@ -13,8 +13,6 @@ from purejaxdqn.recipes.recipes import RECIPES, make_settings
 from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.types import Hypers
 
-pytestmark = pytest.mark.exact_lanes
-
 KEY = jax.random.key(0, impl="threefry2x32")
 SMALL = {"num_envs": 4, "total_steps": 2_000, "hidden": (8, 8)}
 REPLAY = SMALL | {"buffer_size": 200, "batch_size": 8, "learning_starts": 40, "updates_per_rollout": 1}
@@ -32,7 +30,10 @@ ALGORITHMS = {
 
 @pytest.mark.parametrize(
     "algo",
-    [pytest.param(algo, marks=() if algo in ("prioritized", "pqn") else pytest.mark.long) for algo in ALGORITHMS],
+    [
+        pytest.param(algo, marks=pytest.mark.exact_lanes if algo in ("prioritized", "pqn") else pytest.mark.long)
+        for algo in ALGORITHMS
+    ],
 )
 def test_chunks_checkpoints_and_lanes_do_not_show(algo, tmp_path):
     """Four iterations are two and two, with a checkpoint on disk between them; and lane 1 of 2 is the solo run, bit for
@@ -64,7 +65,6 @@ def test_chunks_checkpoints_and_lanes_do_not_show(algo, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.usual_compilation
 def test_prioritized_replay_is_not_copied():
     """With 10⁶ transitions, a chunk reuses the state, and its scratch space has no room for a copy of ring or tree."""
     config, hypers = make_settings(RECIPES["cartpole"], replay="prioritized", **REPLAY | {"buffer_size": 1_000_000})
