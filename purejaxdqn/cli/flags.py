@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import inspect
 import textwrap
 import typing
@@ -18,6 +19,7 @@ Several = tyro.conf.UseAppendAction[tuple[str, ...]]
 Imports = Annotated[Several, tyro.conf.arg(name=FLAGS["imports"])]
 
 
+@functools.cache
 def field_docs(cls: type) -> dict[str, str]:
     """The string that follows each field in a class's source."""
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]

@@ -26,7 +26,8 @@ def n_step_fold(reward: Array, terminated: Array, truncated: Array, gamma: float
     assert_arrays(reward.shape, bool, terminated=terminated, truncated=truncated)
     assert_array("gamma", gamma, ())
     done = jnp.logical_or(terminated, truncated)
-    ended_before = jnp.cumsum(done) - done > 0
+    # Without a subtraction, which XLA takes out of one step's fold in some programs only: sums around it then differ.
+    ended_before = jnp.concatenate((jnp.zeros(1, bool), jnp.cumsum(done[:-1]) > 0))
     in_fold = jnp.logical_not(ended_before)
     powers = jnp.asarray(gamma, reward.dtype) ** jnp.arange(reward.shape[0], dtype=reward.dtype)
     folded_return = jnp.sum(jnp.where(in_fold, powers * reward, 0.0))

@@ -1,6 +1,5 @@
 """Pages of the site that answer one question each: short, linked, and their commands and code are true."""
 
-import functools
 import re
 import shlex
 import sys
@@ -43,16 +42,14 @@ def write_files(page):
     return files
 
 
-@functools.cache
-def flags_of_command(name):
-    """Every flag of one of our commands."""
-    return {*all_flags(flags_of()[name]), "--import", "--live", "--watch"}
+FLAGS = {name: {*all_flags(cls), "--import", "--live", "--watch"} for name, cls in flags_of().items()}
+"""Every flag of each of our commands."""
 
 
 def commands(text):
     """The words of every command of ours, but for those that leave something out."""
     found = re.findall(r"(?<![\w/-])purejaxdqn ([a-z]+ [^`\n;#]*)", re.sub(r"\\\n\s*", "", text))
-    return [words for words in map(shlex.split, found) if "..." not in words and words[0] in flags_of()]
+    return [words for words in map(shlex.split, found) if "..." not in words and words[0] in FLAGS]
 
 
 @pytest.fixture
@@ -79,7 +76,7 @@ def test_a_page_answers_in_its_first_sentence_and_then_links(page):
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_flag_exists(page):
     for words in commands(page.read_text(encoding="utf-8")):
-        known = flags_of_command(words[0])
+        known = FLAGS[words[0]]
         typed = {word.partition("=")[0] for word in words if word.startswith("--") and "env-params" not in word}
         assert {word for word in typed if word.replace("--no-", "--", 1) not in known and word not in known} == set(), (
             words
@@ -91,7 +88,7 @@ def test_every_flag_and_field_of_a_table_exists(page):
     from purejaxdqn import Config, Hypers
 
     ours = [row.split("|")[2] for row in page.read_text(encoding="utf-8").splitlines() if row.startswith("| ")]
-    known = {flag for cls in flags_of().values() for flag in all_flags(cls)} | {"--import"}
+    known = set().union(*FLAGS.values())
     flags = {flag for cell in ours for flag in re.findall(r"(?<!\w)--[a-z][a-z-]*[a-z]", cell)} - {"--env-params"}
     fields = {name for cell in ours for name in re.findall(r"`(?:Config|Hypers)\.(\w+)`", cell)}
     assert flags <= known and fields <= set(Config.__dataclass_fields__) | set(Hypers.__dataclass_fields__)

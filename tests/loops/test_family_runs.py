@@ -31,7 +31,7 @@ ALGORITHMS = {
 @pytest.mark.parametrize(
     "algo",
     [
-        pytest.param(algo, marks=pytest.mark.exact_lanes if algo in ("prioritized", "pqn") else pytest.mark.long)
+        pytest.param(algo, marks=pytest.mark.exact_lanes if algo == "prioritized" else pytest.mark.long)
         for algo in ALGORITHMS
     ],
 )

@@ -72,6 +72,12 @@ def solo_runs(agent):
     return [run_lanes(lanes, [seed], [h]) for seed, h in zip(SEEDS, LANE_HYPERS, strict=True)]
 
 
+@pytest.fixture(scope="module")
+def pair(agent):
+    """Two lanes on two devices, of which no program is compiled yet."""
+    return make_lanes(agent, make_plan(agent, 2), eval_episodes=2)
+
+
 @pytest.mark.slow
 def test_mapped_lanes_equal_solo_runs_bit_for_bit(agent, solo_runs):
     """Three lanes over two devices, one after another on each (and one of padding): state, metrics and evaluation."""
@@ -96,13 +102,36 @@ def test_vmapped_lanes_equal_solo_runs(agent, solo_runs):
             jax.tree.map(assert_floats_close_and_others_equal, ours, theirs)
 
 
+TINY = {"num_envs": 4, "total_steps": 2_000, "hidden": (8, 8)}
+TINY_REPLAY = TINY | {"buffer_size": 200, "batch_size": 8, "learning_starts": 40, "updates_per_rollout": 1}
+TINY_ROLLOUT = TINY | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 2}
+TINY_WINDOWS = {"memory_size": 4, "burn_in": 2, "unroll": 3, "window_period": 3}
+TINY_MEMORIES = {"drqn": TINY_WINDOWS, "r2d2": TINY_WINDOWS, "pqn-rnn": {"memory_size": 4}}
+QUICK = ("pqn", "tiny")
+
+
+def settings_of(algo, size):
+    """CartPole's widths, norms, optimisers and clipping; or smaller layers and batches, of which XLA fuses more."""
+    if size == "own":
+        return make_settings(RECIPES["cartpole"], algo=algo, total_steps=20_000)
+    tiny = TINY_ROLLOUT if algo.startswith("pqn") else TINY_REPLAY
+    return make_settings(RECIPES["cartpole"], algo=algo, **tiny, **TINY_MEMORIES.get(algo, {}))
+
+
 @pytest.mark.usual_compilation
 @pytest.mark.parametrize(
-    "algo", [name if name == "pqn" else pytest.param(name, marks=pytest.mark.long) for name in ALGORITHMS]
+    ("algo", "size"),
+    [
+        pytest.param(algo, size, marks=[] if (algo, size) == QUICK else pytest.mark.long)
+        for size in ("tiny", "own")
+        for algo in ALGORITHMS
+        # A product of a matrix of 8 by 8 and a vector: of two devices it is summed in another order.
+        if (algo, size) != ("dueling", "tiny")
+    ],
 )
-def test_lanes_on_two_devices_are_solo_runs_at_an_algorithms_own_settings(algo):
-    """CartPole's widths, norms, optimisers and clipping, compiled as for a user: what smaller settings can hide."""
-    config, h = make_settings(RECIPES["cartpole"], algo=algo, total_steps=20_000)
+def test_lanes_on_two_devices_are_solo_runs_as_compiled_for_a_user(algo, size):
+    """Every algorithm, with all optimisations."""
+    config, h = settings_of(algo, size)
     agent = make_agent(config)
 
     def last_lane(seeds):
@@ -133,9 +162,9 @@ def test_a_solo_lane_equals_plain_jit(agent, solo_runs):
         assert_same_bits(plain, lane(evaluation, 0))
 
 
-def test_lanes_compile_once(agent, count_compilations):
+def test_lanes_compile_once(pair, count_compilations):
     """init, iterate and evaluate of lanes serve other seeds, hypers and chunk lengths, and states put back."""
-    lanes = make_lanes(agent, make_plan(agent, 2), eval_episodes=2)
+    lanes = pair
     keys, h = lanes.put(seed_keys([0, 1])), lanes.put(stack_hypers(LANE_HYPERS[:2]))
 
     def everything(n):
@@ -166,9 +195,9 @@ def test_programs_compiled_to_look_at_their_memory_are_those_that_run(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("with_params", [pytest.param(False, marks=pytest.mark.long), True])
-def test_lanes_compiled_ahead_compile_nothing_on_use(agent, count_compilations, with_params):
+def test_lanes_compiled_ahead_compile_nothing_on_use(agent, pair, count_compilations, with_params):
     """Three programs at once, the very ones that are called: JAX must find them, or each would be compiled twice."""
-    plan, h = make_plan(agent, 2), stack_hypers(LANE_HYPERS[:2])
+    h = stack_hypers(LANE_HYPERS[:2])
 
     def everything(lanes):
         keys, hypers = lanes.put(seed_keys([0, 1])), lanes.put(h)
@@ -184,9 +213,8 @@ def test_lanes_compiled_ahead_compile_nothing_on_use(agent, count_compilations, 
         lambda leaf: np.full((2, *leaf.shape), 0.1, leaf.dtype),
         jax.eval_shape(agent.init, KEY, Hypers()).learner.params,
     )
-    lazy = make_lanes(agent, plan, eval_episodes=2)
     # The small programs around them, such as the one that makes a number an array, are compiled by the first.
-    _, _, expected = everything(lazy._replace(compile=lambda *given: None))
-    ahead, on_use, found = everything(make_lanes(agent, plan, eval_episodes=2))
+    _, _, expected = everything(pair._replace(compile=lambda *given: None))
+    ahead, on_use, found = everything(make_lanes(agent, pair.plan, eval_episodes=2))
     assert (ahead, on_use) == (3, 0)
     assert_same_bits(found, expected)
