@@ -1,5 +1,6 @@
 """Tables of docs/sweeps.md, from results/sweep.json and results/search.json."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,21 +68,28 @@ def halving_table() -> str:
     return "\n".join([*lines, "", source_of(result, ["halving"])])
 
 
-def population_table() -> str:
-    """Populations beside random search at equal steps: `benchmarks.search --part pbt`."""
+def search_table(part: str, name: str) -> str:
+    """Populations or TPE's proposals beside random search at equal steps: `benchmarks.search --part PART`."""
     result = read_result("search")
-    if result is None or "pbt" not in result["parts"]:
+    if result is None or part not in result["parts"]:
         return ""
     rows = []
-    for env, found in result["parts"]["pbt"].items():
+    for env, found in result["parts"][part].items():
         share, (low, high) = repeats_won(found["scores"])
         medians = [number(float(np.median(scores))) for scores in found["scores"].values()]
         won = f"{share:.0%} ({low:.0%} to {high:.0%})"
-        pairs = f"{found['probability_of_improvement']:.2f}"
-        steps, repeats = found["env_steps"]["pbt"][0] // found["seeds_per_draw"], len(found["scores"]["pbt"])
-        rows.append([f"`{env}`", str(found["members"]), f"{steps:,}", str(repeats), *medians, won, pairs])
-    heads = ["task", "lanes", "steps", "repeats", "PBT", "random search", "repeats won (95 %)", "P of all pairs"]
-    return table(heads, rows, source(result, "search", "../", "python -m benchmarks.search --part pbt"))
+        low, high = found["interval_95"]
+        pairs = f"{found['probability_of_improvement']:.2f} ({low:.2f} to {high:.2f})"
+        steps, repeats = found["env_steps"][part][0] // found["seeds_per_draw"], len(found["scores"][part])
+        lanes = str(found.get("members") or found["trials"])
+        rows.append([f"`{env}`", lanes, f"{steps:,}", str(repeats), *medians, won, pairs])
+    heads = ["task", "lanes", "steps", "repeats", name, "random search", "repeats won (95 %)", "P of all pairs (95 %)"]
+    return table(heads, rows, source(result, "search", "../", f"python -m benchmarks.search --part {part}"))
 
 
-TABLES = {"sweep": sweep_table, "sweep-halving": halving_table, "search-pbt": population_table}
+TABLES = {
+    "sweep": sweep_table,
+    "sweep-halving": halving_table,
+    "search-pbt": partial(search_table, "pbt", "PBT"),
+    "search-tpe": partial(search_table, "tpe", "TPE"),
+}
