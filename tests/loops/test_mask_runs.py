@@ -101,29 +101,40 @@ def test_a_run_takes_legal_actions_alone(settings):
         check_rows(state)
 
 
+WANDERING = Config(**REPLAY, explorer="ez-greedy")
+
+
+def iterations_of(agent):
+    """(state, n) -> the state after n iterations."""
+    return lambda state, n: agent.iterate(state, Hypers(), n)[0]
+
+
 @pytest.mark.exact_lanes
-def test_neither_planted_rewards_nor_chunks_nor_lanes_show():
-    """A million or nothing for illegal actions, four iterations or twice two, two lanes or one: bit for bit one run."""
-    h, config = Hypers(), Config(**REPLAY, explorer="ez-greedy")
-    agent, other = (make_agent(config, env=make_ring(planted)) for planted in (1e6, 0.0))
-
-    def iterations(agent):
-        return lambda state, n: agent.iterate(state, h, n)[0]
-
-    advance, init = jax.jit(iterations(agent)), jax.jit(lambda key: agent.init(key, h))
-    first, second = init(KEY), init(jax.random.key(1))
+def test_neither_planted_rewards_nor_chunks_show():
+    """A million or nothing for illegal actions, four iterations or twice two: bit for bit one run."""
+    agent, other = (make_agent(WANDERING, env=make_ring(planted)) for planted in (1e6, 0.0))
+    advance, first = jax.jit(iterations_of(agent)), jax.jit(agent.init)(KEY, Hypers())
     whole = advance(first, 40)
     check_rows(whole)
     assert same_bits(whole, advance(advance(first, 15), 25))
-    assert same_bits(whole, jax.jit(iterations(other))(first, 40))
+    assert same_bits(whole, jax.jit(iterations_of(other))(first, 40))
+
+
+@pytest.mark.long
+@pytest.mark.exact_lanes
+def test_lanes_with_masks_are_solo_runs():
+    """The second of two, bit for bit."""
+    agent = make_agent(WANDERING, env=make_ring())
+    init, advance = jax.jit(agent.init), iterations_of(agent)
+    first, second = init(KEY, Hypers()), init(jax.random.key(1), Hypers())
     axes = lane_axes(first)
 
     def of_lanes(fn, *trees):
         return jax.tree.map(lambda axis, *leaf: leaf[0] if axis is None else fn(*leaf), axes, *trees, is_leaf=is_none)
 
-    lanes = jax.jit(jax.vmap(iterations(agent), in_axes=(axes, None), out_axes=axes))
+    lanes = jax.jit(jax.vmap(advance, in_axes=(axes, None), out_axes=axes))
     found = lanes(of_lanes(lambda *pair: jnp.stack(pair), second, first), 40)
-    assert same_bits(whole, of_lanes(lambda leaf: leaf[1], found))
+    assert same_bits(jax.jit(advance)(first, 40), of_lanes(lambda leaf: leaf[1], found))
 
 
 def test_an_explorer_that_takes_no_mask_is_refused():

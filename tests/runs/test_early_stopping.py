@@ -174,9 +174,9 @@ def test_evaluations_stop_where_they_are_told(tmp_path):
 
 
 def test_beginning_with_another_runs_parameters(three, tmp_path, capsys):
-    """Without a single update they are what the new run ends with; the seeds must fit, and so must the network."""
+    """With steps of no size they are what the new run ends with; the seeds must fit, and so must the network."""
     folder, summary, _ = three
-    flags = ["--total-steps", "60", "--log-episodes", "40", "--learning-rate", "0", "--init-from", str(folder)]
+    flags = [*BUDGET, "--learning-rate", "0", "--init-from", str(folder)]
     new, told, _ = run(tmp_path, "new", "--seeds", "3", "--seed", "50", *flags, "--init-which", "last")
     from purejaxdqn.runs.policy import load_policy
 
