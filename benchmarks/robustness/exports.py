@@ -45,7 +45,7 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"dueling, noisy {head}": ("vector", {"head": head, "dueling": True, "noisy": True}) for head in HEADS},
     "batch norm": ("vector", {"norm": "batch"}),
     "normalised observations": ("vector", {"normalize_obs": True}),
-    "spectral norm, pooled": ("small", {"network": "impala-cnn", "spectral_norm": True, "pool": 4, "head": "iqn"}),
+    "spectral norm, pooled": ("small", {"network": "impala-cnn", "spectral_norm": True, "pool": 2, "head": "iqn"}),
     "ensemble with priors": ("minatar", {"network": "minatar-cnn", "ensemble": 4, "prior_scale": 1.0}),
     "one of many values": ("kinds", {}),
 }
