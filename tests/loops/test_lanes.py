@@ -74,7 +74,7 @@ def solo_runs(agent):
 
 @pytest.fixture(scope="module")
 def pair(agent):
-    """Two lanes on two devices, of which no program is compiled yet."""
+    """Two lanes on two devices; the first test to use them compiles their programs."""
     return make_lanes(agent, make_plan(agent, 2), eval_episodes=2)
 
 
