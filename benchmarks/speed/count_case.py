@@ -19,7 +19,16 @@ import jax.numpy as jnp
 from benchmarks.learning.scripted import make_catch
 from benchmarks.peers.contests import CONTESTS
 from benchmarks.peers.ours_dqn import settings_of
-from benchmarks.speed.deviceless import DEVICES, ONE_GRAPH, Call, count_on_gpu, count_on_tpu, described, lower
+from benchmarks.speed.deviceless import (
+    DEVICES,
+    ONE_GRAPH,
+    WHOLE_PRODUCTS,
+    Call,
+    count_on_gpu,
+    count_on_tpu,
+    described,
+    lower,
+)
 from purejaxdqn.build import build
 from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.kernels.choice import why_not
@@ -37,7 +46,7 @@ ATARI = tuple(name for algo in ALGORITHMS if (name := f"nature-{algo}") in RECIP
 CASES = ("purejaxrl", *ALGORITHMS, *(f"{MINATAR} {algo}" for algo in ("dqn", "rainbow", "pqn")), *ATARI)
 """Ours at PureJaxRL's settings, each algorithm on CartPole-v1, some on MinAtar, and what Atari's recipes learn by."""
 PROGRAMS = ("iterate", "learn", "evaluate", "init")
-FLAGS: dict[str, dict[str, Any]] = {"plain": {}, "one graph": ONE_GRAPH}
+FLAGS: dict[str, dict[str, Any]] = {"plain": {}, "one graph": ONE_GRAPH, "whole products": WHOLE_PRODUCTS}
 WAYS = (*FLAGS, "kernel")
 """How `iterate` is compiled: with flags of XLA, or an update as one kernel. Other programs are compiled plainly."""
 

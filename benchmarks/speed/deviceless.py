@@ -28,6 +28,8 @@ ONE_GRAPH = {
     "xla_gpu_graph_min_graph_size": 1,
 }
 """XLA's flags with which a loop and all that is in it become one CUDA graph."""
+WHOLE_PRODUCTS = {"xla_gpu_experimental_force_split_k": 1}
+"""Of small matrices XLA's default cuts a product into parts, whose sum, and often a padding, are kernels of their own."""
 
 
 class Call(NamedTuple):
