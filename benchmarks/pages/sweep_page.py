@@ -1,5 +1,6 @@
 """Tables of docs/sweeps.md, from results/sweep.json and results/search.json."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -87,7 +88,7 @@ def search_table(part: str, name: str) -> str:
     return table(heads, rows, source(result, "search", "../", f"python -m benchmarks.search --part {part}"))
 
 
-TABLES = {
+TABLES: dict[str, Callable[[], str]] = {
     "sweep": sweep_table,
     "sweep-halving": halving_table,
     "search-pbt": partial(search_table, "pbt", "PBT"),

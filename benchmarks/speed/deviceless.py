@@ -29,7 +29,7 @@ ONE_GRAPH = {
 }
 """XLA's flags with which a loop and all that is in it become one CUDA graph."""
 WHOLE_PRODUCTS = {"xla_gpu_experimental_force_split_k": 1}
-"""Of small matrices XLA's default cuts a product into parts, whose sum, and often a padding, are kernels of their own."""
+"""By default XLA cuts products of small matrices into parts, whose sum, and often a padding, are more kernels."""
 
 
 class Call(NamedTuple):

@@ -6,7 +6,7 @@ import functools
 import inspect
 import textwrap
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -19,8 +19,7 @@ Several = tyro.conf.UseAppendAction[tuple[str, ...]]
 Imports = Annotated[Several, tyro.conf.arg(name=FLAGS["imports"])]
 
 
-@functools.cache
-def field_docs(cls: type) -> dict[str, str]:
+def read_field_docs(cls: type) -> dict[str, str]:
     """The string that follows each field in a class's source."""
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(body, ast.ClassDef)
@@ -29,6 +28,10 @@ def field_docs(cls: type) -> dict[str, str]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(following, ast.Expr):
             docs[node.target.id] = " ".join(str(ast.literal_eval(following.value)).split())
     return docs
+
+
+field_docs: Callable[[type], dict[str, str]] = functools.cache(read_field_docs)
+"""What `read_field_docs` gives, read once of each class."""
 
 
 def as_flags(defaults: Any, skip: Sequence[str] = ()) -> list[tuple[str, Any, Any]]:
