@@ -111,6 +111,7 @@ DEFINING = (
 
 
 READERS = {
+    **dict.fromkeys(("halving_factor", "halving_first"), ("halving", True)),
     **dict.fromkeys(("pbt_every", "pbt_selection"), ("pbt", True)),
     **dict.fromkeys(("trials", "trials_at_once", "study"), ("search", "tpe")),
 }

@@ -331,6 +331,10 @@ def test_the_best_setting_is_a_recipe(grid, tmp_path):
         (["--v-max", "5", "7"], ["--v-max", "head"]),
         (["--seeds", "0"], ["--seeds 0", "at least 1"]),
         (["--halving"], ["--halving", "one setting"]),
+        (
+            ["--gamma", "0.9", "0.99", "--halving-factor", "3"],
+            ["--halving-factor 3", "nothing reads it without --halving"],
+        ),
         (["--file", "nowhere.toml"], ["--file nowhere.toml", "cannot be read"]),
         (["--recipe", "nowhere.toml"], ["--recipe nowhere.toml", "cannot be read"]),
         (["--recipe", "cartpol"], ["--recipe cartpol", "cartpole"]),
