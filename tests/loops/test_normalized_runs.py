@@ -147,6 +147,8 @@ def cartpole(tiny_config):
     return make_agent(tiny_config.replace(norm="none", buffer_size=400, updates_per_rollout=2, **BOTH))
 
 
+@pytest.mark.long
+@pytest.mark.exact_lanes
 def test_lanes_are_solo_runs_and_what_is_stopped_goes_on(cartpole):
     """Lane 1 of 2 is the solo run, 40 iterations are 15 and 25 with a checkpoint between them, on every leaf; and their
     statistics are a plain loop's of the whole stream."""
