@@ -72,30 +72,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 MOST_MEMORY = 2 * 2**30
 """Bytes that a test process may take."""
+MUCH_MEMORY = 2**30
+"""Bytes from which what was compiled is forgotten; small programs until then save the next modules time, some 7 %."""
 
 
-def peak_memory() -> int:
-    """Most bytes that this process has held so far; 0 where the system does not tell."""
+def memory(which: str, unknown: int = MOST_MEMORY) -> int:
+    """Bytes that this process holds (VmRSS), or the most that it held so far (VmHWM), where the system tells."""
     if sys.platform != "linux":
-        return 0
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        return unknown
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
     return int(line.split()[1]) * 1024
 
 
 @pytest.fixture(scope="module", autouse=True)
 def release_memory(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Forgets what a module compiled, and fails where it took the process beyond `MOST_MEMORY`.
+    """Forgets what was compiled once it is much, and fails where a module took the process beyond `MOST_MEMORY`.
 
     Without this, what all modules compiled stays: 3 to 4 GB a process at the end of the suite.
     """
-    before = peak_memory()
+    before = memory("VmHWM")
     yield
-    jax.clear_caches()
-    gc.collect()
+    if memory("VmRSS") > MUCH_MEMORY:
+        jax.clear_caches()
+        gc.collect()
     if sys.platform == "linux":
         # glibc keeps what was freed; systems with another C library have no such call.
         getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
-    peak = peak_memory()
+    peak = memory("VmHWM")
     on_cpu = jax.default_backend() == "cpu"
     assert not on_cpu or peak <= max(before, MOST_MEMORY), f"{request.node.name} took {peak / 2**30:.2f} GiB"
 

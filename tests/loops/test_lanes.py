@@ -91,7 +91,7 @@ def test_mapped_lanes_equal_solo_runs_bit_for_bit(agent, solo_runs):
     assert not np.any(kernels[0] == kernels[1]) and not np.any(kernels[1] == kernels[2])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_vmapped_lanes_equal_solo_runs(agent, solo_runs):
     """Blocks of two, one place of padding: floats within tolerance after a few updates, all else equal."""
     plan = make_plan(agent, 3, block=2)
@@ -146,6 +146,7 @@ def test_lanes_on_two_devices_are_solo_runs_as_compiled_for_a_user(algo, size):
     assert_same_bits(beside, alone)
 
 
+@pytest.mark.long
 def test_a_solo_lane_equals_plain_jit(agent, solo_runs):
     """Without any of the machinery of lanes: `init` and `iterate` under plain `jit`, bit for bit."""
     init, iterate = jax.jit(agent.init), jax.jit(agent.iterate)

@@ -19,6 +19,7 @@ def agent(tiny_config):
     return make_agent(tiny_config.replace(norm="none", **resets, **carried))
 
 
+@pytest.mark.long
 @pytest.mark.exact_lanes
 def test_lanes_are_solo_runs_and_parts_make_a_whole(agent):
     """Lane 1 of 2 is the solo run, and 20 iterations are 10 and 10, with a reset between them, on every leaf."""

@@ -104,7 +104,11 @@ def test_a_file_of_thirty_lines_has_everything_that_cartpole_has(
         assert policy(obs).shape == (8,)
     assert report(["whole"]) == 0 and (here / "whole" / "report.html").stat().st_size > 1_000
 
-    capsys.readouterr()
+
+@pytest.mark.long
+@pytest.mark.parametrize("file", ["corridor.py", "walls.py"])
+def test_a_file_of_thirty_lines_is_swept(file, here, capsys):
+    corridor = ["--env", f"{file}:make_env", "--env-params.length", "8"]
     varied = ["--learning-rate", "1e-3", "3e-3", "--gamma", "0.9", "0.99", "--seeds", "1"]
     assert sweep([*corridor, *SMALL, *varied, "--no-report", "--out", "swept"]) == 0
     assert len(json.loads((here / "swept" / SUMMARY).read_text())["ranking"]) == 4
