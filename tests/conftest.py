@@ -76,10 +76,10 @@ MUCH_MEMORY = 2**30
 """Bytes from which what was compiled is forgotten; small programs until then save the next modules time, some 7 %."""
 
 
-def memory(which: str, unknown: int = MOST_MEMORY) -> int:
-    """Bytes that this process holds (VmRSS), or the most that it held so far (VmHWM), where the system tells."""
+def memory(which: str) -> int:
+    """Bytes that this process holds (VmRSS), or the most that it held so far (VmHWM); all it may where none tells."""
     if sys.platform != "linux":
-        return unknown
+        return MOST_MEMORY
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
     return int(line.split()[1]) * 1024
 
@@ -107,7 +107,7 @@ def release_memory(request: pytest.FixtureRequest) -> Iterator[None]:
 def one_context() -> Iterator[None]:
     """Has JAX write a module's programs in one context of MLIR: to make one takes 5 ms, and they are 14,000."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mlir, "make_ir_context", functools.cache(mlir.make_ir_context), raising=False)
+        patch.setattr(mlir, "make_ir_context", functools.cache(mlir.make_ir_context))
         yield
 
 

@@ -1,4 +1,4 @@
-"""How tests compare states; an explorer that counts."""
+"""How tests compare states; settings of tiny runs on CartPole; an explorer that counts."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,11 @@ import numpy as np
 
 from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.learning.explorers import Explorer
+
+TINY = {"num_envs": 4, "total_steps": 2_000, "hidden": (8, 8)}
+TINY_REPLAY = TINY | {"buffer_size": 200, "batch_size": 8, "learning_starts": 40, "updates_per_rollout": 1}
+TINY_ROLLOUT = TINY | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 2}
+TINY_WINDOWS = TINY_REPLAY | {"memory_size": 4, "burn_in": 2, "unroll": 3, "window_period": 3}
 
 
 def same_bits(a, b):

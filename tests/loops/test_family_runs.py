@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import same_bits
+from programs import TINY, TINY_REPLAY, TINY_ROLLOUT, TINY_WINDOWS, same_bits
 
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
@@ -14,17 +14,15 @@ from purejaxdqn.runs import checkpoint as ckpt
 from purejaxdqn.types import Hypers
 
 KEY = jax.random.key(0, impl="threefry2x32")
-SMALL = {"num_envs": 4, "total_steps": 2_000, "hidden": (8, 8)}
-REPLAY = SMALL | {"buffer_size": 200, "batch_size": 8, "learning_starts": 40, "updates_per_rollout": 1}
 BREAKOUT = "breakout-minatar"
 ALGORITHMS = {
-    "prioritized": REPLAY,
-    "rainbow": REPLAY | {"num_atoms": 7},
-    "m-iqn": REPLAY | {"num_quantiles": 4, "num_cosines": 6, "replay": "prioritized"},
-    "btr": REPLAY | {"num_quantiles": 4, "num_target_quantiles": 3, "num_policy_quantiles": 5, "num_cosines": 6},
-    "pqn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 2},
-    "r2d2": REPLAY | {"memory_size": 4, "burn_in": 2, "unroll": 3, "window_period": 3},
-    "pqn-rnn": SMALL | {"rollout_length": 8, "num_minibatches": 2, "norm": "batch", "memory_size": 4},
+    "prioritized": TINY_REPLAY,
+    "rainbow": TINY_REPLAY | {"num_atoms": 7},
+    "m-iqn": TINY_REPLAY | {"num_quantiles": 4, "num_cosines": 6, "replay": "prioritized"},
+    "btr": TINY_REPLAY | {"num_quantiles": 4, "num_target_quantiles": 3, "num_policy_quantiles": 5, "num_cosines": 6},
+    "pqn": TINY_ROLLOUT,
+    "r2d2": TINY_WINDOWS,
+    "pqn-rnn": TINY | {"rollout_length": 8, "num_minibatches": 2, "norm": "batch", "memory_size": 4},
 }
 
 
@@ -67,7 +65,9 @@ def test_chunks_checkpoints_and_lanes_do_not_show(algo, tmp_path):
 @pytest.mark.long
 def test_prioritized_replay_is_not_copied():
     """With 10⁶ transitions, a chunk reuses the state, and its scratch space has no room for a copy of ring or tree."""
-    config, hypers = make_settings(RECIPES["cartpole"], replay="prioritized", **REPLAY | {"buffer_size": 1_000_000})
+    config, hypers = make_settings(
+        RECIPES["cartpole"], replay="prioritized", **TINY_REPLAY | {"buffer_size": 1_000_000}
+    )
     agent = make_agent(config)
     state = jax.eval_shape(agent.init, KEY, Hypers())
     compiled = jax.jit(agent.iterate, donate_argnums=0).lower(state, hypers, jnp.int32(4)).compile()

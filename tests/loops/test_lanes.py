@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import TINY_REPLAY, TINY_ROLLOUT, TINY_WINDOWS
 from test_device_loop import assert_same_bits, first_kernel
 
 from purejaxdqn.loops import plan
@@ -102,11 +103,12 @@ def test_vmapped_lanes_equal_solo_runs(agent, solo_runs):
             jax.tree.map(assert_floats_close_and_others_equal, ours, theirs)
 
 
-TINY = {"num_envs": 4, "total_steps": 2_000, "hidden": (8, 8)}
-TINY_REPLAY = TINY | {"buffer_size": 200, "batch_size": 8, "learning_starts": 40, "updates_per_rollout": 1}
-TINY_ROLLOUT = TINY | {"rollout_length": 8, "num_minibatches": 2, "num_epochs": 2}
-TINY_WINDOWS = {"memory_size": 4, "burn_in": 2, "unroll": 3, "window_period": 3}
-TINY_MEMORIES = {"drqn": TINY_WINDOWS, "r2d2": TINY_WINDOWS, "pqn-rnn": {"memory_size": 4}}
+TINY_OF = {
+    **dict.fromkeys(("drqn", "r2d2"), TINY_WINDOWS),
+    "pqn": TINY_ROLLOUT,
+    "pqn-rnn": TINY_ROLLOUT | {"memory_size": 4},
+}
+"""Of the algorithms whose tiny runs have more settings than a replay."""
 QUICK = ("pqn", "tiny")
 
 
@@ -114,8 +116,7 @@ def settings_of(algo, size):
     """CartPole's widths, norms, optimisers and clipping; or smaller layers and batches, of which XLA fuses more."""
     if size == "own":
         return make_settings(RECIPES["cartpole"], algo=algo, total_steps=20_000)
-    tiny = TINY_ROLLOUT if algo.startswith("pqn") else TINY_REPLAY
-    return make_settings(RECIPES["cartpole"], algo=algo, **tiny, **TINY_MEMORIES.get(algo, {}))
+    return make_settings(RECIPES["cartpole"], algo=algo, **TINY_OF.get(algo, TINY_REPLAY))
 
 
 @pytest.mark.usual_compilation
@@ -165,18 +166,17 @@ def test_a_solo_lane_equals_plain_jit(agent, solo_runs):
 
 def test_lanes_compile_once(pair, count_compilations):
     """init, iterate and evaluate of lanes serve other seeds, hypers and chunk lengths, and states put back."""
-    lanes = pair
-    keys, h = lanes.put(seed_keys([0, 1])), lanes.put(stack_hypers(LANE_HYPERS[:2]))
+    keys, h = pair.put(seed_keys([0, 1])), pair.put(stack_hypers(LANE_HYPERS[:2]))
 
     def everything(n):
-        state, _ = lanes.iterate(lanes.init(keys, h), h, n)
-        state, _ = lanes.iterate(lanes.put(lanes.get(state)), h, n)
-        return lanes.evaluate(state.learner.params, keys, 0.0)
+        state, _ = pair.iterate(pair.init(keys, h), h, n)
+        state, _ = pair.iterate(pair.put(pair.get(state)), h, n)
+        return pair.evaluate(state.learner.params, keys, 0.0)
 
     jax.block_until_ready(everything(1))
     compiled = count_compilations()
     assert compiled > 0
-    keys, h = lanes.put(seed_keys([7, 8])), lanes.put(stack_hypers(LANE_HYPERS[1:]))
+    keys, h = pair.put(seed_keys([7, 8])), pair.put(stack_hypers(LANE_HYPERS[1:]))
     jax.block_until_ready(everything(2))
     assert count_compilations() == compiled
 

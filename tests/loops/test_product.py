@@ -7,7 +7,7 @@ from benchmarks.robustness.product import Combination, check, combinations, good
 
 CHOSEN = pairwise()
 FIRST = [CHOSEN[i] for i in (0, 2, 3, 5, 6)]
-"""One of each head, with every other choice among them; that of `fqf` takes as long as two others."""
+"""One of each head, with every other choice among them; that of `fqf` is long, for `make test` has no time for five."""
 REST = [combination for combination in CHOSEN if combination not in FIRST]
 
 

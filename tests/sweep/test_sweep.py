@@ -408,10 +408,10 @@ def test_a_damaged_sweep_is_one_sentence(grid, capsys, tmp_path):
 
 def test_a_dry_run_says_the_plan_and_writes_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert command.main([*GRID, "--dry-run", "--device", "cpu"]) == 0
+    assert command.main([*GRID, "--dry-run", "--device", "cpu", "--num-envs", "4", "2"]) == 0
     said = capsys.readouterr().out
-    assert "12 lanes: 4 settings × 3 seeds, 1 compilation, on 2 cores" in said and "MB a lane" in said
-    assert "24k environment steps in all" in said and "of training" in said
+    assert "24 lanes: 8 settings × 3 seeds, 2 compilations, on 2 cores" in said and "MB a lane" in said
+    assert "48k environment steps in all" in said and "of training" in said
     assert list(tmp_path.iterdir()) == []
 
 
