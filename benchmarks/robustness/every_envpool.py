@@ -4,8 +4,9 @@ python -m benchmarks.every_envpool
 python -m benchmarks.every_envpool --only MiniGrid- BabyAI-
 
 Those that cannot be made are counted by what is said of them. Several are trained in a process, one after another. Of
-Atari's games, which differ by their ROMs alone, a few are trained. Writes results/every_envpool.json after each; with
---keep, those that are in it already are left alone.
+Atari's games, which differ by their ROMs alone, a few are trained. A run's video is cut after 20 frames, which
+would take most of its time. Writes results/every_envpool.json after each; with --keep, those that are in it already are
+left alone.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks.common import read_result, write_result
 
@@ -38,6 +40,8 @@ SMALL = [
 GAMES = ("Breakout-v5", "Freeway-v5", "Pong-v5")
 """Of Atari's."""
 IN_A_PROCESS = 20
+FRAMES = 20
+"""Of a run's video."""
 
 
 def refusal(env: str) -> str | None:
@@ -55,9 +59,11 @@ def refusal(env: str) -> str | None:
 def attempt(env: str, total_steps: int) -> dict[str, Any]:
     """One training run: its exit code, what it said on stderr, and its files."""
     from purejaxdqn import train
+    from purejaxdqn.runs import episode_video
 
     said = io.StringIO()
-    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stderr(said):
+    short = mock.patch.object(episode_video, "MAX_VIDEO_FRAMES", FRAMES)
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stderr(said), short:
         out = Path(scratch) / "run"
         code = train.main(["--env", env, "--total-steps", str(total_steps), *SMALL, "--out", str(out)])
         files = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
