@@ -34,11 +34,11 @@ SPACE = [
 ]
 """Ranges as somebody gives them who knows little."""
 TASKS = {
-    "CartPole-v1": ["--total-steps", "16000"],
-    "Acrobot-v1": ["--total-steps", "60000"],
-    "MountainCar-v0": ["--total-steps", "60000"],
+    "pbt": {"CartPole-v1": 12_000, "Acrobot-v1": 30_000, "MountainCar-v0": 60_000, "MetaMaze-misc": 60_000},
+    "tpe": {"CartPole-v1": 8_000, "Acrobot-v1": 60_000, "MountainCar-v0": 60_000},
 }
-"""Budgets of each lane, so short that the best of a random draw of sixteen is seldom at the task's best by its end."""
+"""Environment steps of each lane, so few that the best of a random draw of sixteen is seldom the best that there is:
+of two that are, neither beats the other."""
 FIRST_SEED = 5_000
 
 
@@ -61,15 +61,15 @@ def best_lanes(found: dict[str, Any], rank_by: str) -> list[float]:
 
 
 def compare(
-    env: str, arms: dict[str, list[str]], rank_by: str, draws: int, seeds: int, more: list[str]
+    env: str, budget: int, arms: dict[str, list[str]], rank_by: str, draws: int, seeds: int, more: list[str]
 ) -> dict[str, Any]:
-    """Scores of two arms over repeats, and how often the first beats the second."""
+    """Scores of two arms over repeats of so many steps a lane, and how often the first beats the second."""
     scores: dict[str, list[float]] = {name: [] for name in arms}
     steps: dict[str, list[int]] = {name: [] for name in arms}
     for draw in range(draws):
         for name, flags in arms.items():
             repeat = ["--draw-seed", str(draw), "--seed", str(FIRST_SEED + draw * seeds), "--seeds", str(seeds)]
-            found = lanes_of(env, [*TASKS[env], *flags, *repeat, "--rank-by", rank_by, *more])
+            found = lanes_of(env, ["--total-steps", str(budget), *flags, *repeat, "--rank-by", rank_by, *more])
             scores[name] += best_lanes(found, rank_by)
             steps[name].append(found["env_steps"])
             print(env, name, draw, [round(score, 2) for score in scores[name][-seeds:]], flush=True)
@@ -96,21 +96,21 @@ def repeats_won(scores: dict[str, list[float]]) -> tuple[float, tuple[float, flo
     return float(won.mean()), bootstrap_interval(won, np.mean)
 
 
-def measure_pbt(env: str, args: argparse.Namespace, more: list[str]) -> dict[str, Any]:
+def measure_pbt(env: str, budget: int, args: argparse.Namespace, more: list[str]) -> dict[str, Any]:
     """A population beside the same lanes without copies."""
     random = ["--random", str(args.members)]
     arms = {"pbt": [*random, "--pbt", "--pbt-every", str(args.every)], "random": random}
     arms["pbt"] += ["--pbt-selection", args.selection]
     told = {"members": args.members, "every": args.every, "selection": args.selection}
-    return told | compare(env, arms, "last", args.draws or 16, args.seeds, more)
+    return told | compare(env, budget, arms, "last", args.draws or 16, args.seeds, more)
 
 
-def measure_tpe(env: str, args: argparse.Namespace, more: list[str]) -> dict[str, Any]:
+def measure_tpe(env: str, budget: int, args: argparse.Namespace, more: list[str]) -> dict[str, Any]:
     """TPE's trials beside random ones."""
     count = ["--trials", str(args.trials), "--trials-at-once", str(args.at_once)]
     arms = {name: ["--search", name, *count] for name in ("tpe", "random")}
     told = {"trials": args.trials, "trials_at_once": args.at_once}
-    return told | compare(env, arms, "area", args.draws or 8, args.seeds, more)
+    return told | compare(env, budget, arms, "area", args.draws or 8, args.seeds, more)
 
 
 PARTS = {"pbt": measure_pbt, "tpe": measure_tpe}
@@ -120,10 +120,10 @@ def main() -> None:
     """Reads the command line, measures and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=list(PARTS), nargs="+", default=list(PARTS))
-    parser.add_argument("--tasks", choices=list(TASKS), nargs="+", default=list(TASKS))
+    parser.add_argument("--tasks", choices=list(TASKS["pbt"]), nargs="+", default=list(TASKS["pbt"]))
     parser.add_argument("--members", type=int, default=16, help="of a population (default: 16)")
-    parser.add_argument("--every", type=float, default=0.125, help="share of the run between generations")
-    parser.add_argument("--selection", default="truncation")
+    parser.add_argument("--every", type=float, default=0.0625, help="share of the run between generations")
+    parser.add_argument("--selection", default="tournament")
     parser.add_argument("--trials", type=int, default=64)
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--draws", type=int, help="of settings (default: 16 for pbt, 8 for tpe)")
@@ -133,8 +133,8 @@ def main() -> None:
     before = read_result(args.name)
     parts: dict[str, Any] = before["parts"] if before else {}
     for part in args.part:
-        for env in args.tasks:
-            found = {"commit": commit(), "more": more, **PARTS[part](env, args, more)}
+        for env in [task for task in args.tasks if task in TASKS[part]]:
+            found = {"commit": commit(), "more": more, **PARTS[part](env, TASKS[part][env], args, more)}
             print(env, part, found["probability_of_improvement"], repeats_won(found["scores"]), flush=True)
             parts.setdefault(part, {})[env] = found
             write_result(args.name, WHAT, {"space": SPACE, "parts": parts})
