@@ -213,7 +213,7 @@ class Engine:
                 chunk = with_scores(training, chunk)
             rows.append(rows_of(training, chunk, lanes, self.layout))
             if populations is not None and turn:
-                populations.step(training, chunk.eval_return[: len(lanes)])
+                populations.step(training, chunk.eval_return[: len(lanes)], chunk.eval_stderr[: len(lanes)])
             self.on_chunk(training, chunk, len(lanes))
             if self.stop_requested():
                 self.save(training, rows, folder, populations)

@@ -9,7 +9,7 @@ from purejaxdqn.bounds import as_type, check_seeds, flag_name, require
 
 RankName = Literal["last", "best", "area"]
 SearchName = Literal["tpe", "cmaes", "random"]
-SelectionName = Literal["truncation", "tournament"]
+SelectionName = Literal["truncation", "tournament", "t-test"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,8 @@ class SweepOptions:
     pbt_every: float = 0.1
     """Share of the run between two generations of a population."""
     pbt_selection: SelectionName = "truncation"
-    """Who is copied: one of the best fifth by each of the worst, or in a tournament the better of any two."""
+    """Who is copied: one of the best fifth by each of the worst; in a tournament the better of two; by t-test where it
+    is better by more than chance."""
     search: SearchName | None = None
     """Who proposes settings, by the scores of those before them: Optuna's TPE, CMA-ES or random draws (needs the extra
     optuna). Ranges without a count, such as loguniform:1e-4:1e-2, and lists of values are what it searches."""
@@ -136,4 +137,7 @@ def check_options(options: SweepOptions) -> None:
         require(not (options.pbt and getattr(options, other)), other, getattr(options, other), remedy)
     remedy = "a search proposes settings by itself: leave out --random, or --search"
     require(options.search is None or options.random is None, "random", options.random, remedy)
+    remedy = "a t-test compares spreads, and one episode has none: use at least 2, or another --pbt-selection"
+    spread = options.eval_episodes > 1 or not options.pbt or options.pbt_selection != "t-test"
+    require(spread, "eval_episodes", options.eval_episodes, remedy)
     require(options.eval_episodes >= 1, "eval_episodes", options.eval_episodes, "use a whole number of at least 1")

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.special import stdtr
 
 from purejaxdqn.bounds import check
 from purejaxdqn.config import require
@@ -31,6 +32,8 @@ Exchange = Callable[..., tuple[State, Hypers]]
 
 ELITE = 0.2
 """Share of a population that truncation copies from, and that it replaces (Jaderberg et al. 2017, section 4.1.1)."""
+LEVEL = 0.05
+"""Of the test of `t_test`, as there."""
 FACTORS = (0.8, 1.25)
 """What a copy's hyperparameters are multiplied by, each with a probability of one half."""
 FROM_ONE = ("gamma", "gamma_start", "average_decay")
@@ -89,13 +92,25 @@ def check_populations(axes: Sequence[Axis], settings: Settings, count: int) -> N
     require(loop_of(settings.config.env) == "device", "env", settings.config.env, remedy)
 
 
-def truncation(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+class Scores(NamedTuple):
+    """Of a population's newest evaluations."""
+
+    mean: np.ndarray
+    """[N], -inf for a member that diverged."""
+    error: np.ndarray
+    """[N], standard error of the mean; NaN for a member that diverged, or of one episode."""
+    episodes: int
+    """That each mean is of."""
+
+
+def truncation(found: Scores, rng: np.random.Generator) -> np.ndarray:
     """For each member, int [N], whom it would copy: each of the worst fifth one of the best fifth, others themselves.
 
     Args:
-      scores: [N], -inf for a member that diverged; such a one is among the worst, however many there are.
+      found: a member that diverged is among the worst, however many there are.
       rng: draws one of the best for each member.
     """
+    scores = found.mean
     count = max(1, round(ELITE * len(scores)))
     order = np.argsort(-scores, kind="stable")
     wanted = order[rng.integers(count, size=len(scores))]
@@ -103,16 +118,30 @@ def truncation(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(worst, wanted, np.arange(len(scores)))
 
 
-def tournament(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def tournament(found: Scores, rng: np.random.Generator) -> np.ndarray:
     """For each member, int [N], whom it would copy: another one drawn uniformly; one that diverged, the best of all."""
-    count = len(scores)
+    count = len(found.mean)
     others = (np.arange(count) + 1 + rng.integers(count - 1, size=count)) % count
-    return np.where(np.isneginf(scores), np.argmax(scores), others)
+    return np.where(np.isneginf(found.mean), np.argmax(found.mean), others)
 
 
-SELECTIONS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+def t_test(found: Scores, rng: np.random.Generator) -> np.ndarray:
+    """A tournament whose winner has to be better by more than chance: Welch's test of the episodes, one-sided, at
+    `LEVEL` (Jaderberg et al. 2017, section 4.1.1). Where returns are mostly noise, nobody is copied."""
+    wanted, own = tournament(found, rng), np.arange(len(found.mean))
+    # One that diverged has no spread, and loses to whatever has a score.
+    squares = np.nan_to_num(np.square(found.error))
+    variance = squares + squares[wanted]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = (found.episodes - 1) * np.square(variance) / (np.square(squares) + np.square(squares[wanted]))
+        chance = stdtr(freedom, (found.mean - found.mean[wanted]) / np.sqrt(variance))
+    return np.where((chance < LEVEL) | (variance == 0.0), wanted, own)
+
+
+SELECTIONS: dict[str, Callable[[Scores, np.random.Generator], np.ndarray]] = {
     "truncation": truncation,
     "tournament": tournament,
+    "t-test": t_test,
 }
 
 
@@ -125,19 +154,19 @@ class Decision(NamedTuple):
     """float64 [N, hyperparameters]: what a copy's are multiplied by, 1 where nothing is copied."""
 
 
-def decide(selection: str, scores: np.ndarray, fields: int, seed: int, generation: int) -> Decision:
+def decide(selection: str, scores: Scores, fields: int, seed: int, generation: int) -> Decision:
     """Who copies whom, and how the copies' hyperparameters change; nobody copies one that is not better.
 
     Args:
       selection: name in `SELECTIONS`.
-      scores: of the newest evaluations, [N]; NaN for a member that diverged.
+      scores: of the newest evaluations; NaN for a member that diverged.
       fields: hyperparameters explored.
       seed: of the population.
       generation: that has ended, from 0.
     """
     rng = np.random.default_rng([STREAM, seed, generation])
-    known = np.where(np.isnan(scores), -np.inf, scores)
-    wanted = SELECTIONS[selection](known, rng)
+    known = np.where(np.isnan(scores.mean), -np.inf, scores.mean)
+    wanted = SELECTIONS[selection](scores._replace(mean=known), rng)
     parents = np.where(known[wanted] > known, wanted, np.arange(len(known)))
     factors = rng.choice(FACTORS, size=(len(known), fields))
     return Decision(parents, np.where((parents != np.arange(len(known)))[:, None], factors, 1.0))
@@ -248,19 +277,21 @@ class Populations:
         changed = {name: values[given].astype(getattr(held, name).dtype) for name, values in newest.items()}
         training.lane_hypers = held.replace(**changed)  # type: ignore[attr-defined]
 
-    def step(self, training: Training, scores: np.ndarray) -> None:
+    def step(self, training: Training, scores: np.ndarray, errors: np.ndarray) -> None:
         """Ends a generation: copies lanes, changes the copies' hyperparameters and notes both.
 
         Args:
           training: of the lanes, padded with copies of them.
           scores: of the lanes, [L] without padding; NaN where one diverged.
+          errors: their standard errors, likewise.
         """
         count = len(self.lanes)
         parents, factors = np.arange(count), np.ones((count, len(self.fields)))
         generation = self.generation(training, training.iterations) - 1
         for seed in np.unique(self.seeds):
             members = np.flatnonzero(self.seeds == seed)
-            decision = decide(self.selection, scores[members], len(self.fields), int(seed), generation)
+            found = Scores(scores[members], errors[members], training.settings.eval_episodes)
+            decision = decide(self.selection, found, len(self.fields), int(seed), generation)
             parents[members], factors[members] = members[decision.parents], decision.factors
         # Padding mirrors the lanes that it was filled up with.
         given = np.arange(len(training.settings.seeds)) % count

@@ -10,6 +10,7 @@ import pytest
 from command_lines import refused, stop_after
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_ind
 from test_sweep_processes import finish, start
 
 from purejaxdqn.config import SettingError
@@ -17,7 +18,16 @@ from purejaxdqn.recipes.files import find_recipe
 from purejaxdqn.recipes.recipes import make_settings
 from purejaxdqn.runs.sweep_folder import CURVES, LANES, POPULATION, UNITS, read_columns
 from purejaxdqn.sweep import command, layout, lineage, population
-from purejaxdqn.sweep.population import Explored, decide, explored, multiplied, tournament, truncation
+from purejaxdqn.sweep.population import (
+    Explored,
+    Scores,
+    decide,
+    explored,
+    multiplied,
+    t_test,
+    tournament,
+    truncation,
+)
 from purejaxdqn.sweep.values import parse_axis
 from purejaxdqn.types import Episodes, Hypers, Learner, State, counter
 
@@ -43,33 +53,56 @@ class Fixed:
         return found
 
 
+def scored(mean, error=0.5, episodes=10):
+    """Scores of a population, all with one error; a member that diverged has none."""
+    mean = np.asarray(mean, float)
+    return Scores(mean, np.where(np.isfinite(mean), error, np.nan), episodes)
+
+
 def test_truncation_by_hand():
     """Ten members: the best two are 4 and 7, the worst two 0 and 9, each of which is given a draw of its own."""
     scores = np.array([0.0, 5, 5, 5, 9, 5, 5, 8, 5, 1])
-    wanted = truncation(scores, Fixed([1, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
+    wanted = truncation(scored(scores), Fixed([1, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
     assert wanted.tolist() == [7, 1, 2, 3, 4, 5, 6, 7, 8, 4]
     scores[[1, 2]] = -np.inf
-    wanted = truncation(scores, Fixed([0, 1, 0, 0, 0, 0, 0, 0, 0, 1]))
+    wanted = truncation(scored(scores), Fixed([0, 1, 0, 0, 0, 0, 0, 0, 0, 1]))
     assert wanted.tolist() == [0, 7, 4, 3, 4, 5, 6, 7, 8, 9], "those that diverged are the worst"
-    assert truncation(np.array([1.0, 2.0]), Fixed([0, 0])).tolist() == [1, 1]
+    assert truncation(scored([1.0, 2.0]), Fixed([0, 0])).tolist() == [1, 1]
 
 
 def test_tournament_by_hand():
     """Each meets the member that lies 1 + its draw further on, and never itself."""
-    wanted = tournament(np.array([3.0, 1.0, -np.inf, 2.0]), Fixed([0, 1, 0, 2]))
+    wanted = tournament(scored([3.0, 1.0, -np.inf, 2.0]), Fixed([0, 1, 0, 2]))
     assert wanted.tolist() == [1, 3, 0, 2], "one that diverged asks for the best"
 
 
+def test_t_test_by_hand():
+    """Five episodes with errors of 1 and 2: t = 1.6 and 2.4 with 4 · 25 / 17 = 5.88 degrees of freedom, for which 1.95
+    is the point of 5 %. Beside SciPy's own test; and of members without any spread, or that diverged."""
+    scores = Scores(np.array([0.0, 1.6 * 5**0.5]), np.array([1.0, 2.0]), 5)
+    assert t_test(scores, Fixed([0, 0])).tolist() == [0, 1]
+    assert t_test(scores._replace(mean=np.array([0.0, 2.4 * 5**0.5])), Fixed([0, 0])).tolist() == [1, 1]
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        first, second = rng.normal(0, 1, 6), rng.normal(1, rng.uniform(0.1, 3), 6)
+        error = [np.std(each, ddof=1) / 6**0.5 for each in (first, second)]
+        found = t_test(Scores(np.array([first.mean(), second.mean()]), np.array(error), 6), Fixed([0, 0]))
+        due = ttest_ind(second, first, equal_var=False, alternative="greater").pvalue < 0.05
+        assert (found[0] == 1) == due
+    sure = Scores(np.array([1.0, 2.0, -np.inf]), np.array([0.0, 0.0, np.nan]), 1)
+    assert t_test(sure, Fixed([0, 0, 0]))[[0, 2]].tolist() == [1, 1]
+
+
 @given(
-    selection=st.sampled_from(("truncation", "tournament")),
+    selection=st.sampled_from(("truncation", "tournament", "t-test")),
     scores=st.lists(st.sampled_from((float("nan"), 0.0, 1.0, 2.0, 3.5)), min_size=2, max_size=12),
     seed=st.integers(0, 2**32 - 1),
     generation=st.integers(0, 50),
 )
 def test_nobody_copies_what_is_not_better(selection, scores, seed, generation):
     scores = np.array(scores)
-    decision = decide(selection, scores, 3, seed, generation)
-    again = decide(selection, scores.copy(), 3, seed, generation)
+    decision = decide(selection, scored(scores), 3, seed, generation)
+    again = decide(selection, scored(scores.copy()), 3, seed, generation)
     assert (decision.parents == again.parents).all() and (decision.factors == again.factors).all()
     for member, parent in enumerate(decision.parents):
         if parent == member:
@@ -83,7 +116,9 @@ def test_nobody_copies_what_is_not_better(selection, scores, seed, generation):
 
 def test_another_seed_and_another_generation_decide_otherwise():
     scores = np.arange(40.0)
-    found = {decide("tournament", scores, 1, *key).parents.tobytes() for key in ((0, 0), (0, 1), (1, 0), (1, 1))}
+    found = {
+        decide("tournament", scored(scores), 1, *key).parents.tobytes() for key in ((0, 0), (0, 1), (1, 0), (1, 1))
+    }
     assert len(found) == 4
 
 
@@ -166,7 +201,7 @@ def twin(history, curves, fields):
                 [curves["eval_return"][(curves["lane"] == lane) & (curves["env_steps"] == step)][0] for lane in lanes]
             )
             np.testing.assert_array_equal(scores, mine["score"][now])
-            decision = decide("truncation", scores, len(fields), int(seed), generation)
+            decision = decide("truncation", scored(scores), len(fields), int(seed), generation)
             assert mine["parent"][now].tolist() == lanes[decision.parents].tolist()
             for place, (name, of) in enumerate(fields.items()):
                 inherited = held[name][decision.parents]
@@ -299,6 +334,10 @@ def test_killed_ten_times_and_resumed(alone, counts, tmp_path):
         (["--gamma", "0.9", "0.99", "--patience", "3"], ["--patience 3", "ends before the others"]),
         (["--gamma", "0.9", "0.99", "--pbt-every", "1"], ["--pbt-every 1", "(0, 1)"]),
         (["--gamma", "0.9", "0.99", "--pbt-selection", "best"], ["--pbt-selection", "tournament"]),
+        (
+            ["--gamma", "0.9", "0.99", "--pbt-selection", "t-test", "--eval-episodes", "1"],
+            ["--eval-episodes 1", "at least 2"],
+        ),
         (["--random", "1", "--gamma", "uniform:0.9:0.99"], ["--pbt", "two members"]),
     ],
 )
