@@ -133,6 +133,7 @@ def test_what_is_no_vector_of_numbers_has_no_kernel():
         assert choice.why_not(Config(), SPEC._replace(**changes)) == "observations are no vectors of numbers"
     assert choice.why_not(Config(), SPEC) is None
     assert choice.why_not(Config(), SPEC._replace(masked=True)) == "actions are masked"
+    assert choice.why_not(Config(branching=True), SPEC) == "parts of an action have values of their own"
     assert choice.why_not(Config(learner="rollout"), SPEC) == "the learner is not replay"
 
 

@@ -15,6 +15,7 @@ from purejaxdqn.config import Config, EnvSpec, SettingError
 from purejaxdqn.learn import Examples, batch_targets, init_learner, make_descend
 from purejaxdqn.learning.backups import greedy
 from purejaxdqn.learning.branching import branching_head, of_parts
+from purejaxdqn.learning.choices import EXPLORERS
 from purejaxdqn.learning.explore import best_action, best_value, epsilon_greedy
 from purejaxdqn.learning.heads import scalar, value_of
 from purejaxdqn.machine.part_values import PartValues, count_actions
@@ -70,6 +71,18 @@ def test_exploration_draws_combinations():
     drawn = np.bincount(epsilon_greedy(KEY, values, 1.0), minlength=6)
     assert (abs(drawn - 1_000) < 150).all()
     assert (epsilon_greedy(KEY, values, 0.0) == 3).all(), "(1, 0)"
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_explorers_know_parts(name):
+    """Without randomness each takes the best combination; the bootstrapped one its member's."""
+    explorer = EXPLORERS[name].make(Config(ensemble=2))
+    h = Hypers(boltzmann_temperature=1e-3)
+    parts = jnp.array([[0.0, 1, 5, 2, 3], [1, 0, 2, 9, 3]])
+    values = PartValues(jnp.tile(parts, (4, 1, 1)) if explorer.per_member else parts[:1].repeat(4, 0), SIZES)
+    action, held = explorer.act(KEY, values, jnp.float32(0.0), explorer.init(4), h)
+    due = jnp.where(held == 0, 3, 1) if explorer.per_member else jnp.full(4, 3)
+    assert action.tolist() == due.tolist()
 
 
 def test_each_part_duels_by_itself():
