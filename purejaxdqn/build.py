@@ -15,6 +15,7 @@ from purejaxdqn.kernels.choice import find_kernel
 from purejaxdqn.learn import LearnFn, anneal_importance, make_replay_learn, make_rollout_learn
 from purejaxdqn.learning import heads
 from purejaxdqn.learning.backups import Backup, of_members
+from purejaxdqn.learning.branching import branching_head, check_branching, network_spec, of_parts
 from purejaxdqn.learning.choices import BACKUPS, CONSTRAINTS, EXPLORERS, HEADS, SHAPINGS
 from purejaxdqn.learning.choices import Choice as Choice
 from purejaxdqn.learning.explorers import Explorer, check_takes_masks, plain
@@ -224,10 +225,13 @@ def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     """The network and the head that reads it, which is all that a trained policy needs."""
     head = choose("head", config).make(config)
     check_memory(config)
+    check_branching(config, spec)
     memory = None if config.memory == "none" else choose("memory", config).make
     remedy = "it does not know of action masks, which this environment has: use --head scalar"
     require(not (spec.masked and config.head in ("bcq", "iql")), "head", config.head, remedy)
-    network, torso = make_network(config, spec, head.outputs, memory=memory), torso_name(config, spec)
+    network = make_network(config, network_spec(config, spec), head.outputs, memory=memory)
+    torso, sizes = torso_name(config, spec), spec.action_sizes or ()
+    head = branching_head(head, sizes) if config.branching else head
     if config.ensemble > 1:
         network = make_ensemble(network, config.ensemble, config.prior_scale, torso)
         head = heads.ensemble_head(head)
@@ -235,9 +239,10 @@ def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     return Network(*(part and in_precision(config.matmul_precision, part) for part in network)), head
 
 
-def build_backup(config: Config) -> Backup:
-    """The backup, of every member where there is an ensemble."""
+def build_backup(config: Config, spec: EnvSpec) -> Backup:
+    """The backup, of every part of an action with branching, and of every member where there is an ensemble."""
     backup: Backup = choose("backup", config).make(config)
+    backup = of_parts(backup, spec.action_sizes or ()) if config.branching else backup
     return backup if config.ensemble == 1 else of_members(backup)
 
 
@@ -253,7 +258,7 @@ def build_rollout_learner(config: Config, env: Any, network: Network, head: Head
 
 def build_replay_learner(config: Config, env: Any, network: Network, head: Head, data: Any) -> tuple[Replay, LearnFn]:
     """The replay, and the learning phase with it."""
-    backup, constraint = build_backup(config), on_data(config, choose("constraint", config).make(config))
+    backup, constraint = build_backup(config, env.spec), on_data(config, choose("constraint", config).make(config))
     replay = replay_of(config, with_hindsight(choose("replay", config).make, config), env, data)
     if config.anneal_horizon:
         before = replay.now

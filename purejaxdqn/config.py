@@ -140,6 +140,8 @@ class Config:
     """Whether impala-cnn's residual blocks divide their convolutions by their largest singular values."""
     dueling: bool = False
     """Whether the network adds a state value and mean-free advantages, each from a stream of its own."""
+    branching: bool = False
+    """Whether each part of a multi-discrete action has values of its own, in place of those of all combinations."""
     noisy: bool = False
     """Whether the layers after the torso are noisy ones, which explore by themselves: see --epsilon-start."""
     noisy_sigma: float = 0.5
@@ -185,13 +187,11 @@ class Config:
     """How actions are chosen while training: epsilon-greedy, ez-greedy (repeats what ε draws), boltzmann (softmax),
     bootstrapped (an episode with one member of an --ensemble), or one registered."""
     epsilon_ladder: bool = False
-    """Whether environments have different ε: the i-th of N has ε to the power 1 + α i / (N - 1), see
-    --ladder-exponent."""
+    """Whether the i-th of N environments has ε to the power 1 + α i / (N - 1), see --ladder-exponent."""
     duration_cap: int = 100
     """Most steps for which ez-greedy repeats an action."""
     ensemble: int = 1
-    """Members of an ensemble of networks on one torso, each of which learns from its own target; evaluations and
-    policies play their mean."""
+    """Members of an ensemble of networks on one torso, each with its own target; their mean is played."""
     prior_scale: float = 0.0
     """Factor on the fixed random network that is added to each member of an ensemble; 0 adds none."""
     learning_rate_schedule: LearningRateScheduleName = "linear"

@@ -12,6 +12,7 @@ from purejaxdqn.config import Config
 from purejaxdqn.kernels.choice import KernelUpdate
 from purejaxdqn.learning.backups import Backup
 from purejaxdqn.learning.constraints import BatchConstraint
+from purejaxdqn.learning.explore import best_value
 from purejaxdqn.learning.heads import Head, value_of
 from purejaxdqn.learning.masks import legal_values, without_illegal
 from purejaxdqn.learning.normalization import read_reward
@@ -308,7 +309,7 @@ def make_rollout_learn(config: Config, network: Network, head: Head) -> LearnFn:
         """λ-returns [T, E] with the parameters that acted."""
         q_t = head.q_values(network.apply(params, observations_after(network, params, rows), key, "target"))
         mask_t = None if rows.final_mask is None else rows.final_mask.reshape(q_t.shape)
-        value_t = jnp.max(legal_values(q_t, mask_t), axis=-1).reshape(rows.reward.shape)
+        value_t = best_value(q_t, mask_t).reshape(rows.reward.shape)
         per_env = jax.vmap(lambda_returns, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
         reward = read_reward(params, rows.reward)
         return per_env(reward, rows.terminated, rows.truncated, rows.valid, value_t, h.gamma, h.trace_lambda)

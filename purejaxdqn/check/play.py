@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from purejaxdqn.bounds import MOST_COMBINATIONS
 from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.learning.explore import best_action
 from purejaxdqn.machine.number_modes import in_usual_modes
@@ -64,13 +65,12 @@ def play_device(env: Env, key: Array, lanes: bool = False) -> Played:
         state, first = env.reset(reset_key, NUM_ENVS)
         state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
         _, (acted_on, row, after, legal) = jax.lax.scan(step, state, jax.random.split(play_key, STEPS))
-        actions = jnp.broadcast_to(jnp.arange(env.spec.num_actions)[:, None], (env.spec.num_actions, NUM_ENVS))
+        tried = np.linspace(0, env.spec.num_actions - 1, min(env.spec.num_actions, MOST_COMBINATIONS)).astype(np.int32)
+        actions = jnp.broadcast_to(tried[:, None], (len(tried), NUM_ENVS))
 
         def hold(action: Array) -> tuple[Any, Array]:
             def again(state: Any, key: Array) -> tuple[Any, tuple[Any, Array]]:
-                # Where it is illegal, the first that is not.
-                each = jnp.arange(env.spec.num_actions) == action[:, None]
-                state, _, row = env.step(key, state, best_action(each.astype(jnp.float32), env.mask(state)))
+                state, _, row = env.step(key, state, legal_one(action, env.mask(state)))
                 return state, (row.final_obs, row.reward)
 
             return jax.lax.scan(again, state, jax.random.split(play_key, HELD))[1]
@@ -85,6 +85,13 @@ def play_device(env: Env, key: Array, lanes: bool = False) -> Played:
     seconds = time.perf_counter() - begin
     first, acted_on, row, after, each, legal = jax.tree.map(lambda leaf: leaf[0], found) if lanes else found
     return Played(first, acted_on, row, after, each, seconds, legal)
+
+
+def legal_one(action: Array, mask: Array | None) -> Array:
+    """Actions int32 [E], the first legal one in place of those that are illegal by a mask bool [E, A]."""
+    if mask is None:
+        return action
+    return best_action((jnp.arange(mask.shape[1]) == action[:, None]).astype(jnp.float32), mask)
 
 
 def play_host(env: HostEnv, seed: int) -> Played:

@@ -229,7 +229,7 @@ def actions(case: Case) -> Verdict:
     v = case.vitals
     found = v.greedy_action_shares or v.action_shares
     if found is None:
-        return Verdict("not looked at", UNSEEN)
+        return Verdict("not looked at", UNSEEN if v.episode_lengths is None else "there are too many actions to count")
     whose = "greedy" if v.greedy_action_shares else "behaviour"
     text = f"{whose}: {' / '.join(f'{share:.0%}' for share in found)}"
     return Verdict("note" if len(found) > 1 and max(found) >= ONE_ACTION else "ok", text)

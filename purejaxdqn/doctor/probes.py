@@ -18,9 +18,11 @@ from purejaxdqn.config import Config
 from purejaxdqn.doctor.samples import BATCHES, Fed
 from purejaxdqn.learn import LearnMetrics, batch_targets, make_replay_learn, make_rollout_learn
 from purejaxdqn.learning.backups import greedy
+from purejaxdqn.learning.explore import best_action
 from purejaxdqn.learning.heads import Head, LossParts
 from purejaxdqn.learning.normalization import read_reward
 from purejaxdqn.learning.optim import soft_update
+from purejaxdqn.machine.part_values import numbers_of
 from purejaxdqn.machine.shards import as_only_one
 from purejaxdqn.networks.layers import Hidden
 from purejaxdqn.observations.moments import without_running
@@ -36,7 +38,8 @@ class Probed(NamedTuple):
     metrics: LearnMetrics
     """float32 [K + 1]."""
     q: Array
-    """float32 [K + 1, B, A] before any update, without noise; the least legal one at an illegal action."""
+    """float32 [K + 1, B, A] before any update, without noise; the least legal one at an illegal action. With branching
+    A are the choices of all parts."""
     q_change: Array
     """float32 [K + 1]: root mean square of the change of Q over the batch and all actions."""
     churn: Array
@@ -58,7 +61,7 @@ def one_update_config(config: Config) -> Config:
     return config.replace(**one, total_steps=prefill + config.num_updates * config.steps_per_iteration)
 
 
-def observed_pass(parts: Parts, params: Any, obs: Array) -> tuple[Array, dict[str, tuple[Array, Array]]]:
+def observed_pass(parts: Parts, params: Any, obs: Array) -> tuple[Any, dict[str, tuple[Array, Array]]]:
     """Action values [B, A] without noise, and by hidden layer each unit's least and greatest activation, [F] both."""
     seen: dict[str, Array] = {}
 
@@ -81,7 +84,7 @@ def observed_pass(parts: Parts, params: Any, obs: Array) -> tuple[Array, dict[st
     return parts.head.q_values(dist), {name: (out.min(axis=1), out.max(axis=1)) for name, out in seen.items()}
 
 
-def of_legal(q: Array, mask: Array | None) -> Array:
+def of_legal(q: Any, mask: Array | None) -> Any:
     """Action values [B, A] with the least legal one in place of those of illegal actions, which nothing learns."""
     if mask is None:
         return q
@@ -121,7 +124,7 @@ UpdateFn = Callable[[Learner, Fed, Array, Hypers], tuple[Learner, LearnMetrics, 
 
 def replay_update(config: Config, parts: Parts) -> UpdateFn:
     """One update of a replay learner on a given batch."""
-    backup, head = build_backup(config), noting_errors(parts.head)
+    backup, head = build_backup(config, parts.env.spec), noting_errors(parts.head)
     learn = make_replay_learn(one_update_config(config), parts.network, head, backup, drawn_replay())
 
     def update(learner: Learner, fed: Fed, key: Array, h: Hypers) -> tuple[Learner, LearnMetrics, Array]:
@@ -161,7 +164,7 @@ def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, H
 
     # Traced once for the values before and after an update.
     @jax.jit
-    def observed(params: Any, batch: Transition) -> tuple[Array, dict[str, tuple[Array, Array]]]:
+    def observed(params: Any, batch: Transition) -> tuple[Any, dict[str, tuple[Array, Array]]]:
         q, ranges = observed_pass(parts, params, batch.obs_tm1)
         return of_legal(q, batch.mask_tm1), ranges
 
@@ -176,8 +179,8 @@ def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, H
             q, ranges = observed(learner.params, batch)
             after, metrics, error = update(before, one, jax.random.fold_in(key, k), h)
             q_after = observed(after.params, batch)[0]
-            change = jnp.sqrt(jnp.mean(jnp.square(q_after - q)))
-            churn = jnp.mean(jnp.argmax(q_after, axis=-1) != jnp.argmax(q, axis=-1), dtype=jnp.float32)
+            change = jnp.sqrt(jnp.mean(jnp.square(numbers_of(q_after) - numbers_of(q))))
+            churn = jnp.mean(best_action(q_after) != best_action(q), dtype=jnp.float32)
             target = flat(after.target_params)
             wanted = soft_update(flat(after.params), target_before, h.tau) if from_replay else target
             moved, off = jnp.max(jnp.abs(target - target_before)), jnp.max(jnp.abs(target - wanted))
@@ -190,7 +193,7 @@ def make_probe(config: Config, parts: Parts) -> Callable[[Learner, Fed, Array, H
         return Probed(
             abs_td_error=error,
             metrics=metrics,
-            q=q,
+            q=numbers_of(q),
             q_change=change,
             churn=churn,
             distance=jnp.linalg.norm(gap) / jnp.maximum(jnp.linalg.norm(params), 1e-12),

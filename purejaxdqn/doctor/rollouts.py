@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from purejaxdqn.build import Parts
-from purejaxdqn.learning.masks import legal_values
+from purejaxdqn.envs.actions import countable
+from purejaxdqn.learning.explore import best_action, best_value
 from purejaxdqn.learning.normalization import read_reward
 from purejaxdqn.networks.windows import begin
 from purejaxdqn.types import Hypers
@@ -45,13 +46,14 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
     spec = parts.env.spec
     enough = math.ceil(math.log(PRECISION) / math.log(gamma)) if 0.0 < gamma < 1.0 else MOST_STEPS
     limit = min(spec.time_limit, max(1, min(enough, MOST_STEPS)))
+    counted = countable(spec)
 
     # Traced once for its three uses.
     @jax.jit
     def best_q(params: Any, obs: Any, mask: Any, recall: Any) -> tuple[Array, Array, Any]:
         dist, recall = parts.network.step(params, obs, recall, None, "greedy")
-        q = legal_values(parts.head.q_values(dist), mask)
-        return jnp.argmax(q, axis=-1).astype(jnp.int32), jnp.max(q, axis=-1), recall
+        q = parts.head.q_values(dist)
+        return best_action(q, mask), best_value(q, mask), recall
 
     def play(params: Any, key: Array, h: Hypers) -> Played:
         reset_key, step_key = jax.random.split(key)
@@ -63,7 +65,7 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
             jnp.zeros(episodes, jnp.int32),
             no,
             no,
-            jnp.zeros(spec.num_actions, jnp.int32),
+            jnp.zeros(counted, jnp.int32),
         )
 
         def running(so_far: Played) -> Array:
@@ -89,7 +91,7 @@ def make_play(parts: Parts, gamma: float, episodes: int) -> Callable[[Any, Array
                 so_far.length + counts,
                 jnp.logical_or(so_far.terminated, jnp.logical_and(counts, row.terminated)),
                 jnp.logical_or(so_far.truncated, jnp.logical_and(counts, row.truncated)),
-                so_far.actions + jnp.sum((action[:, None] == jnp.arange(spec.num_actions)) & counts[:, None], axis=0),
+                so_far.actions + jnp.sum((action[:, None] == jnp.arange(counted)) & counts[:, None], axis=0),
             )
             last = jax.tree.map(keep, (row.final_obs, row.final_mask, recall), last)
             return env, begin(recall, row.terminated | row.truncated), last, after, step + 1

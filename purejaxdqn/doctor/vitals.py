@@ -15,6 +15,7 @@ from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.doctor.probes import Probed
 from purejaxdqn.doctor.rollouts import Played
 from purejaxdqn.doctor.samples import BATCHES, Fed
+from purejaxdqn.envs.actions import countable
 from purejaxdqn.learning.normalization import scale_reward
 from purejaxdqn.networks.windows import observed
 from purejaxdqn.observations.leaves import list_leaves
@@ -105,6 +106,12 @@ def reward_clip(config: Config, spec: EnvSpec) -> bool:
     return pictures and family(config.env) == "atari" and bool(dict(config.env_params).get("reward_clip", True))
 
 
+def action_shares(action: np.ndarray, spec: EnvSpec) -> tuple[float, ...] | None:
+    """Share of each action; None where there are too many to count, or none was taken."""
+    counted = countable(spec)
+    return shares(np.bincount(action, minlength=counted)) if counted else None
+
+
 def shares(counts: np.ndarray) -> tuple[float, ...] | None:
     """Counts as shares of their sum; None if there is none."""
     total = counts.sum()
@@ -165,7 +172,7 @@ def input_vitals(fed: Fed, config: Config, spec: EnvSpec, statistics: Any) -> di
         "reward_abs_max": float(np.abs(scale_reward(statistics.get("reward"), reward)).max()),
         "reward_zero_share": float((reward == 0.0).mean()),
         "reward_clipped_share": clipped if reward_clip(config, spec) else None,
-        "action_shares": shares(np.bincount(window.action[valid], minlength=spec.num_actions)),
+        "action_shares": action_shares(window.action[valid], spec),
     }
     return found
 

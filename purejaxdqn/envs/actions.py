@@ -8,32 +8,31 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from purejaxdqn.bounds import whole
+from purejaxdqn.bounds import INT32, MOST_COMBINATIONS, whole
 from purejaxdqn.config import EnvSpec, SettingError, one_line, require
 from purejaxdqn.envs.interface import HostStep
 
-MOST_COMBINATIONS = 4_096
-"""Of the choices of a multi-discrete action, each of which is an output of the network."""
 EMPTY_MASK = "its mask leaves no legal action in a state that is to be acted in: leave at least one"
 
 
-def flat_actions(name: str, num_actions: int | Sequence[int]) -> tuple[tuple[int, ...] | None, int]:
+def flat_actions(name: str, num_actions: int | Sequence[int], most: int = INT32) -> tuple[tuple[int, ...] | None, int]:
     """The choices of each part of an action, None for one of one part, and the number of all combinations.
 
     Args:
       name: of the environment, for errors.
       num_actions: of an action of one part, or of each of several.
+      most: combinations that are taken; by default as many as an int32 counts.
 
     Raises:
-      SettingError: for no whole numbers of at least 1, or more than `MOST_COMBINATIONS`.
+      SettingError: for no whole numbers of at least 1, or more combinations.
     """
     if np.ndim(num_actions) == 0:
         return None, whole("num_actions", num_actions)
     sizes = tuple(whole("num_actions", size) for size in np.ravel(num_actions).tolist())
     count = math.prod(sizes)
     combinations = f"the parts of its actions, {' × '.join(map(str, sizes))}, make {count:,} combinations"
-    remedy = f"{combinations}, and at most {MOST_COMBINATIONS:,} are chosen from: leave choices out, or join parts"
-    require(count <= MOST_COMBINATIONS, "env", name, remedy)
+    remedy = f"{combinations}, and at most {most:,} are chosen from: leave choices out, or join parts"
+    require(count <= most, "env", name, remedy)
     return sizes, count
 
 
@@ -73,6 +72,11 @@ def check_masks(spec: EnvSpec, step: HostStep) -> None:
     require(bool(legal.all()), "env", spec.env_id, EMPTY_MASK)
 
 
+def countable(spec: EnvSpec) -> int:
+    """The number of actions where each can have a count of its own; 0 where there are too many for that."""
+    return spec.num_actions if spec.num_actions <= MOST_COMBINATIONS or spec.action_sizes is None else 0
+
+
 class Actions(NamedTuple):
     """The actions of an environment of Gymnasium: the whole numbers from 0 on that a run chooses from, what they are
     there, and which are legal."""
@@ -101,6 +105,7 @@ def find_actions(name: str, space: Any) -> Actions:
         return found
 
     def mask(infos: Mapping[str, Any], count: int) -> np.ndarray:
+        flat_actions(name, sizes or number, MOST_COMBINATIONS if sizes else INT32)
         if "action_mask" not in infos:
             return np.zeros((count, number), bool)
         try:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from purejaxdqn.bounds import INT32
+from purejaxdqn.bounds import INT32, MOST_COMBINATIONS
 from purejaxdqn.config import EnvSpec, SettingError, one_line, require
 from purejaxdqn.envs.actions import EMPTY_MASK, Actions, find_actions
 from purejaxdqn.envs.envpool import draw_observation, env_seeds
@@ -299,7 +299,7 @@ def on_host(
         ),
         open_pool=open_pool,
         learning_view=lambda step: step,
-        action_names=tuple(f"action {i}" for i in range(actions.number)),
+        action_names=tuple(f"action {i}" for i in range(min(actions.number, MOST_COMBINATIONS))),
         num_groups=groups,
         frames_per_step=1,
     )

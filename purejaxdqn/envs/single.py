@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_batching import sequential_vmap
 
-from purejaxdqn.bounds import INT32, whole
+from purejaxdqn.bounds import INT32, MOST_COMBINATIONS, whole
 from purejaxdqn.config import EnvSpec, require
 from purejaxdqn.envs.actions import flat_actions
 from purejaxdqn.envs.interface import Env, Goals
@@ -107,7 +107,8 @@ def reset_by_itself(
     `said` has `num_obs_values` and `obs_scale` as in `EnvSpec`, and observations become plain trees here. Keys are
     split as gymnax splits them, so that its environments give the same numbers either way.
     """
-    action_sizes, number = flat_actions(name, num_actions)
+    # A mask has an entry for each combination.
+    action_sizes, number = flat_actions(name, num_actions, INT32 if mask is no_mask else MOST_COMBINATIONS)
 
     def parts_of(action: Array) -> Array:
         return action if action_sizes is None else jnp.stack(jnp.unravel_index(action, action_sizes))

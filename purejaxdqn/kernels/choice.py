@@ -65,6 +65,7 @@ def why_not(config: Config, spec: EnvSpec) -> str | None:
         f"the norm is {config.norm}": config.norm in ("none", "layer"),
         "the network has two streams": not config.dueling,
         "layers are noisy": not config.noisy,
+        "parts of an action have values of their own": not config.branching,
         "actions are masked": not spec.masked,
         "there is an ensemble": config.ensemble == 1,
         "parameters are averaged": not config.average_params,

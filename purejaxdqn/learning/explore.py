@@ -1,5 +1,7 @@
 """Exploration: ε-greedy action selection, and the value of ε at a step of a run."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -8,19 +10,30 @@ from purejaxdqn.bounds import INT32
 from purejaxdqn.config import Config
 from purejaxdqn.learning.masks import legal_values
 from purejaxdqn.learning.schedules import BY_STEP, OFF_LATER, SCHEDULES
+from purejaxdqn.machine.part_values import PartValues, best_parts, count_actions, numbers_of, split_parts
 from purejaxdqn.machine.random_bits import index_from_bits, legal_index_from_bits, uniform_from_bits
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.types import Hypers
 
 
-def best_action(q_values: Array, mask: Array | None = None) -> Array:
+def best_action(q_values: Any, mask: Array | None = None) -> Array:
     """The legal action of largest value, int32 [...]; of equal ones the lowest index.
 
     Args:
-      q_values: [..., A].
+      q_values: [..., A], or `PartValues`, of which the best choice of each part is taken.
       mask: bool [..., A], the legal actions; None for all.
     """
+    if isinstance(q_values, PartValues):
+        best: Array = best_parts(q_values.x, q_values.sizes).astype(jnp.int32)
+        return best
     return jnp.argmax(legal_values(q_values, mask), axis=-1).astype(jnp.int32)
+
+
+def best_value(q_values: Any, mask: Array | None = None) -> Array:
+    """The value of the best legal action, [...]; of `PartValues` the mean of the parts' best."""
+    if isinstance(q_values, PartValues):
+        return jnp.mean(jnp.stack([jnp.max(q, axis=-1) for q in split_parts(q_values.x, q_values.sizes)]), axis=0)
+    return jnp.max(legal_values(q_values, mask), axis=-1)
 
 
 def drawn_action(bits: Array, num_actions: int, mask: Array | None = None) -> Array:
@@ -34,26 +47,26 @@ def drawn_action(bits: Array, num_actions: int, mask: Array | None = None) -> Ar
     return index_from_bits(bits, num_actions) if mask is None else legal_index_from_bits(bits, mask)
 
 
-def epsilon_greedy(key: Array, q_values: Array, epsilon: float | Array, mask: Array | None = None) -> Array:
+def epsilon_greedy(key: Array, q_values: Any, epsilon: float | Array, mask: Array | None = None) -> Array:
     """Uniformly random with probability ε, else greedy, drawn independently for every environment.
 
     Args:
       key: a typed or raw PRNG key.
-      q_values: [E, A] (or [A] for one environment).
+      q_values: [E, A] (or [A] for one environment), or `PartValues`.
       epsilon: probability of a random action, [] or [E].
       mask: bool of the shape of `q_values`, the legal actions, of which alone one is taken; None for all.
 
     Returns:
       int32 [E] (or []). Ties of the greedy choice go to the lowest index.
     """
-    num_envs = q_values.shape[:-1]
-    assert_array("q_values", q_values, (*num_envs[:1], None), float)
+    num_envs = numbers_of(q_values).shape[:-1]
+    assert_array("q_values", numbers_of(q_values), (*num_envs[:1], None), float)
     assert_array("epsilon", epsilon, num_envs if jnp.ndim(epsilon) else ())
     if mask is not None:
         assert_array("mask", mask, q_values.shape, bool)
-    coin, action = jax.random.bits(key, (2, *q_values.shape[:-1]), jnp.uint32)
+    coin, action = jax.random.bits(key, (2, *num_envs), jnp.uint32)
     explore = uniform_from_bits(coin) < epsilon
-    return jnp.where(explore, drawn_action(action, q_values.shape[-1], mask), best_action(q_values, mask))
+    return jnp.where(explore, drawn_action(action, count_actions(q_values), mask), best_action(q_values, mask))
 
 
 def ladder_of(config: Config, h: Hypers, epsilon: Array, envs: Array) -> Array:

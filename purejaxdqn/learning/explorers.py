@@ -11,6 +11,7 @@ from jax.scipy.special import logsumexp
 
 from purejaxdqn.config import require
 from purejaxdqn.learning.explore import best_action, drawn_action, epsilon_greedy
+from purejaxdqn.machine.part_values import count_actions, numbers_of
 from purejaxdqn.machine.random_bits import index_from_bits, uniform_from_bits
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.types import Hypers
@@ -21,7 +22,8 @@ class Explorer(NamedTuple):
 
     act: Callable[..., tuple[Array, Any]]
     """(key, action values float32 [E, A], ε [] or [E], carried, hypers) -> actions int32 [E], carried. In an
-    environment with action masks there is one more argument, bool [E, A]: the legal actions."""
+    environment with action masks there is one more argument, bool [E, A]: the legal actions. With --branching the
+    values are `PartValues`, which `explore.best_action` knows."""
     init: Callable[[int], Any] = lambda num_envs: ()
     """(E) -> what is carried from step to step, each leaf [E, ...], before the first episodes; () for nothing."""
     begin: Callable[[Any, Array], Any] = lambda carried, begins: carried
@@ -43,7 +45,7 @@ def plain() -> Explorer:
     """ε-greedy: one coin for every environment and step."""
 
     def act(
-        key: Array, q_values: Array, epsilon: Array, carried: Any, h: Hypers, mask: Array | None = None
+        key: Array, q_values: Any, epsilon: Array, carried: Any, h: Hypers, mask: Array | None = None
     ) -> tuple[Array, Any]:
         del h
         return epsilon_greedy(key, q_values, epsilon, mask), carried
@@ -55,13 +57,13 @@ def boltzmann() -> Explorer:
     """Actions from softmax(q / `boltzmann_temperature`), and uniform ones with probability ε (Sutton & Barto, 2.8)."""
 
     def act(
-        key: Array, q_values: Array, epsilon: Array, carried: Any, h: Hypers, mask: Array | None = None
+        key: Array, q_values: Any, epsilon: Array, carried: Any, h: Hypers, mask: Array | None = None
     ) -> tuple[Array, Any]:
-        assert_array("q_values", q_values, (None, None), float)
         coin_key, action_key = jax.random.split(key)
         # The largest of values with Gumbel noise is a draw from their softmax, so ε-greedy does the rest.
-        noise = h.boltzmann_temperature * jax.random.gumbel(action_key, q_values.shape)
-        return epsilon_greedy(coin_key, q_values + noise, epsilon, mask), carried
+        noise = h.boltzmann_temperature * jax.random.gumbel(action_key, numbers_of(q_values).shape)
+        noisy = jax.tree.map(lambda q: q + noise, q_values)
+        return epsilon_greedy(coin_key, noisy, epsilon, mask), carried
 
     return Explorer(act)
 
@@ -99,10 +101,10 @@ def ez_greedy(cap: int) -> Explorer:
     """
 
     def act(
-        key: Array, q_values: Array, epsilon: Array, carried: Repeat, h: Hypers, mask: Array | None = None
+        key: Array, q_values: Any, epsilon: Array, carried: Repeat, h: Hypers, mask: Array | None = None
     ) -> tuple[Array, Repeat]:
-        assert_array("q_values", q_values, (None, None), float)
-        num_envs, num_actions = q_values.shape
+        assert_array("q_values", numbers_of(q_values), (None, None), float)
+        num_envs, num_actions = len(numbers_of(q_values)), count_actions(q_values)
         coin, action, duration = jax.random.bits(key, (3, num_envs), jnp.uint32)
         going = carried.left > 0
         if mask is not None:
@@ -140,16 +142,16 @@ def bootstrapped(num_members: int) -> Explorer:
     require(num_members > 1, "ensemble", num_members, remedy)
 
     def act(
-        key: Array, values: Array, epsilon: Array, carried: Array, h: Hypers, mask: Array | None = None
+        key: Array, values: Any, epsilon: Array, carried: Array, h: Hypers, mask: Array | None = None
     ) -> tuple[Array, Array]:
         del h
-        assert_array("values", values, (None, num_members, None), float)
+        assert_array("values", numbers_of(values), (None, num_members, None), float)
         draw_key, action_key = jax.random.split(key)
         drawn = index_from_bits(jax.random.bits(draw_key, carried.shape, jnp.uint32), num_members)
         member = jnp.where(carried == NOBODY, drawn, carried)
         # By a mask: an index costs a gather.
         own = jnp.arange(num_members)[None] == member[:, None]
-        q_values = jnp.sum(jnp.where(own[..., None], values, 0.0), axis=1)
+        q_values = jax.tree.map(lambda q: jnp.sum(jnp.where(own[..., None], q, 0.0), axis=1), values)
         return epsilon_greedy(action_key, q_values, epsilon, mask), member
 
     def init(num_envs: int) -> Array:

@@ -13,6 +13,7 @@ from jax import Array
 from purejaxdqn.config import require
 from purejaxdqn.learning.distributional import categorical_l2_projection, fraction_loss, quantile_huber
 from purejaxdqn.learning.losses import huber, rescale, squared_error, unrescale
+from purejaxdqn.machine.part_values import PartValues, places_of
 from purejaxdqn.machine.shapes import assert_array, assert_arrays
 from purejaxdqn.types import Dist, Hypers, Outputs
 
@@ -30,14 +31,14 @@ class LossParts(NamedTuple):
 class Head(NamedTuple):
     """How to read action values from a `Dist`, make a target and compute the loss; every function takes one example."""
 
-    q_values: Callable[[Dist], Array]
-    """dist -> action values [A]."""
+    q_values: Callable[[Dist], Any]
+    """dist -> action values [A]; `PartValues` of a branching head."""
     target: Callable[[Dist, Array, Array | None, Array, Array], Any]
     """(dist_t, policy [A], entropy penalty [A] or None, r_t [], discount_t []) -> y, any pytree; stops no gradient."""
     loss: Callable[[Dist, Array, Any, Hypers], LossParts]
     """(dist_tm1, a_tm1 [], y, hypers) -> loss, |TD error| and priority."""
     outputs: Outputs
-    member_values: Callable[[Dist], Array] | None = None
+    member_values: Callable[[Dist], Any] | None = None
     """Of an ensemble alone: dist -> action values of every member [K, A]; targets have a policy for each of them."""
 
 
@@ -59,8 +60,14 @@ def assert_loss_arguments(dist_tm1: Dist, a_tm1: Array) -> None:
     assert_array("a_tm1", a_tm1, (), int)
 
 
-def value_of(q: Array, action: Array) -> Array:
-    """Q(s, a) [] from the values of all actions [A], by a mask: an index costs a gather, and its gradient a scatter."""
+def value_of(q: Any, action: Array) -> Array:
+    """Q(s, a) [] from the values of all actions [A], by a mask: an index costs a gather, and its gradient a scatter.
+
+    Of `PartValues` it is the mean of the parts' values.
+    """
+    if isinstance(q, PartValues):
+        chosen = jnp.arange(q.x.shape[0])[:, None] == places_of(action, q.sizes)
+        return jnp.sum(jnp.where(chosen.any(axis=1), q.x, 0.0)) / len(q.sizes)
     return jnp.sum(jnp.where(jnp.arange(q.shape[0]) == action, q, 0.0))
 
 
@@ -278,8 +285,8 @@ def ensemble_head(head: Head) -> Head:
       head: reads one member.
     """
 
-    def q_values(dist: Dist) -> Array:
-        return jnp.mean(head.q_values(dist), axis=-2)
+    def q_values(dist: Dist) -> Any:
+        return jax.tree.map(lambda q: jnp.mean(q, axis=-2), head.q_values(dist))
 
     def target(dist_t: Dist, policy: Array, penalty: Array | None, r_t: Array, discount_t: Array) -> Any:
         assert_array("policy", policy, (None, None), float)

@@ -10,6 +10,7 @@ from jax import Array
 from jax.lax import optimization_barrier, stop_gradient
 
 from purejaxdqn.config import Config, EnvSpec
+from purejaxdqn.machine.part_values import split_parts
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.networks.fractions import FractionEmbedding, draw_fractions, make_proposal_layer, partition
 from purejaxdqn.networks.layers import Bytes, Hidden, make_dense
@@ -46,15 +47,19 @@ def run_stream(layers: list[nn.Module], x: Array, key: Array | None, role: Role)
     return x
 
 
-def duel(value: Array, advantage: Array) -> Array:
+def duel(value: Array, advantage: Array, sizes: Sequence[int] = ()) -> Array:
     """V + A - mean_a A, separately for every atom or quantile (Wang et al. 2016, equation 9).
 
     Args:
       value: [num_atoms, ...].
       advantage: [A, num_atoms, ...].
+      sizes: choices of each part of an action that is valued by its parts; the mean is each part's own then (Tavakoli
+        et al. 2018).
     """
     assert_array("advantage", advantage, (None, None, ...), float)
     assert_array("value", value, advantage.shape[1:], float)
+    if len(sizes) > 1:
+        return jnp.concatenate([duel(value, part) for part in split_parts(advantage, sizes, axis=0)])
     return value[None] + advantage - jnp.mean(advantage, axis=0, keepdims=True)
 
 
@@ -102,6 +107,7 @@ class QNetwork(nn.Module):
     def __call__(self, obs: Any, key: Array | None, role: Role) -> Any:
         """The `Dist` of observations [B, ...]; with a memory that of a `Window`, and the carry after it."""
         config, num_actions, num_atoms = self.config, self.spec.num_actions, self.outputs.num_atoms
+        sizes = self.spec.action_sizes or () if config.branching else ()
         x = features_of(self.spec, steps_in_a_row(obs.obs) if self.make_memory else obs)
         if self.make_torso is not None:
             x = run_torso(self.make_torso(config), x)
@@ -120,7 +126,7 @@ class QNetwork(nn.Module):
         def evaluate(features: Array) -> Array:
             x = run_stream(actions, features, key, role)
             x = x.reshape(num_actions, num_atoms, *x.shape[1:])
-            return x if value is None else duel(run_stream(value, features, key, role), x)
+            return x if value is None else duel(run_stream(value, features, key, role), x, sizes)
 
         dist = READERS[self.outputs.fractions](self, psi, evaluate, key, role)
         return dist if self.make_memory is None else (dist, carry)

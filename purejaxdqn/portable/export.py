@@ -37,6 +37,8 @@ class Program(NamedTuple):
     """
 
     spec: EnvSpec
+    branching: bool
+    """Whether values are those of an action's parts."""
     fn: Callable[..., tuple[jax.Array, ...]]
     """(arrays [B, ...] in the order of `inputs`) -> arrays [B, ...] in that of `outputs`."""
     inputs: dict[str, jax.ShapeDtypeStruct]
@@ -49,13 +51,16 @@ def input_name(leaf: Leaf) -> str:
     return "/".join(["obs", *([name_of(leaf.path)] if leaf.path else [])])
 
 
-def make_program(step: Callable[[Any, Any, Any], tuple[jax.Array, Any]], spec: EnvSpec, carry: Any = ()) -> Program:
+def make_program(
+    step: Callable[[Any, Any, Any], tuple[jax.Array, Any]], spec: EnvSpec, carry: Any = (), branching: bool = False
+) -> Program:
     """One step of a batch, as that of each observation: so nothing depends on how many there are.
 
     Args:
       step: (observations [B, ...], an array or a tree; bool [B], where episodes begin; carry) -> values [B, A], carry.
       spec: of the observations.
       carry: what a memory carries of one episode, [1, ...] or a tree; () without a memory.
+      branching: whether values are those of an action's parts.
     """
     leaves = list_leaves(spec)
     held, structure = jax.tree.flatten(carry)
@@ -70,7 +75,7 @@ def make_program(step: Callable[[Any, Any, Any], tuple[jax.Array, Any]], spec: E
     if held:
         inputs[STARTS] = jax.ShapeDtypeStruct((), bool)
     inputs |= {f"{CARRY}/{i}": jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for i, leaf in enumerate(held)}
-    return Program(spec, jax.vmap(one), inputs, (OUTPUT, *(f"{AFTER}/{i}" for i in range(len(held)))))
+    return Program(spec, branching, jax.vmap(one), inputs, (OUTPUT, *(f"{AFTER}/{i}" for i in range(len(held)))))
 
 
 def as_npz(program: Program, tape: Tape) -> bytes:
@@ -82,7 +87,7 @@ def as_npz(program: Program, tape: Tape) -> bytes:
     carried = shapes[len(paths) :]
     description = {
         "format": player.FORMATS[bool(carried)],
-        **about(program.spec),
+        **about(program),
         "inputs": [shape | {"path": path} for shape, path in zip(shapes, paths, strict=False)],
         **({"carry": carried} if carried else {}),
         "outputs": [{"name": entry.shape.name, "array": entry.array} for entry in tape.outputs],
@@ -99,12 +104,15 @@ def as_onnx(program: Program, tape: Tape) -> bytes:
     # Of an extra.
     from purejaxdqn.portable.onnx_graph import to_onnx
 
-    return to_onnx(tape, {name: json.dumps(value) for name, value in about(program.spec).items()})
+    return to_onnx(tape, {name: json.dumps(value) for name, value in about(program).items()})
 
 
-def about(spec: EnvSpec) -> dict[str, Any]:
+def about(program: Program) -> dict[str, Any]:
     """What whoever plays has to know of the actions."""
-    return {"env": spec.env_id, "action_sizes": spec.action_sizes, "masked": spec.masked}
+    spec = program.spec
+    told = {"env": spec.env_id, "action_sizes": spec.action_sizes, "masked": spec.masked}
+    # Where it is not so, nothing is said, and a file is what it was before there was such a thing.
+    return told | ({"branching": True} if program.branching else {})
 
 
 def as_stablehlo(program: Program) -> bytes:

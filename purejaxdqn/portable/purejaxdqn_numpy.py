@@ -202,6 +202,11 @@ class Policy:
           ValueError: for a mask of another shape, without any legal action, or that is due and not given.
         """
         values, sizes = self.q_values(obs), self.description["action_sizes"]
+        if self.description.get("branching"):
+            if mask is not None:
+                raise ValueError("it has values of an action's parts, and knows no mask of combinations: leave it out")
+            parts = np.split(values, np.cumsum(sizes)[:-1], axis=-1)
+            return np.stack([part.argmax(axis=-1) for part in parts], axis=-1)
         if mask is None and self.description["masked"]:
             raise ValueError("its environment says which actions are legal: call policy(obs, mask)")
         if mask is not None:

@@ -15,6 +15,7 @@ from purejaxdqn.envs.interface import HostEnv
 from purejaxdqn.learning.explore import epsilon_greedy
 from purejaxdqn.learning.masks import legal_values
 from purejaxdqn.loops.host_functions import greet, pack
+from purejaxdqn.machine.part_values import PartValues
 from purejaxdqn.networks.windows import begin
 from purejaxdqn.observations.leaves import as_one, zeros
 from purejaxdqn.pictures.render import ACTION_NAMES, annotate, render_frame, save_gif
@@ -40,7 +41,7 @@ class Moment(NamedTuple):
     picture: np.ndarray
     """uint8 [H, W, 3], before the action."""
     q_values: np.ndarray
-    """float32 [A], -inf for an illegal action."""
+    """float32 [A], -inf for an illegal action; none of an action whose parts have values of their own."""
     action: int
     reward: float
 
@@ -53,7 +54,9 @@ def make_decide(parts: Parts, epsilon: float) -> Callable[..., tuple[jax.Array, 
     def decide(params: Any, obs: Any, recall: Any, mask: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
         dist, recall = parts.network.step(params, obs, recall, key, "greedy")
         q_values = parts.head.q_values(dist)
-        return legal_values(q_values, mask), epsilon_greedy(key, q_values, epsilon, mask), recall
+        # Of parts there is no bar for each action.
+        shown = jnp.zeros((1, 0)) if isinstance(q_values, PartValues) else legal_values(q_values, mask)
+        return shown, epsilon_greedy(key, q_values, epsilon, mask), recall
 
     return decide
 

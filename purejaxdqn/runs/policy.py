@@ -13,6 +13,7 @@ from purejaxdqn.build import build_model
 from purejaxdqn.config import EnvSpec, SettingError, require
 from purejaxdqn.envs.actions import as_mask
 from purejaxdqn.machine.number_modes import in_usual_modes
+from purejaxdqn.machine.part_values import best_parts, numbers_of
 from purejaxdqn.networks.windows import Recall, begin
 from purejaxdqn.observations.leaves import build, find, list_leaves
 from purejaxdqn.portable.export import export_program, make_program
@@ -29,8 +30,17 @@ class Policy:
     each, and told by `policy.reset()` where an episode begins; one without is told in vain.
     """
 
-    def __init__(self, params: Any, apply_q: Any, spec: EnvSpec, init_carry: Callable[[int], Any] = lambda batch: ()):
+    def __init__(
+        self,
+        params: Any,
+        apply_q: Any,
+        spec: EnvSpec,
+        init_carry: Callable[[int], Any] = lambda batch: (),
+        branching: bool = False,
+    ):
         self.spec = spec
+        self.branching = branching
+        """Whether it has values of each part of an action, one part after another, and not of all combinations."""
         self.carry: Any = None
         """What a memory carries to the next step, [B, ...], which may be kept and put back; None where it is to be
         made, as before the first episode."""
@@ -53,7 +63,7 @@ class Policy:
             found by its names, so that there may be more in it, such as the text that no network was given.
 
         Returns:
-          float32 [A], or [B, A] for a batch.
+          float32 [A], or [B, A] for a batch. With branching A are the choices of all parts, one part after another.
 
         Raises:
           ValueError: for any other shape, where an array is missing, or for a batch of another size than a memory has
@@ -100,6 +110,10 @@ class Policy:
     def greedy(self, obs: Any, mask: Any = None) -> np.ndarray:
         """The same as one number, also for actions of several parts."""
         values, sizes = self.q_values(obs), self.spec.action_sizes
+        if self.branching:
+            if mask is not None:
+                raise ValueError("it has values of an action's parts, and knows no mask of combinations: leave it out")
+            return np.asarray(best_parts(values, sizes or ()))
         if mask is None and self.spec.masked:
             raise ValueError("its environment says which actions are legal: call policy(obs, mask)")
         if mask is not None:
@@ -130,7 +144,8 @@ class Policy:
             values, after = apply_q(params, obs, Recall(carry, starts) if remembers else first)
             return values, after.carry if remembers else ()
 
-        return export_program(make_program(step, self.spec, first.carry if remembers else ()), out)
+        carry = first.carry if remembers else ()
+        return export_program(make_program(step, self.spec, carry, self.branching), out)
 
 
 @in_usual_modes
@@ -162,6 +177,6 @@ def load_policy(run_dir: str | Path, seed_index: int = 0, which: Which = "best")
     @in_usual_modes
     def apply_q(params: Any, obs: Any, carry: Any) -> tuple[jax.Array, Any]:
         dist, carry = network.step(params, obs, carry, jax.random.key(0), "greedy")
-        return head.q_values(dist), carry
+        return numbers_of(head.q_values(dist)), carry
 
-    return Policy(params, apply_q, spec, network.init_carry)
+    return Policy(params, apply_q, spec, network.init_carry, settings.config.branching)

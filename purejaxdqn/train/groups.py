@@ -12,8 +12,8 @@ ENVIRONMENT = (
     "bootstrap_truncation",
 )
 NETWORK = (
-    *("network", "hidden", "activation", "initializer", "norm", "dueling", "noisy", "noisy_sigma", "torso_width"),
-    *("pool", "spectral_norm", "ensemble", "prior_scale"),
+    *("network", "hidden", "activation", "initializer", "norm", "dueling", "branching", "noisy", "noisy_sigma"),
+    *("torso_width", "pool", "spectral_norm", "ensemble", "prior_scale"),
 )
 REPLAY = (
     *("replay", "buffer_size", "batch_size", "learning_starts", "prefill", "random_shift", "replay_memory"),

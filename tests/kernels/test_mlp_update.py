@@ -37,7 +37,7 @@ def learn_both(config, h, updates, features=5):
     spec = SPEC._replace(obs_shape=(features,))
     config = config.replace(updates_per_rollout=updates)
     network, head = build_model(config, spec)
-    backup, h = build_backup(config), h.as_arrays()
+    backup, h = build_backup(config, SPEC), h.as_arrays()
     learner, memory = (
         init_learner(config, network, jax.random.key(3), h),
         batches_of(1, updates, config.batch_size, features),
@@ -133,6 +133,7 @@ def test_what_is_no_vector_of_numbers_has_no_kernel():
         assert choice.why_not(Config(), SPEC._replace(**changes)) == "observations are no vectors of numbers"
     assert choice.why_not(Config(), SPEC) is None
     assert choice.why_not(Config(), SPEC._replace(masked=True)) == "actions are masked"
+    assert choice.why_not(Config(branching=True), SPEC) == "parts of an action have values of their own"
     assert choice.why_not(Config(learner="rollout"), SPEC) == "the learner is not replay"
 
 
@@ -145,7 +146,7 @@ class Gpu:
 def test_a_gpu_that_cannot_run_it_is_refused_in_a_sentence(monkeypatch, capability):
     monkeypatch.setattr(jax, "local_devices", lambda: [Gpu(capability)])
     with pytest.raises(SettingError, match=f"capability 8.0, and this GPU has {capability}: leave it out"):
-        choice.find_kernel(Config(update_kernel=True), SPEC, build_backup(Config()))
-    assert choice.find_kernel(Config(), SPEC, build_backup(Config())) is None
+        choice.find_kernel(Config(update_kernel=True), SPEC, build_backup(Config(), SPEC))
+    assert choice.find_kernel(Config(), SPEC, build_backup(Config(), SPEC)) is None
     monkeypatch.setattr(jax, "local_devices", lambda: [Gpu("9.0")])
-    assert choice.find_kernel(Config(update_kernel=True), SPEC, build_backup(Config())) is not None
+    assert choice.find_kernel(Config(update_kernel=True), SPEC, build_backup(Config(), SPEC)) is not None

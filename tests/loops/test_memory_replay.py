@@ -99,7 +99,8 @@ def test_windows_give_what_whole_episodes_do(memory):
     learner = init_learner(config, played.parts.network, jax.random.key(3), H)
     learner = learner.replace(params=played.params, target_params=played.params)
     targets = jax.jit(lambda batch: batch_targets(
-        played.parts.network, played.parts.head, build_backup(config), learner, batch, jax.random.key(0), H
+        played.parts.network, played.parts.head, build_backup(config, played.parts.env.spec), learner, batch,
+        jax.random.key(0), H,
     ))(batch)  # fmt: skip
     np.testing.assert_allclose(np.reshape(targets, y.shape), y, atol=1e-5)
     assert cut > 5 and (played.rows.starts[times, writers]).any()

@@ -91,7 +91,7 @@ def test_each_member_learns_from_its_own_target(head, backup):
 
     def step(config, learner):
         network, read = build_model(config, VECTOR)
-        y = batch_targets(network, read, build_backup(config), learner, batch, KEY, h)
+        y = batch_targets(network, read, build_backup(config, VECTOR), learner, batch, KEY, h)
         examples = Examples(batch.obs_tm1, batch.a_tm1, y, jnp.ones(B))
         return y, make_descend(config, network, read)(learner, examples, KEY, h)
 

@@ -18,6 +18,7 @@ import pytest
 from purejaxdqn.build import build_model
 from purejaxdqn.config import Config, EnvSpec, SettingError
 from purejaxdqn.export.command import main
+from purejaxdqn.machine.part_values import numbers_of
 from purejaxdqn.portable import purejaxdqn_numpy as player
 from purejaxdqn.portable.tape import make_tape
 from purejaxdqn.runs.policy import Policy, load_policy
@@ -57,9 +58,9 @@ def make_policy(spec, **settings):
     @jax.jit
     def apply_q(params, obs, carry):
         dist, carry = network.step(params, obs, carry, jax.random.key(0), "greedy")
-        return head.q_values(dist), carry
+        return numbers_of(head.q_values(dist)), carry
 
-    return Policy(params, apply_q, spec, network.init_carry)
+    return Policy(params, apply_q, spec, network.init_carry, settings.get("branching", False))
 
 
 def draw(spec, count, seed=1):
@@ -117,6 +118,17 @@ def test_numpy_alone_gives_the_same_values_and_actions(exported, name):
     ours = policy.q_values(obs)
     assert np.abs(np.load(path.with_name("values.npy")) - ours).max() < 1e-4
     assert np.array_equal(np.load(path.with_name("actions.npy")), policy(obs))
+
+
+def test_of_branching_the_player_chooses_parts(tmp_path):
+    """A million combinations of ten parts."""
+    spec = SPECS["vector"]._replace(num_actions=4**10, action_sizes=(4,) * 10)
+    policy = make_policy(spec, branching=True)
+    policy.export(tmp_path / "policy.npz")
+    alone, obs = player.load(tmp_path / "policy.npz"), draw(spec, 50)
+    assert np.array_equal(alone(obs), policy(obs)) and alone(obs[0]).shape == (10,)
+    with pytest.raises(ValueError, match="knows no mask"):
+        alone(obs, np.ones((50, *spec.action_sizes), bool))
 
 
 @without_onnx
