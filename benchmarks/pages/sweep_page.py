@@ -82,9 +82,9 @@ def search_table(part: str, name: str) -> str:
         low, high = found["interval_95"]
         pairs = f"{found['probability_of_improvement']:.2f} ({low:.2f} to {high:.2f})"
         steps, repeats = found["env_steps"][part][0] // found["seeds_per_draw"], len(found["scores"][part])
-        lanes = str(found["trials"])
+        lanes = str(found.get("trials") or found["members"])
         if part == "pbt":
-            lanes = f"{found['members']}, {1 / found['every']:.0f} generations by {found['selection']}"
+            lanes += f", {1 / found['every']:.0f} generations by {found['selection']}"
         rows.append([f"`{env}`", lanes, f"{steps:,}", str(repeats), *medians, won, pairs])
     heads = ["task", "lanes", "steps", "repeats", name, "random search", "repeats won (95 %)", "P of all pairs (95 %)"]
     return table(heads, rows, source(result, "search", "../", f"python -m benchmarks.search --part {part}"))
