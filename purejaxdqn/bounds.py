@@ -59,9 +59,9 @@ def flag(field: str, value: Any) -> str:
 
 
 INT32 = 2**31 - 1
+"""Largest count that a device can hold."""
 MOST_COMBINATIONS = 4_096
 """Of the choices of a multi-discrete action that a mask, or a network without branching, has an entry for each of."""
-"""Largest count that a device can hold."""
 MANY = 10**15
 """Bound of counts that exist on the host alone: exact in float64 too."""
 SEEDS = 2**32

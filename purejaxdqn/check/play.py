@@ -65,8 +65,9 @@ def play_device(env: Env, key: Array, lanes: bool = False) -> Played:
         state, first = env.reset(reset_key, NUM_ENVS)
         state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
         _, (acted_on, row, after, legal) = jax.lax.scan(step, state, jax.random.split(play_key, STEPS))
-        tried = np.linspace(0, env.spec.num_actions - 1, min(env.spec.num_actions, MOST_COMBINATIONS)).astype(np.int32)
-        actions = jnp.broadcast_to(tried[:, None], (len(tried), NUM_ENVS))
+        number, most = env.spec.num_actions, min(env.spec.num_actions, MOST_COMBINATIONS)
+        tried = (np.arange(most) * number // most).astype(np.int32)
+        actions = jnp.broadcast_to(tried[:, None], (most, NUM_ENVS))
 
         def hold(action: Array) -> tuple[Any, Array]:
             def again(state: Any, key: Array) -> tuple[Any, tuple[Any, Array]]:
