@@ -105,7 +105,6 @@ def find_actions(name: str, space: Any) -> Actions:
         return found
 
     def mask(infos: Mapping[str, Any], count: int) -> np.ndarray:
-        flat_actions(name, sizes or number, MOST_COMBINATIONS if sizes else INT32)
         if "action_mask" not in infos:
             return np.zeros((count, number), bool)
         try:

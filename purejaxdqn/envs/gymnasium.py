@@ -14,7 +14,7 @@ import numpy as np
 
 from purejaxdqn.bounds import INT32, MOST_COMBINATIONS
 from purejaxdqn.config import EnvSpec, SettingError, one_line, require
-from purejaxdqn.envs.actions import EMPTY_MASK, Actions, find_actions
+from purejaxdqn.envs.actions import EMPTY_MASK, Actions, find_actions, flat_actions
 from purejaxdqn.envs.envpool import draw_observation, env_seeds
 from purejaxdqn.envs.interface import GYMNASIUM_PREFIX, HostEnv, HostStep, check_groups
 from purejaxdqn.envs.parameters import Changes, changed, is_number, numeric_defaults
@@ -200,16 +200,18 @@ def check_played(name: str, env: Any, observed: Observations, actions: Actions) 
 
     obs, info = env.reset(seed=0)
     masked = "action_mask" in info
+    if masked and actions.sizes is not None:
+        flat_actions(name, actions.sizes, MOST_COMBINATIONS)
 
-    def legal(info: Mapping[str, Any]) -> np.ndarray:
+    def drawn(info: Mapping[str, Any]) -> np.ndarray:
         found = {key: np.asarray(value)[None] for key, value in info.items() if key == "action_mask"}
-        mask = actions.mask(found, 1)[0] if masked else np.ones(actions.number, bool)
-        require(bool(mask.any()), "env", name, EMPTY_MASK)
-        return np.flatnonzero(mask)
+        mask = actions.mask(found, 1)[0] if masked else None
+        require(mask is None or bool(mask.any()), "env", name, EMPTY_MASK)
+        return rng.choice(actions.number if mask is None else np.flatnonzero(mask), size=1)
 
     check(obs)
     for _ in range(PLAYED):
-        found = env.step(actions.given(rng.choice(legal(info), size=1))[0])
+        found = env.step(actions.given(drawn(info))[0])
         due = "obs, reward, terminated, truncated, info"
         require(len(found) == 5, "env", name, f"its step gives {len(found)} values: give {due}")
         check(found[0])

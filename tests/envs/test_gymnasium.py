@@ -146,6 +146,23 @@ def test_actions_of_several_parts():
     np.testing.assert_array_equal(steps[1].mask, [np.arange(6) != 2] * 2)
 
 
+class Many(Two):
+    """43 million combinations."""
+
+    action_space = spaces.MultiDiscrete([9] * 8)
+
+    def step(self, action):
+        assert action.shape == (8,)
+        return super().step(action[:2])
+
+
+def test_actions_of_many_parts():
+    """No array has an entry for each combination, and a mask that would is refused."""
+    assert adapter.wrap("Many", Many, OPTIONS).spec.num_actions == 9**8
+    with pytest.raises(SettingError, match="43,046,721 combinations, and at most 4,096"):
+        adapter.wrap("Many", lambda: Many(info=lambda count: {"action_mask": np.ones(3)}), OPTIONS)
+
+
 def test_taxi_has_a_mask():
     newest = max(name for name in gymnasium.registry if name.startswith("Taxi-"))
     env = build_env(Config(env=f"gymnasium/{newest}"))
