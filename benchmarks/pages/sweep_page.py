@@ -87,7 +87,8 @@ def search_table(part: str, name: str) -> str:
             lanes += f", {1 / found['every']:.0f} generations by {found['selection']}"
         rows.append([f"`{env}`", lanes, f"{steps:,}", str(repeats), *medians, won, pairs])
     heads = ["task", "lanes", "steps", "repeats", name, "random search", "repeats won (95 %)", "P of all pairs (95 %)"]
-    return table(heads, rows, source(result, "search", "../", f"python -m benchmarks.search --part {part}"))
+    more = " --selection NAME --every SHARE" if part == "pbt" else ""
+    return table(heads, rows, source(result, "search", "../", f"python -m benchmarks.search --part {part}{more}"))
 
 
 TABLES: dict[str, Callable[[], str]] = {
