@@ -28,7 +28,7 @@ def dist(*values):
 
 
 def test_scalar_head_reads_action_values():
-    np.testing.assert_array_equal(scalar("squared").q_values(dist(1, 2, 3)), [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(jax.jit(scalar("squared").q_values)(dist(1, 2, 3)), [1.0, 2.0, 3.0])
 
 
 def test_scalar_target_is_the_policys_expectation():

@@ -32,7 +32,8 @@ def rows(size=6, seed=0):
 
 
 def view(**settings):
-    return make_view(Config(**settings), build.choose("reward_shaping", Config(**settings)).make(Config(**settings)))
+    config = Config(**settings)
+    return jax.jit(make_view(config, build.choose("reward_shaping", config).make(config)))
 
 
 def same(a, b):
