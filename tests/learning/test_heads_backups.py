@@ -211,7 +211,9 @@ def test_update_receives_the_absolute_errors_and_the_phase_makes_u_updates(batch
     config = Config(optimizer="sgd", learning_rate_schedule="constant", updates_per_rollout=3)
     learn = make_replay_learn(config, LINEAR, scalar("squared"), greedy(True), replay)
     h = Hypers(learning_rate=0.0).as_arrays()
-    new, (calls, errors), _ = jax.jit(learn)(learner, (np.int32(0), np.zeros(B, np.float32)), None, jax.random.key(0), h)
+    new, (calls, errors), _ = jax.jit(learn)(
+        learner, (np.int32(0), np.zeros(B, np.float32)), None, jax.random.key(0), h
+    )
     y = our_targets(True, learner, batch)
     assert int(calls) == 3 and int(new.updates.count) == 3
     np.testing.assert_allclose(errors, np.abs(y - predictions(learner, batch)), atol=1e-5)

@@ -35,7 +35,9 @@ def normal(*shape):
 
 @pytest.fixture(scope="module")
 def params():
-    return random_params(jax.eval_shape(lambda key: layer.init(key, jnp.ones((P, 1)), None, "greedy"), jax.random.key(0)))
+    return random_params(
+        jax.eval_shape(lambda key: layer.init(key, jnp.ones((P, 1)), None, "greedy"), jax.random.key(0))
+    )
 
 
 @partial(jax.jit, static_argnums=2)
