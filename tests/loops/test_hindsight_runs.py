@@ -58,50 +58,43 @@ def test_lanes_of_one_program_are_solo_runs_and_parts_make_a_whole(changes):
 
 def step_by_hand(env, state, *actions):
     """Rows of one environment."""
-    rows, step = [], jax.jit(env.step)
+    rows = []
     for action in actions:
-        state, _, row = step(jax.random.key(1), state, np.array([action], np.int32))
+        state, _, row = env.step(jax.random.key(1), state, jnp.array([action]))
         rows.append(jax.tree.map(lambda leaf: np.asarray(leaf)[0], row))
     return rows
-
-
-def first_observations(env, seed, count):
-    """In numpy, of environments begun one by one."""
-    firsts = jax.jit(jax.vmap(lambda key: env.reset(key, 1)[1]))(jax.random.split(jax.random.key(seed), count))
-    return jax.device_get(firsts)
 
 
 def test_bits_are_flipped_until_they_are_the_goals():
     """From 0 0 0 0 to 1 0 0 1 by two flips, of which the last is worth 0 and ends it; no more than 4 are made."""
     env = make_env("BitFlip", (("bits", 4),))
-    ((bits, steps), _), _ = jax.device_get(jax.jit(lambda key: env.reset(key, 1))(jax.random.key(0)))
-    bits = np.zeros_like(bits)
-    bits[0, 1] = [True, False, False, True]
-    obs = {"observation": bits[:, 0], "achieved_goal": bits[:, 0], "desired_goal": bits[:, 1]}
-    state = (bits, steps), obs
+    (held, _), _ = env.reset(jax.random.key(0), 1)
+    held = jnp.zeros_like(held[0]).at[0, 1].set(jnp.array([True, False, False, True])), held[1]
+    obs = {"observation": held[0][:, 0], "achieved_goal": held[0][:, 0], "desired_goal": held[0][:, 1]}
+    state = held, obs
     rows = step_by_hand(env, state, 0, 3)
     assert [float(row.reward) for row in rows] == [-1.0, 0.0] and rows[1].terminated and not rows[0].terminated
     assert rows[1].final_obs["achieved_goal"].tolist() == [True, False, False, True]
     rows = step_by_hand(env, state, 1, 1, 2, 2)
     assert rows[3].truncated and not any(row.terminated for row in rows)
-    firsts = first_observations(env, 2, 300)
+    firsts = jax.vmap(lambda key: env.reset(key, 1)[1])(jax.random.split(jax.random.key(2), 300))
     assert (firsts["achieved_goal"] != firsts["desired_goal"]).any(axis=-1).all(), "none begins at its goal"
 
 
 def test_a_grid_has_walls_and_doors():
     """Size 5: rooms of 2 by 2, and doors in row 2 at columns 1 and 3. Down from (1, 1) is a door, then a room."""
     env = make_env("GoalGrid", (("size", 5), ("time_limit", 9)))
-    at = lambda row, column: np.int32([5 * row + column])  # noqa: E731
-    begun = lambda *place: ((np.int32([place]), at(3, 1)), np.zeros(1, np.int32))  # noqa: E731
+    at = lambda row, column: jnp.int32(5 * row + column)[None]  # noqa: E731
+    place = jnp.array([[1, 1]], jnp.int32)
     obs = {"observation": at(1, 1), "achieved_goal": at(1, 1), "desired_goal": at(3, 1)}
-    rows = step_by_hand(env, (begun(1, 1), obs), 2, 1, 2)
+    rows = step_by_hand(env, (((place, at(3, 1)), jnp.zeros(1, jnp.int32)), obs), 2, 1, 2)
     assert [int(row.final_obs["achieved_goal"]) for row in rows] == [11, 11, 16]
     assert [float(row.reward) for row in rows] == [-1.0, -1.0, 0.0] and rows[2].terminated
-    rows = step_by_hand(env, (begun(0, 0), obs), 0, 2, 2)
+    rows = step_by_hand(env, (((jnp.array([[0, 0]], jnp.int32), at(3, 1)), jnp.zeros(1, jnp.int32)), obs), 0, 2, 2)
     assert [int(row.final_obs["achieved_goal"]) for row in rows] == [0, 5, 5], "the edge, a cell, and a wall"
-    firsts = first_observations(env, 0, 400)
+    firsts = jax.vmap(lambda key: env.reset(key, 1)[1])(jax.random.split(jax.random.key(0), 400))
     cells = {5 * row + column for row in (0, 1, 3, 4) for column in (0, 1, 3, 4)}
-    assert set(firsts["desired_goal"].ravel()) == set(firsts["achieved_goal"].ravel()) == cells
+    assert set(np.asarray(firsts["desired_goal"]).ravel()) == set(np.asarray(firsts["achieved_goal"]).ravel()) == cells
     assert (firsts["achieved_goal"] != firsts["desired_goal"]).all()
 
 
