@@ -3,7 +3,6 @@
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,22 +21,23 @@ def rows(size=6, seed=0):
     """Steps of CartPole that go on, terminate and are truncated, by turns."""
     rng = np.random.default_rng(seed)
     return Row(
-        obs=jnp.asarray(rng.normal(size=(size, 4)), jnp.float32),
-        action=jnp.zeros(size, jnp.int32),
-        reward=jnp.arange(1.0, size + 1),
-        terminated=jnp.arange(size) % 3 == 1,
-        truncated=jnp.arange(size) % 3 == 2,
-        final_obs=jnp.asarray(rng.uniform(-3, 3, size=(size, 4)), jnp.float32),
-        valid=jnp.ones(size, bool),
+        obs=rng.normal(size=(size, 4)).astype(np.float32),
+        action=np.zeros(size, np.int32),
+        reward=np.arange(1, size + 1, dtype=np.float32),
+        terminated=np.arange(size) % 3 == 1,
+        truncated=np.arange(size) % 3 == 2,
+        final_obs=rng.uniform(-3, 3, size=(size, 4)).astype(np.float32),
+        valid=np.ones(size, bool),
     )
 
 
 def view(**settings):
-    return make_view(Config(**settings), build.choose("reward_shaping", Config(**settings)).make(Config(**settings)))
+    config = Config(**settings)
+    return jax.jit(make_view(config, build.choose("reward_shaping", config).make(config)))
 
 
 def same(a, b):
-    return jax.tree.all(jax.tree.map(lambda x, y: bool(jnp.array_equal(x, y)), a, b))
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
 
 def test_by_default_the_learner_is_told_everything_as_it_is():
@@ -47,7 +47,8 @@ def test_by_default_the_learner_is_told_everything_as_it_is():
 def test_cartpole_distance_is_the_texts_formula():
     """r1 + r2 of note 51, in Python's own numbers, of the observation after the step."""
     given = rows(100, seed=1)
-    for row_obs, reward in zip(np.asarray(given.final_obs, float), cartpole_distance(given).reward, strict=True):
+    rewards = jax.jit(cartpole_distance)(given).reward
+    for row_obs, reward in zip(given.final_obs.tolist(), np.asarray(rewards), strict=True):
         r1 = (X_MAX - abs(row_obs[0])) / X_MAX - 0.8
         r2 = (THETA_MAX - abs(row_obs[2])) / THETA_MAX - 0.5
         assert math.isclose(r1 + r2, float(reward), rel_tol=1e-4, abs_tol=1e-4)
@@ -55,8 +56,8 @@ def test_cartpole_distance_is_the_texts_formula():
 
 def test_shaping_looks_at_the_last_observation_not_at_the_one_acted_on():
     given = rows(1)
-    upright = given.replace(final_obs=jnp.zeros((1, 4)))
-    np.testing.assert_allclose(cartpole_distance(upright).reward, [0.7], rtol=1e-6)
+    upright = given.replace(final_obs=np.zeros((1, 4), np.float32))
+    np.testing.assert_allclose(jax.jit(cartpole_distance)(upright).reward, [0.7], rtol=1e-6)
 
 
 def test_cartpole_distance_is_for_cartpole():
@@ -103,7 +104,7 @@ def plain():
 
 
 def sampled(agent, state):
-    return agent.parts.replay.sample(state.memory, jax.random.key(5), Hypers().as_arrays())[0]
+    return jax.jit(agent.parts.replay.sample)(state.memory, jax.random.key(5), Hypers().as_arrays())[0]
 
 
 def test_an_unmasked_target_really_is_unmasked(plain):
@@ -124,6 +125,17 @@ def test_a_truncation_taken_for_an_end_has_no_value_beyond(plain):
     ends = np.asarray(wrong.discount_t) == 0.0
     assert (ends & (np.asarray(right.discount_t) > 0.0)).any()
     assert ends[np.asarray(right.discount_t) == 0.0].all()
+
+
+def greedy_values(agent, state, observed):
+    """Action values of a run's network, as it plays greedily, of what a function of the state gives."""
+
+    @jax.jit
+    def of(state):
+        dist = agent.parts.network.apply(state.learner.params, observed(state), jax.random.key(1), "greedy")
+        return agent.parts.head.q_values(dist)
+
+    return np.asarray(of(state))
 
 
 def logged(log_episodes):
@@ -173,9 +185,7 @@ def test_the_rollout_learner_is_told_the_same():
     agent = make_agent(config)
     h = Hypers(gamma=0.0, trace_lambda=0.0, learning_rate=0.01, epsilon_final=1.0)
     state, metrics = jax.jit(agent.iterate)(jax.jit(agent.init)(jax.random.key(0), h), h, 150)
-    q = agent.parts.head.q_values(
-        agent.parts.network.apply(state.learner.params, agent.parts.env.observe(state.env), jax.random.key(1), "greedy")
-    )
+    q = greedy_values(agent, state, lambda state: agent.parts.env.observe(state.env))
     np.testing.assert_allclose(q, 3.0, atol=0.3)
     assert float(metrics.return_sum) == float(metrics.length_sum)
 
@@ -188,11 +198,8 @@ def test_prefill_by_policy_acts_with_the_fresh_network():
         config = Config(prefill=prefill, n_step=1, batch_size=8, total_steps=1_000, hidden=(8,), **settings)
         agent = make_agent(config)
         state = jax.jit(agent.init)(jax.random.key(3), h)
-        stored = state.memory.ring.rows
-        q = agent.parts.head.q_values(
-            agent.parts.network.apply(state.learner.params, stored.obs[:50, 0], jax.random.key(0), "greedy")
-        )
-        assert bool((jnp.argmax(q, axis=1) == stored.action[:50, 0]).all()) == greedy
+        q = greedy_values(agent, state, lambda state: state.memory.ring.rows.obs[:50, 0])
+        assert (q.argmax(axis=1) == np.asarray(state.memory.ring.rows.action)[:50, 0]).all() == greedy
 
 
 def test_a_view_of_ones_own(monkeypatch):

@@ -18,7 +18,7 @@ SMALL = {"hidden": (7, 6), "num_atoms": 5, "num_quantiles": 4, "num_target_quant
 
 
 def observations(spec, seed=1, batch=B):
-    return jax.random.normal(jax.random.key(seed), (batch, *spec.obs_shape))
+    return np.random.default_rng(seed).standard_normal((batch, *spec.obs_shape), np.float32)
 
 
 def member(tree, index, shared=()):
@@ -26,6 +26,16 @@ def member(tree, index, shared=()):
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf if any(getattr(part, "key", None) in shared for part in path) else leaf[index], tree
     )
+
+
+def of_each(function):
+    """Of every member's number, stacked [K, ...], one member after the other."""
+    return jax.lax.map(function, jnp.arange(K))
+
+
+def by_member(tree):
+    """Outputs [B, K, ...] as [K, B, ...], in numpy."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf).swapaxes(0, 1), tree)
 
 
 def assert_close(a, b, atol=2e-6):
@@ -55,18 +65,18 @@ def test_each_member_is_a_network_of_its_own(spec, head):
     def both(key):
         params = network.init(key)
         dist = network.apply(params, obs, key, "online")
-        own = [alone.apply(member(params, i, ("MinAtarTorso_0",)), obs, key, "online") for i in range(K)]
+        own = of_each(lambda i: alone.apply(member(params, i, ("MinAtarTorso_0",)), obs, key, "online"))
         first, its = network.first(params)
-        values = read.member_values(dist), read.q_values(dist), [read_one.q_values(one) for one in own]
+        values = read.member_values(dist), read.q_values(dist), of_each(lambda i: read_one.q_values(member(own, i)))
         return dist, own, values, first.apply(its, obs, key, "online")
 
     # fqf's fractions go through cosines of up to 64 times their size, and so does how they are rounded.
     atol = 2e-4 if head == "fqf" else 2e-6
     dist, own, (of_members, mean, alone_values), first = both(KEY)
-    assert_close([jax.tree.map(lambda leaf, i=i: leaf[:, i], dist) for i in range(K)], own, atol)
-    assert_close(list(jnp.moveaxis(of_members, 1, 0)), alone_values, atol)
+    assert_close(by_member(dist), own, atol)
+    assert_close(by_member(of_members), alone_values, atol)
     assert_close(mean, np.mean(alone_values, axis=0), atol)
-    assert_close(first, own[0], atol)
+    assert_close(first, member(jax.device_get(own), 0), atol)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +94,8 @@ def test_each_member_learns_from_its_own_target(head, backup):
     one = config.replace(ensemble=1)
     rng = np.random.default_rng(0)
     batch = Transition(
-        *(observations(VECTOR, 3), jnp.asarray(rng.integers(A, size=B), jnp.int32)),
-        *(jnp.asarray(rng.normal(size=B), jnp.float32), jnp.full(B, 0.9)),
+        *(observations(VECTOR, 3), rng.integers(A, size=B, dtype=np.int32)),
+        *(rng.standard_normal(B, np.float32), np.full(B, 0.9, np.float32)),
         observations(VECTOR, 4),
     )
 
@@ -100,21 +110,21 @@ def test_each_member_learns_from_its_own_target(head, backup):
         network, _ = build_model(config, VECTOR)
         learner = init_learner(config, network, KEY, h).replace(target_params=network.init(jax.random.key(2)))
         own_state = init_learner(one, build_model(one, VECTOR)[0], KEY, h).opt_state
-        alone = []
-        for i in range(K):
-            own = Learner(member(learner.params, i), member(learner.target_params, i), own_state, counter())
-            alone.append((own.params, *step(one, own)))
-        return learner.params, step(config, learner), alone
 
-    before, (y, (after, priority, metrics)), alone = together_and_alone()
-    for i, (own_before, own_y, (own_after, _, _)) in enumerate(alone):
-        assert_close(jax.tree.map(lambda leaf, i=i: leaf[:, i], y), own_y)
-        # A member's step is a K-th of its step alone.
-        moved = jax.tree.map(lambda a, b, i=i: K * (a[i] - b[i]), after.params, before)
-        expected = jax.tree.map(jnp.subtract, own_after.params, own_before)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6), moved, expected)
-    assert_close(metrics.loss, np.mean([found[2].loss for *_, found in alone]))
-    assert_close(priority, np.mean([found[1] for *_, found in alone], axis=0))
+        def alone(i):
+            return step(one, Learner(member(learner.params, i), member(learner.target_params, i), own_state, counter()))
+
+        return learner.params, step(config, learner), of_each(alone)
+
+    before, (y, (after, priority, metrics)), (own_y, own) = jax.device_get(together_and_alone())
+    own_after, own_priority, own_metrics = own
+    assert_close(by_member(y), own_y)
+    # A member's step is a K-th of its step alone.
+    moved = jax.tree.map(lambda a, b: K * (a - b), after.params, before)
+    expected = jax.tree.map(np.subtract, own_after.params, before)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6), moved, expected)
+    assert_close(metrics.loss, np.mean(own_metrics.loss))
+    assert_close(priority, np.mean(own_priority, axis=0))
 
 
 def test_a_prior_is_added_and_never_changes():
@@ -134,7 +144,7 @@ def test_a_prior_is_added_and_never_changes():
         examples = Examples(obs, jnp.zeros(B, jnp.int32), jnp.ones((B, K)), jnp.ones(B))
         return found, parts, learner.params, make_descend(config, network, read)(learner, examples, key, h)[0].params
 
-    found, parts, before, after = both(KEY)
+    found, parts, before, after = jax.device_get(both(KEY))
     for x, (own, prior) in zip(found, parts, strict=True):
         np.testing.assert_allclose(x, own + 2.5 * prior, rtol=1e-5, atol=1e-6)
         assert np.abs(prior).max() > 0.01
@@ -145,20 +155,18 @@ def test_a_prior_is_added_and_never_changes():
 def test_running_statistics_are_each_members_own():
     """Batch norm of an ensemble is refreshed as that of each member alone is, and every statistic moves."""
     torso, config = "MinAtarTorso_0", Config(ensemble=K, norm="batch", **SMALL)
-    (network, _), (alone, _) = (
-        build_model(config, PICTURE),
-        build_model(config.replace(ensemble=1), PICTURE),
-    )
+    (network, _), (alone, _) = build_model(config, PICTURE), build_model(config.replace(ensemble=1), PICTURE)
     obs = observations(PICTURE)
 
     @jax.jit
     def both(key):
         params = network.init(key)
-        own = [alone.refresh(member(params, i, (torso,)), obs) for i in range(K)]
-        return params, network.refresh(params, obs), own
+        refreshed = network.refresh(params, obs)
+        members = of_each(lambda i: member(refreshed, i, (torso,)))
+        return params, refreshed, members, of_each(lambda i: alone.refresh(member(params, i, (torso,)), obs))
 
-    before, found, own = both(KEY)
-    assert_close([member(found, i, (torso,)) for i in range(K)], own)
+    before, found, members, own = jax.device_get(both(KEY))
+    assert_close(members, own)
     assert all(
         (a != b).any() for a, b in zip(*map(jax.tree.leaves, (found[STATISTICS], before[STATISTICS])), strict=True)
     )

@@ -1,5 +1,7 @@
 """Fractions of iqn and fqf: how they are drawn, proposed and embedded, and where their gradients go."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,24 +24,29 @@ IQN, FQF = Outputs(1, (0.0,), "sampled"), Outputs(1, (0.0,), "proposed")
 def compiled(network):
     """The same network with its functions compiled, which is quicker than op by op."""
     refresh = network.refresh and jax.jit(network.refresh)
-    return Network(network.init, jax.jit(network.apply, static_argnums=3), refresh)
+    return Network(jax.jit(network.init), jax.jit(network.apply, static_argnums=3), refresh)
 
 
+def observations(batch):
+    return np.random.default_rng(2).standard_normal((batch, 7), np.float32)
+
+
+@functools.cache
 def make(outputs, **settings):
     """A network with parameters all of which are random, and observations."""
     settings = {"hidden": (9,), "norm": "none", "activation": "tanh", **COUNTS, **settings}
     network = compiled(make_network(Config(**settings), SPEC, outputs))
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(network.init, jax.random.key(0))
-    params = jax.tree.map(lambda leaf: jnp.asarray(0.5 * rng.normal(size=leaf.shape), jnp.float32), shapes)
-    return network, params, jax.random.normal(jax.random.key(2), (B, 7))
+    params = jax.tree.map(lambda leaf: (0.5 * rng.normal(size=leaf.shape)).astype(np.float32), shapes)
+    return network, params, observations(B)
 
 
 def twin(params, obs, tau):
     """Quantile values [B, A, N] of one hidden layer and a linear output, in numpy, and the torso's features."""
-    p, tau = jax.tree.map(np.asarray, params["params"]), np.asarray(tau)
+    p, tau = params["params"], np.asarray(tau)
     dense = lambda x, layer: x @ layer["kernel"] + layer["bias"]  # noqa: E731
-    psi = np.tanh(dense(np.asarray(obs), p["Hidden_0"]["Dense_0"]))
+    psi = np.tanh(dense(obs, p["Hidden_0"]["Dense_0"]))
     waves = np.cos(np.pi * tau[:, :, None] * np.arange(10))
     phi = np.maximum(dense(waves, p["fraction_embedding"]["Dense_0"]), 0.0)
     return np.moveaxis(dense(psi[:, None] * phi, p["Output"]), 1, 2), psi
@@ -47,7 +54,7 @@ def twin(params, obs, tau):
 
 def test_cosines_by_hand():
     """cos(π i τ) from i = 0: τ = 1/2 gives 1, 0, -1; τ = 1/3 gives 1, 1/2, -1/2."""
-    out = cosines(jnp.array([[0.5, 1 / 3]]), 3)
+    out = jax.jit(cosines, static_argnums=1)(np.float32([[0.5, 1 / 3]]), 3)
     np.testing.assert_allclose(out[:, 0], [[1.0, 1.0], [0.0, 0.5], [-1.0, -0.5]], atol=1e-6)
 
 
@@ -86,7 +93,7 @@ def test_greedy_fractions_are_even_and_need_no_key():
 
 def test_partition_by_hand():
     """Widths 1/2, 1/4, 1/4: boundaries 1/2 and 3/4, midpoints 1/4, 5/8 and 7/8, entropy 1.5 ln 2."""
-    parts = partition(jnp.log(jnp.array([[2.0, 1.0, 1.0]])))
+    parts = jax.jit(partition)(np.log(np.float32([[2.0, 1.0, 1.0]])))
     np.testing.assert_allclose(parts.width, [[0.5, 0.25, 0.25]], rtol=1e-6)
     np.testing.assert_allclose(parts.boundary, [[0.5, 0.75]], rtol=1e-6)
     np.testing.assert_allclose(parts.midpoint, [[0.25, 0.625, 0.875]], rtol=1e-6)
@@ -104,7 +111,7 @@ def test_one_fraction_has_no_boundary():
 def test_fqf_equals_numpy(role):
     """Fractions from the proposal's softmax, quantile values at their midpoints and, online, at their boundaries."""
     network, params, obs = make(FQF)
-    dist = network.apply(params, obs, None, role)
+    dist = jax.device_get(network.apply(params, obs, None, role))
     _, psi = twin(params, obs, np.zeros((B, 1)))
     layer = jax.tree.map(np.asarray, params["params"]["fraction_proposal"])
     logits = psi @ layer["kernel"] + layer["bias"]
@@ -126,8 +133,7 @@ def test_fqf_equals_numpy(role):
 def test_fractions_start_nearly_even():
     """Normalised features of a wide layer give logits of deviation about 0.1 at most, so widths within 1.6 of even."""
     network = compiled(make_network(Config(hidden=(120,), **COUNTS), SPEC, FQF))
-    obs = jax.random.normal(jax.random.key(2), (100, 7))
-    weight = np.asarray(network.apply(network.init(jax.random.key(0)), obs, None, "act").weight)
+    weight = np.asarray(network.apply(network.init(jax.random.key(0)), observations(100), None, "act").weight)
     assert weight.min() * N > 1 / 1.6 and weight.max() * N < 1.6
     assert weight.std() > 1e-3, "a proposal of zeros could not tell observations apart"
 
@@ -157,7 +163,7 @@ def test_gradients_of_fqf_are_routed(dueling, norm):
 
     moved = {
         name: {path[1].key for path, leaf in jax.tree_util.tree_leaves_with_path(grad) if np.any(leaf != 0.0)}
-        for name, grad in gradients(params).items()
+        for name, grad in jax.device_get(gradients(params)).items()
     }
     outputs = {"Value_Output", "Advantage_Output"} if dueling else {"Output"}
     assert moved == {
@@ -175,12 +181,12 @@ def test_all_fractions_of_an_example_see_the_same_noise(role):
     """Where the embedding is constant, so are the quantile values, however noisy the streams; boundaries included."""
     for outputs in (IQN, FQF):
         network, params, obs = make(outputs, noisy=True, hidden=(9, 6))
-        zeros = jax.tree.map(jnp.zeros_like, params["params"]["fraction_embedding"])
+        zeros = jax.tree.map(np.zeros_like, params["params"]["fraction_embedding"])
         zeros["Dense_0"]["bias"] += 1.0
         constant = {"params": {**params["params"], "fraction_embedding": zeros}}
-        dist = network.apply(constant, obs, jax.random.key(4), role)
+        dist = jax.device_get(network.apply(constant, obs, jax.random.key(4), role))
         np.testing.assert_allclose(dist.x, np.broadcast_to(dist.x[..., :1], dist.x.shape), rtol=1e-4, atol=1e-4)
         if dist.proposal is not None:
             np.testing.assert_allclose(dist.proposal.x, dist.x[..., :-1], rtol=1e-4, atol=1e-4)
-        quiet = network.apply(constant, obs, None, "greedy")
+        quiet = jax.device_get(network.apply(constant, obs, None, "greedy"))
         assert np.all(np.abs(dist.x[..., 0] - quiet.x[..., 0]) > 1e-5)

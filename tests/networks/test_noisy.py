@@ -1,5 +1,7 @@
 """Noisy layers: which noise, whose noise and how much of it. Noise is read off the outputs, layer by layer."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,30 +20,43 @@ SHARED = ("online", "target", "select")
 MEAN_ABS = np.sqrt(2 / np.pi)
 """E f(ε)² = E|ε|."""
 layer = NoisyDense(Q, 0.5)
+apply_layer = jax.jit(layer.apply, static_argnums=3)
 
 
 def random_params(module_params, seed=0):
     """Parameters of the same shapes, all of them random and none of them alike."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), module_params)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), module_params)
+
+
+def normal(*shape):
+    return np.random.default_rng(4).standard_normal(shape, np.float32)
 
 
 @pytest.fixture(scope="module")
 def params():
-    return random_params(layer.init(jax.random.key(0), jnp.ones((P, 1)), None, "greedy"))
+    return random_params(
+        jax.eval_shape(lambda key: layer.init(key, jnp.ones((P, 1)), None, "greedy"), jax.random.key(0))
+    )
+
+
+@partial(jax.jit, static_argnums=2)
+def probe(params, key, role):
+    """Outputs [1 + P, Q, B] at zero and at the unit inputs."""
+    inputs = jnp.concatenate([jnp.zeros((1, P)), jnp.eye(P)])
+    return jax.vmap(lambda x: layer.apply(params, jnp.tile(x[:, None], (1, B)), key, role))(inputs)
 
 
 def kernels(params, key, role):
     """Effective kernels [B, P, Q] and biases [B, Q], read off a linear layer's outputs at zero and unit inputs."""
-    out = jax.vmap(lambda x: layer.apply(params, jnp.tile(x[:, None], (1, B)), key, role))
-    probes = np.asarray(out(jnp.concatenate([jnp.zeros((1, P)), jnp.eye(P)])))  # [1 + P, Q, B]
+    probes = np.asarray(probe(params, key, role))
     bias = probes[0].T
     return np.moveaxis(probes[1:], -1, 0) - bias[:, None, :], bias
 
 
 def noises(params, key, role):
     """(ε_in [B, P], ε_out [B, Q]) that explain the kernels, after f, by the factorised formula."""
-    p = jax.tree.map(np.asarray, params["params"])
+    p = params["params"]
     kernel, bias = kernels(params, key, role)
     noise_out = (bias - p["bias"]) / p["bias_sigma"]
     product = (kernel - p["kernel"]) / p["kernel_sigma"]  # f_in f_outᵀ
@@ -57,12 +72,12 @@ def test_the_noise_is_factorised_and_the_layer_linear(params, role):
     key = jax.random.key(3)
     kernel, bias = kernels(params, key, role)
     noise_in, noise_out = noises(params, key, role)
-    p = jax.tree.map(np.asarray, params["params"])
+    p = params["params"]
     twin = p["kernel"] + p["kernel_sigma"] * np.einsum("bi,bo->bio", noise_in, noise_out)
     np.testing.assert_allclose(kernel, twin, rtol=1e-2, atol=1e-2)
-    x = np.asarray(jax.random.normal(jax.random.key(4), (P, B)))
+    x = normal(P, B)
     expected = np.einsum("ib,bio->ob", x, kernel) + bias.T
-    np.testing.assert_allclose(layer.apply(params, x, key, role), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(apply_layer(params, x, key, role), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_one_draw_for_a_batch_or_one_for_each_environment(params):
@@ -76,9 +91,9 @@ def test_one_draw_for_a_batch_or_one_for_each_environment(params):
 
 
 def test_greedy_is_the_mean_and_needs_no_key(params):
-    p, x = params["params"], jax.random.normal(jax.random.key(4), (P, B))
-    expected = np.asarray(p["kernel"]).T @ np.asarray(x) + np.asarray(p["bias"])[:, None]
-    np.testing.assert_allclose(layer.apply(params, x, None, "greedy"), expected, rtol=1e-5, atol=1e-5)
+    p, x = params["params"], normal(P, B)
+    expected = p["kernel"].T @ x + p["bias"][:, None]
+    np.testing.assert_allclose(apply_layer(params, x, None, "greedy"), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_initial_parameters():
@@ -86,7 +101,8 @@ def test_initial_parameters():
 
     Of 16·4000 uniforms the variance errs by √(4/5 / 64000) = 0.35 %; five of these: false alarms of 6e-7.
     """
-    p = NoisyDense(4000, 0.5).init(jax.random.key(0), jnp.ones((16, 1)), None, "greedy")["params"]
+    init = jax.jit(lambda key: NoisyDense(4000, 0.5).init(key, jnp.ones((16, 1)), None, "greedy"))
+    p = jax.device_get(init(jax.random.key(0))["params"])
     for name in ("kernel_sigma", "bias_sigma"):
         np.testing.assert_allclose(p[name], 0.125)
     for name in ("kernel", "bias"):
@@ -113,9 +129,9 @@ def test_variance_of_the_noise_and_independence_of_environments(params):
 
     Environments that are neighbours are uncorrelated, to five times 1/√n.
     """
-    p, count = jax.tree.map(np.asarray, params["params"]), 40_000
-    x = np.asarray(jax.random.normal(jax.random.key(4), (P,)))
-    y = np.asarray(layer.apply(params, jnp.tile(x[:, None], (1, count)), jax.random.key(5), "act"), np.float64)
+    p, count = params["params"], 40_000
+    x = normal(P)
+    y = np.asarray(apply_layer(params, np.tile(x[:, None], (1, count)), jax.random.key(5), "act"), np.float64)
     y -= (p["kernel"].T @ x + p["bias"])[:, None]
     expected = MEAN_ABS * (MEAN_ABS * (p["kernel_sigma"] ** 2).T @ x**2 + p["bias_sigma"] ** 2)
     errors = np.std(y**2, axis=1) / np.sqrt(count)
@@ -127,35 +143,35 @@ def test_variance_of_the_noise_and_independence_of_environments(params):
 
 def test_act_alone_is_a_shared_draw(params):
     """A batch of one has one draw either way, and then the scaled inputs equal the kernel that is formed."""
-    x = jax.random.normal(jax.random.key(4), (P, 1))
-    one, other = (layer.apply(params, x, jax.random.key(5), role) for role in ("act", "online"))
+    x = normal(P, 1)
+    one, other = (apply_layer(params, x, jax.random.key(5), role) for role in ("act", "online"))
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("role", [*SHARED, "act"])
 def test_fractions_of_an_example_share_its_noise(params, role):
     """[p, B, N] gives for each of the N columns what [p, B] gives."""
-    x, key = jax.random.normal(jax.random.key(4), (P, B, N)), jax.random.key(5)
-    together = layer.apply(params, x, key, role)
+    x, key = normal(P, B, N), jax.random.key(5)
+    together = np.asarray(apply_layer(params, x, key, role))
     assert together.shape == (Q, B, N)
     for n in range(N):
-        np.testing.assert_allclose(together[..., n], layer.apply(params, x[..., n], key, role), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(together[..., n], apply_layer(params, x[..., n], key, role), rtol=1e-4, atol=1e-4)
 
 
 def test_noise_depends_on_the_key_alone(params):
-    x = jnp.ones((P, B))
-    one, again, other = (layer.apply(params, x, jax.random.key(k), "online") for k in (0, 0, 1))
+    x = np.ones((P, B), np.float32)
+    one, again, other = (np.asarray(apply_layer(params, x, jax.random.key(k), "online")) for k in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
     assert np.all(one != other)
-    raw = layer.apply(params, x, jax.random.key_data(jax.random.key(0)), "online")
+    raw = apply_layer(params, x, jax.random.key_data(jax.random.key(0)), "online")
     np.testing.assert_allclose(raw, one, rtol=1e-6)
 
 
 def test_gradients_reach_means_and_deviations(params):
     """dL/dσ is the noise times dL/dμ, for L the sum of the outputs."""
-    key, x = jax.random.key(5), jnp.ones((P, B))
+    key, x = jax.random.key(5), np.ones((P, B), np.float32)
     for role in ("online", "act"):
-        grad = jax.grad(lambda p, role=role: jnp.sum(layer.apply(p, x, key, role)))(params)["params"]
+        grad = jax.jit(jax.grad(lambda p, role=role: jnp.sum(layer.apply(p, x, key, role))))(params)["params"]
         noise_in, noise_out = noises(params, key, role)
         np.testing.assert_allclose(grad["kernel"], np.full((P, Q), B), rtol=1e-5)
         expected = np.einsum("bi,bo->io", noise_in, noise_out)
@@ -170,7 +186,7 @@ HEADS = {"atoms": Outputs(2, (0.0, 1.0), "fixed"), "iqn": Outputs(1, (0.0,), "sa
 def compiled(network):
     """The same network with its functions compiled, which is quicker than op by op."""
     refresh = network.refresh and jax.jit(network.refresh)
-    return Network(network.init, jax.jit(network.apply, static_argnums=3), refresh)
+    return Network(jax.jit(network.init), jax.jit(network.apply, static_argnums=3), refresh)
 
 
 def network_and_params(outputs, **settings):
@@ -191,11 +207,11 @@ def test_the_streams_are_noisy_and_the_torso_is_not(dueling):
 @pytest.mark.parametrize("outputs", HEADS.values(), ids=HEADS)
 def test_environments_that_see_the_same_act_apart(outputs):
     network, params = network_and_params(outputs, dueling=True)
-    obs = jnp.ones((B, 7))
+    obs = np.ones((B, 7), np.float32)
     for role, apart in (("act", True), ("greedy", False)):
-        x = network.apply(params, obs, jax.random.key(1), role).x
+        x = np.asarray(network.apply(params, obs, jax.random.key(1), role).x)
         assert np.any(np.abs(x[1:] - x[:1]) > 1e-6, axis=(1, 2)).all() == apart
-    x = [network.apply(params, obs, jax.random.key(k), "act").x for k in (1, 1, 2)]
+    x = [np.asarray(network.apply(params, obs, jax.random.key(k), "act").x) for k in (1, 1, 2)]
     np.testing.assert_array_equal(x[0], x[1])
     assert np.all(x[0] != x[2])
 
@@ -203,22 +219,28 @@ def test_environments_that_see_the_same_act_apart(outputs):
 def test_a_shared_draw_is_shared_by_a_whole_batch():
     network, params = network_and_params(HEADS["atoms"], dueling=True)
     for role in SHARED:
-        x = network.apply(params, jnp.ones((B, 7)), jax.random.key(1), role).x
-        np.testing.assert_allclose(x, jnp.tile(x[:1], (B, 1, 1)), rtol=1e-5, atol=1e-6)
+        x = np.asarray(network.apply(params, np.ones((B, 7), np.float32), jax.random.key(1), role).x)
+        np.testing.assert_allclose(x, np.tile(x[:1], (B, 1, 1)), rtol=1e-5, atol=1e-6)
+
+
+STREAMS = QNetwork(
+    Config(hidden=(6, 4), noisy=True, dueling=True, norm="none", activation="tanh"), SPEC, HEADS["atoms"], None
+)
+
+
+@partial(jax.jit, static_argnums=2)
+def hidden_layers(params, key, role):
+    """What the hidden layers of both streams give for equal observations."""
+    _, seen = STREAMS.apply(params, jnp.ones((B, 7)), key, role, capture_intermediates=True, mutable="intermediates")
+    return [seen["intermediates"][f"{name}_Hidden_1"]["__call__"][0] for name in ("Value", "Advantage")]
 
 
 @pytest.mark.parametrize("role", ["online", "act"])
 def test_layers_of_two_streams_have_noise_of_their_own(role):
     """With equal parameters the streams' hidden layers differ, and without noise they do not."""
-    config = Config(hidden=(6, 4), noisy=True, dueling=True, norm="none", activation="tanh")
-    module = QNetwork(config, SPEC, HEADS["atoms"], None)
-    params = module.init(jax.random.key(0), jnp.ones((1, 7)), None, "greedy")["params"]
+    shapes = jax.eval_shape(lambda key: STREAMS.init(key, jnp.ones((1, 7)), None, "greedy"), jax.random.key(0))
+    params = random_params(shapes)["params"]
     params = {"params": {**params, "Advantage_Hidden_1": params["Value_Hidden_1"]}}
-
-    def hidden(role, key):
-        _, seen = module.apply(params, jnp.ones((B, 7)), key, role, capture_intermediates=True, mutable="intermediates")
-        return [seen["intermediates"][f"{name}_Hidden_1"]["__call__"][0] for name in ("Value", "Advantage")]
-
-    value, advantage = hidden(role, jax.random.key(1))
+    value, advantage = jax.device_get(hidden_layers(params, jax.random.key(1), role))
     assert np.all(np.abs(value - advantage) > 1e-6)
-    np.testing.assert_array_equal(*hidden("greedy", None))
+    np.testing.assert_array_equal(*hidden_layers(params, None, "greedy"))

@@ -18,6 +18,9 @@ pytestmark = pytest.mark.usefixtures("strict_ranks")
 SPEC = EnvSpec("Test-v0", 3, (5, 4, 2), "uint8", None, 100)
 
 
+shift = jax.jit(shift_pictures, static_argnums=2)
+
+
 def pictures(seed, size=40):
     return np.random.default_rng(seed).integers(0, 256, (size, *SPEC.obs_shape), dtype=np.uint8)
 
@@ -31,8 +34,9 @@ def padded_and_cropped(picture, offset, pixels):
 
 def test_by_hand():
     """One row 1 2 3, shifted by one either way, has its edge twice."""
-    row = jnp.array([1, 2, 3])[None, None, :, None]
-    found = [shift_pictures(row, jnp.array([[1, column]]), 1)[0, 0, :, 0].tolist() for column in range(3)]
+    row = np.array([1, 2, 3], np.int32)[None, None, :, None]
+    offsets = [np.array([[1, column]], np.int32) for column in range(3)]
+    found = [np.asarray(shift(row, offset, 1)).ravel().tolist() for offset in offsets]
     assert found == [[1, 1, 2], [1, 2, 3], [2, 3, 3]]
 
 
@@ -41,7 +45,7 @@ def test_a_shift_is_a_crop_of_the_padded_picture(pixels):
     """Also where the padding is wider than the picture."""
     some = pictures(0)
     offsets = np.random.default_rng(1).integers(0, 2 * pixels + 1, (len(some), 2)).astype(np.int32)
-    found = shift_pictures(jnp.asarray(some), jnp.asarray(offsets), pixels)
+    found = shift(some, offsets, pixels)
     expected = [padded_and_cropped(p, o, pixels) for p, o in zip(some, offsets, strict=True)]
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == jnp.uint8
@@ -49,16 +53,16 @@ def test_a_shift_is_a_crop_of_the_padded_picture(pixels):
 
 def drawn(size=300):
     """A batch, and a memory from which it is drawn."""
-    numbers = jnp.zeros(size)
+    numbers = np.zeros(size, np.float32)
     batch = Transition(
-        obs_tm1=jnp.asarray(pictures(2, size)),
-        a_tm1=jnp.zeros(size, jnp.int32),
+        obs_tm1=pictures(2, size),
+        a_tm1=np.zeros(size, np.int32),
         r_t=numbers,
         discount_t=numbers,
-        obs_t=jnp.asarray(pictures(3, size)),
+        obs_t=pictures(3, size),
     )
     one = jax.tree.map(lambda leaf: leaf[None], (batch, numbers))
-    return batch, DrawnMemory(*one, jnp.zeros((1, size)), jnp.zeros((), jnp.int32))
+    return batch, DrawnMemory(*one, numbers[None], np.int32(0))
 
 
 def places(found, original, pixels):
@@ -71,10 +75,11 @@ def test_each_example_has_a_draw_of_its_own_for_either_observation():
     """All nine offsets of one pixel, about equally often; and an offset of obs_t says nothing of that of obs_tm1."""
     batch, memory = drawn()
     replay = with_random_shifts(drawn_replay(), 1, SPEC)
-    found, _, _ = jax.jit(replay.sample)(memory, jax.random.key(0), Hypers())
+    sample = jax.jit(replay.sample)
+    found, _, _ = jax.device_get(sample(memory, jax.random.key(0), Hypers()))
     seen = {}
     for name in ("obs_tm1", "obs_t"):
-        each = [places(*pair, 1) for pair in zip(getattr(found, name), np.asarray(getattr(batch, name)), strict=True)]
+        each = [places(*pair, 1) for pair in zip(getattr(found, name), getattr(batch, name), strict=True)]
         assert all(len(offsets) == 1 for offsets in each)
         seen[name] = [offsets[0] for offsets in each]
         counts = [seen[name].count((row, column)) for row in range(3) for column in range(3)]
@@ -83,7 +88,7 @@ def test_each_example_has_a_draw_of_its_own_for_either_observation():
     assert same < 60
     for name in ("a_tm1", "r_t", "discount_t"):
         np.testing.assert_array_equal(getattr(found, name), getattr(batch, name))
-    again, _, _ = replay.sample(memory, jax.random.key(1), Hypers())
+    again, _, _ = sample(memory, jax.random.key(1), Hypers())
     assert (again.obs_tm1 != found.obs_tm1).any()
 
 

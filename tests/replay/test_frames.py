@@ -1,5 +1,7 @@
 """The ring of frames against a naive ring that keeps whole stacks of both observations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,18 +126,23 @@ def test_equals_a_naive_ring_of_whole_stacks(n, num_envs):
         times = rng.integers(oldest + spec.frame_stack - 1, len(history) - n, batch)
         writers = rng.integers(0, num_envs, batch)
         found, weight = jax.device_get(read(kept, times, writers, Hypers(gamma=GAMMA)))
-        for i, (time, writer) in enumerate(zip(times, writers, strict=True)):
-            row = history[time][writer]
-            assert weight[i] == row["valid"]
-            if not row["valid"]:
-                continue
-            total, discount, last = naive(history, time, writer, n)
-            np.testing.assert_array_equal(found.obs_tm1[i], row["obs"])
-            np.testing.assert_array_equal(found.obs_t[i], last)
-            assert found.a_tm1[i] == row["action"]
-            np.testing.assert_allclose([found.r_t[i], found.discount_t[i]], [total, discount], rtol=1e-5, atol=1e-6)
-            checked += 1
+        rows = [history[time][writer] for time, writer in zip(times, writers, strict=True)]
+        valid = np.array([row["valid"] for row in rows])
+        np.testing.assert_array_equal(weight, valid)
+        starts = zip(times[valid], writers[valid], strict=True)
+        totals, discounts, lasts = zip(*(naive(history, *start, n) for start in starts), strict=True)
+        np.testing.assert_array_equal(found.obs_tm1[valid], [row["obs"] for row in rows if row["valid"]])
+        np.testing.assert_array_equal(found.obs_t[valid], lasts)
+        np.testing.assert_array_equal(found.a_tm1[valid], [row["action"] for row in rows if row["valid"]])
+        np.testing.assert_allclose(found.r_t[valid], totals, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found.discount_t[valid], discounts, rtol=1e-5, atol=1e-6)
+        checked += valid.sum()
     assert checked > 20_000
+
+
+def read_back(store, spec):
+    """(rows, times, writers, h) -> what a store reads when it holds these rows, in one program."""
+    return jax.jit(lambda rows, *drawn: store.read(store.add(store.init(example(spec)), rows), *drawn))
 
 
 def test_takes_a_seventh_of_the_room():
@@ -156,8 +163,8 @@ def test_an_episode_that_a_restart_cut_goes_no_further():
     other = Game(np.random.default_rng(1), spec)
     new = [[other.step(ends=0.0)] for _ in range(4)]
     store = frame_store(20, 1, 3, spec)
-    kept = store.add(store.init(example(spec)), to_rows([*old, [gap], *new]))
-    found, weight = store.read(kept, jnp.array([2, 4, 6]), jnp.zeros(3, int), Hypers(gamma=GAMMA))
+    times, writers = np.array([2, 4, 6], np.int32), np.zeros(3, np.int32)
+    found, weight = read_back(store, spec)(to_rows([*old, [gap], *new]), times, writers, Hypers(gamma=GAMMA))
     np.testing.assert_array_equal(weight, [1.0, 0.0, 1.0])
     rewards = [step[0]["reward"] for step in old]
     np.testing.assert_allclose(found.r_t[0], rewards[2] + GAMMA * rewards[3], rtol=1e-6)
@@ -175,9 +182,8 @@ def test_observations_that_are_no_pictures(shape, dtype):
     obs = np.arange(12 * max(1, np.prod(shape, dtype=int))).reshape(6, 2, *shape).astype(dtype)
     no, yes = np.zeros((6, 2), bool), np.ones((6, 2), bool)
     rows = Row(obs, np.zeros((6, 2), np.int32), np.ones((6, 2), np.float32), no, no, obs, yes)
-    found, _ = store.read(
-        store.add(store.init(example(spec)), rows), jnp.array([0, 3]), jnp.array([1, 0]), Hypers(gamma=GAMMA)
-    )
+    times, writers = np.array([0, 3], np.int32), np.array([1, 0], np.int32)
+    found, _ = read_back(store, spec)(rows, times, writers, Hypers(gamma=GAMMA))
     np.testing.assert_array_equal(found.obs_tm1, [obs[0, 1], obs[3, 0]])
     np.testing.assert_array_equal(found.obs_t, [obs[1, 1], obs[4, 0]])
 
@@ -186,7 +192,7 @@ def play(replay, spec, num_envs, steps, seed=0):
     """A replay's memory after a number of vector steps, and all rows ever."""
     games = [Game(np.random.default_rng([seed, e]), spec) for e in range(num_envs)]
     history = [[game.step() for game in games] for _ in range(steps)]
-    memory, add = replay.init(example(spec)), jax.jit(replay.add)
+    memory, add = jax.jit(lambda: replay.init(example(spec)))(), jax.jit(replay.add)
     for step in history:
         memory = add(memory, to_rows([step]))
     return memory, history
@@ -199,6 +205,12 @@ def drawable(history, capacity, n, stack):
     return {(t, e) for t in times for e, row in enumerate(history[t]) if row["valid"]}
 
 
+@functools.cache
+def replay_of(name, *shape):
+    """A replay on a ring of frames, whose functions all cases share."""
+    return {"uniform": uniform, "prioritized": prioritized}[name](frame_store(*shape), 20_000)
+
+
 @pytest.mark.parametrize("steps", [25, 30, 31, 95])
 @pytest.mark.parametrize("replay_name", ["uniform", "prioritized"])
 def test_draws_every_row_that_it_may_and_no_other(replay_name, steps):
@@ -207,13 +219,11 @@ def test_draws_every_row_that_it_may_and_no_other(replay_name, steps):
     The uniform replay draws an invalid row, with weight 0, where eight candidates were: here (1/7)⁸ of draws.
     """
     capacity, num_envs, n, spec = 30, 2, 3, make_spec(4)
-    store = frame_store(capacity, num_envs, n, spec)
-    replay = {"uniform": lambda: uniform(store, 20_000), "prioritized": lambda: prioritized(store, 20_000)}
-    replay = replay[replay_name]()
+    replay = replay_of(replay_name, capacity, num_envs, n, spec)
     memory, history = play(replay, spec, num_envs, steps)
-    _, index, weight = jax.jit(replay.sample)(memory, jax.random.key(steps), Hypers())
+    _, index, weight = jax.device_get(jax.jit(replay.sample)(memory, jax.random.key(steps), Hypers()))
     times, writers = index[0], index[1]
-    drawn = list(zip(np.asarray(times)[weight > 0].tolist(), np.asarray(writers)[weight > 0].tolist(), strict=True))
+    drawn = list(zip(times[weight > 0].tolist(), writers[weight > 0].tolist(), strict=True))
     wanted = drawable(history, capacity, n, spec.frame_stack)
     assert set(drawn) == wanted
     if replay_name == "uniform":
@@ -234,17 +244,21 @@ def test_writing_is_in_place():
     assert isinstance(memory, FrameStore)
 
 
+@functools.cache
+def read_back_folds(n, annealed=False):
+    """`read_back` of a store of n-step folds."""
+    spec = make_spec(2)
+    return read_back(frame_store(60, 4, n, spec, annealed=annealed), spec)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 9])
 def test_an_annealed_fold_is_that_of_a_store_of_fewer_steps(n):
     """Of 4 steps at most, for every start of four games with random ends; a larger number changes nothing."""
     spec, rng = make_spec(2), np.random.default_rng(n)
     games = [Game(rng, spec) for _ in range(4)]
     rows = to_rows([[game.step(ends=0.2) for game in games] for _ in range(60)])
-    annealed, plain = frame_store(60, 4, 4, spec, annealed=True), frame_store(60, 4, min(n, 4), spec)
-    times, writers = (jnp.asarray(x.ravel()) for x in np.mgrid[1:56, 0:4])
-    found, expected = (
-        jax.jit(store.read)(jax.jit(store.add)(store.init(example(spec)), rows), times, writers, h)
-        for store, h in ((annealed, Hypers(gamma=GAMMA, n_step_final=n)), (plain, Hypers(gamma=GAMMA)))
-    )
+    times, writers = (x.ravel().astype(np.int32) for x in np.mgrid[1:56, 0:4])
+    found = read_back_folds(4, annealed=True)(rows, times, writers, Hypers(gamma=GAMMA, n_step_final=n))
+    expected = read_back_folds(min(n, 4))(rows, times, writers, Hypers(gamma=GAMMA))
     # Powers of γ and sums of rewards may be rounded differently in windows of another length.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), found, expected)

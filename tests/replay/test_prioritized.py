@@ -1,5 +1,7 @@
 """Prioritized replay: which rows can be drawn, how often, with what weight, and what it costs."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,12 +31,20 @@ ROW = Row(
 SMALL = {"capacity": 12, "num_envs": 3, "batch_size": 16, "n_step": 2, "time_limit": 50}
 
 
+def compiled(replay):
+    """The same replay with its functions compiled, which is quicker than op by op; it begins with rows like `ROW`."""
+    init = jax.jit(lambda: replay.init(ROW))
+    return replay._replace(
+        init=lambda _: init(), add=jax.jit(replay.add), sample=jax.jit(replay.sample), update=jax.jit(replay.update)
+    )
+
+
+@functools.cache
 def small(**changes):
     """A small replay of compiled functions."""
     shape = SMALL | changes
     batch_size = shape.pop("batch_size")
-    replay = prioritized(transition_store(**shape, every_row_valid=True), batch_size)
-    return replay._replace(add=jax.jit(replay.add), sample=jax.jit(replay.sample), update=jax.jit(replay.update))
+    return compiled(prioritized(transition_store(**shape, every_row_valid=True), batch_size))
 
 
 def make_rows(first_time, num_steps, num_envs, valid=True):
@@ -55,7 +65,7 @@ def make_rows(first_time, num_steps, num_envs, valid=True):
 
 def at(times, writers):
     """An index for `update`, as if these rows had just been drawn."""
-    return Drawn(jnp.asarray(times, jnp.int32), jnp.asarray(writers, jnp.int32), jnp.ones(len(times)))
+    return Drawn(np.asarray(times, np.int32), np.asarray(writers, np.int32), np.ones(len(times), np.float32))
 
 
 def play(replay, num_steps, num_envs, memory=None, first_time=0, step=1, valid=True):
@@ -111,9 +121,8 @@ def test_leaves_equal_a_twin(capacity, num_envs, n_step, step):
 
     Rows drawn are complete and valid ones, and what the ring reads for them is what was written.
     """
-    replay = prioritized(transition_store(capacity, num_envs, n_step, 50, False), 4, fan_out=4)
+    replay = compiled(prioritized(transition_store(capacity, num_envs, n_step, 50, False), 4, fan_out=4))
     h = Hypers(priority_exponent=1.0, priority_epsilon=0.5)
-    add, sample, update = jax.jit(replay.add), jax.jit(replay.sample), jax.jit(replay.update)
 
     @settings(max_examples=8, deadline=None)
     @given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.7))
@@ -122,19 +131,19 @@ def test_leaves_equal_a_twin(capacity, num_envs, n_step, step):
         memory, twin = replay.init(ROW), Twin(capacity, num_envs, n_step)
         for time in range(0, 4 * capacity, step):
             valid = rng.random((step, num_envs)) >= invalid
-            memory = add(memory, make_rows(time, step, num_envs, valid))
+            memory = replay.add(memory, make_rows(time, step, num_envs, valid))
             for row in valid:
                 twin.add(row)
             np.testing.assert_array_equal(leaves(memory, capacity, num_envs), twin.table())
             if not twin.leaf:
                 continue
-            batch, index, weight = sample(memory, jax.random.key(time), h)
-            rows = list(zip(np.asarray(index.times).tolist(), np.asarray(index.writers).tolist(), strict=True))
+            batch, index, weight = jax.device_get(replay.sample(memory, jax.random.key(time), h))
+            rows = list(zip(index.times.tolist(), index.writers.tolist(), strict=True))
             np.testing.assert_array_equal(batch.obs_tm1, rows)
             assert set(rows) <= set(twin.leaf) and np.all(weight > 0.0)
             np.testing.assert_array_equal(index.leaf, np.array([twin.leaf[row] for row in rows], np.float32))
             priority = rng.integers(0, 20, 4).astype(np.float32)
-            memory = update(memory, index, priority, h)
+            memory = replay.update(memory, index, priority, h)
             twin.update(rows, priority + 0.5)
             np.testing.assert_array_equal(leaves(memory, capacity, num_envs), twin.table())
             assert float(memory.max_leaf) == twin.max_leaf
@@ -148,7 +157,7 @@ def test_the_newest_rows_are_never_drawn(n_step):
     replay = small(capacity=10, num_envs=2, batch_size=500, n_step=n_step)
     for written in (n_step + 1, 9, 10, 11, 27):
         memory = play(replay, written, 2)
-        _, index, weight = replay.sample(memory, jax.random.key(0), Hypers())
+        _, index, weight = jax.device_get(replay.sample(memory, jax.random.key(0), Hypers()))
         assert index.times.max() == written - n_step - 1 and index.times.min() == max(0, written - 10)
         assert set(np.unique(index.writers)) == {0, 1}
         np.testing.assert_array_equal(weight, 1.0)
@@ -159,8 +168,8 @@ def test_rows_written_after_a_wrap_get_the_largest_leaf():
     replay, h = small(), Hypers(priority_exponent=1.0, priority_epsilon=1.0)
     memory = play(replay, 12, 3)
     every = at(np.repeat(np.arange(10), 3), np.tile(np.arange(3), 10))
-    memory = replay.update(memory, every, jnp.full(30, 2.0), h)
-    memory = replay.update(memory, at([0], [1]), jnp.array([6.0]), h)
+    memory = replay.update(memory, every, np.full(30, 2.0, np.float32), h)
+    memory = replay.update(memory, at([0], [1]), np.float32([6.0]), h)
     assert float(memory.max_leaf) == 7.0
     memory = play(replay, 3, 3, memory, 12)
     found = leaves(memory, 12, 3)
@@ -175,22 +184,21 @@ def test_new_rows_start_at_one():
     """Until something larger was seen, which a priority below one is not."""
     replay, h = small(), Hypers(priority_exponent=1.0, priority_epsilon=jnp.float32(0.0))
     memory = play(replay, 6, 3)
-    memory = replay.update(memory, at([0, 1], [0, 0]), jnp.array([0.25, 0.5]), h)
+    memory = replay.update(memory, at([0, 1], [0, 0]), np.float32([0.25, 0.5]), h)
     memory = play(replay, 1, 3, memory, 6)
     assert leaves(memory, 12, 3)[:6].tolist() == [[0.25, 1, 1], [0.5, 1, 1], [1] * 3, [1] * 3, [1] * 3, [0] * 3]
 
 
 def test_invalid_rows_are_never_drawn():
     """Writer 1 of 3 never gives a transition; an update cannot make its rows drawable."""
-    replay = small(batch_size=2_000)
+    replay, ones = small(batch_size=2_000), np.ones(2_000, np.float32)
     memory = play(replay, 20, 3, valid=np.array([[True, False, True]]))
     for _ in range(2):
         _, index, weight = replay.sample(memory, jax.random.key(1), Hypers())
         assert set(np.unique(index.writers)) == {0, 2}
         np.testing.assert_array_equal(weight, 1.0)
-        memory = replay.update(
-            memory, index._replace(writers=jnp.ones(2_000, jnp.int32), leaf=jnp.zeros(2_000)), jnp.ones(2_000), Hypers()
-        )
+        second = index._replace(writers=ones.astype(np.int32), leaf=0.0 * ones)
+        memory = replay.update(memory, second, ones, Hypers())
 
 
 def test_where_nothing_can_be_drawn_all_weights_are_zero(debug_nans):
@@ -199,7 +207,7 @@ def test_where_nothing_can_be_drawn_all_weights_are_zero(debug_nans):
     memory = play(replay, 8, 3, valid=False)
     _, index, weight = replay.sample(memory, jax.random.key(0), Hypers())
     np.testing.assert_array_equal(weight, 0.0)
-    memory = replay.update(memory, index, jnp.ones(16), Hypers())
+    memory = replay.update(memory, index, np.ones(16, np.float32), Hypers())
     assert float(sum_tree.total(memory.tree)) == 0.0 and float(memory.max_leaf) == 1.0
 
 
@@ -207,7 +215,7 @@ def test_an_update_of_an_overwritten_row_changes_nothing():
     """Time 0 has gone and time 12 lies in its place; time 3 is still held."""
     replay, h = small(), Hypers(priority_exponent=1.0, priority_epsilon=jnp.float32(0.0))
     memory = play(replay, 15, 3)
-    changed = replay.update(memory, at([0, 3], [1, 1]), jnp.array([50.0, 20.0]), h)
+    changed = replay.update(memory, at([0, 3], [1, 1]), np.float32([50.0, 20.0]), h)
     expected = leaves(memory, 12, 3).copy()
     expected[3, 1] = 20.0
     np.testing.assert_array_equal(leaves(changed, 12, 3), expected)
@@ -219,7 +227,7 @@ def test_a_row_of_priority_zero_can_be_drawn_again(exponent):
     """ε keeps its leaf above zero, even where ε^α underflows; alone among its equals it is drawn at once."""
     replay, h = small(), Hypers(priority_exponent=exponent, priority_epsilon=1e-6)
     memory = play(replay, 3, 3)  # one complete time step
-    memory = replay.update(memory, at([0, 0, 0], [0, 1, 2]), jnp.zeros(3), h)
+    memory = replay.update(memory, at([0, 0, 0], [0, 1, 2]), np.zeros(3, np.float32), h)
     _, index, weight = replay.sample(memory, jax.random.key(0), h)
     assert set(np.asarray(index.writers)) == {0, 1, 2} and set(np.asarray(index.times)) == {0}
     np.testing.assert_array_equal(weight, 1.0)
@@ -240,7 +248,7 @@ def test_an_exponent_of_zero_draws_uniformly():
     replay, h = small(), Hypers(priority_exponent=0.0)
     memory = play(replay, 12, 3)
     _, index, _ = replay.sample(memory, jax.random.key(0), h)
-    memory = replay.update(memory, index, jnp.arange(16.0), h)
+    memory = replay.update(memory, index, np.arange(16, dtype=np.float32), h)
     np.testing.assert_array_equal(leaves(memory, 12, 3)[:10], 1.0)
     _, _, weight = replay.sample(memory, jax.random.key(1), h)
     np.testing.assert_array_equal(weight, 1.0)
@@ -252,7 +260,7 @@ def random_memory(replay, h, seed=0, written=20):
     times = np.repeat(np.arange(written - 12, written - 2), 3)
     writers = np.tile(np.arange(3), 10)
     priority = np.random.default_rng(seed).gamma(1.0, 2.0, 30).astype(np.float32)
-    memory = replay.update(memory, at(times, writers), jnp.asarray(priority), h)
+    memory = replay.update(memory, at(times, writers), priority, h)
     leaf = (priority.astype(np.float64) + h.priority_epsilon) ** h.priority_exponent
     return memory, dict(zip(zip(times.tolist(), writers.tolist(), strict=True), leaf / leaf.sum(), strict=True))
 
@@ -363,14 +371,14 @@ def test_vmapped_lanes_equal_solo_runs():
     replay = small()
     one = replay.init(ROW)
     axes = lane_axes(one)
-    stack = lambda *leaves: jnp.stack(leaves)  # noqa: E731
+    stack = lambda *leaves: np.stack(leaves)  # noqa: E731
     hypers = [Hypers(priority_exponent=e).as_arrays() for e in (0.4, 0.9)]
     h_lanes = jax.tree.map(stack, *hypers)
     add = jax.jit(jax.vmap(replay.add, in_axes=(axes, 0), out_axes=axes))
     sample = jax.jit(jax.vmap(replay.sample, in_axes=(axes, 0, 0)))
     update = jax.jit(jax.vmap(replay.update, in_axes=(axes, 0, 0, 0), out_axes=axes))
     lanes = jax.jit(jax.vmap(lambda _: replay.init(ROW), out_axes=axes))(jnp.arange(2))
-    solo = [one, one]
+    solo, rng = [one, one], np.random.default_rng(0)
     for time in range(30):
         rows = [make_rows(time, 1, 3, valid=np.array([[True, lane == 0, time % 2 == lane]])) for lane in range(2)]
         lanes = add(lanes, jax.tree.map(stack, *rows))
@@ -379,17 +387,17 @@ def test_vmapped_lanes_equal_solo_runs():
         if time < 5:
             continue
         keys = jax.random.split(jax.random.key(time), 2)
-        drawn = sample(lanes, keys, h_lanes)
+        drawn = jax.device_get(sample(lanes, keys, h_lanes))
         alone = [replay.sample(solo[i], keys[i], hypers[i]) for i in range(2)]
         for i in range(2):
             batch, index, weight = jax.tree.map(lambda leaf, i=i: leaf[i], drawn)
             jax.tree.map(np.testing.assert_array_equal, (batch, index), alone[i][:2])
             np.testing.assert_allclose(weight, alone[i][2], rtol=1e-6)  # a power, whose last bit a compiler may change
-        priority = jax.random.exponential(keys[0], (2, 16))
+        priority = rng.standard_exponential((2, 16), np.float32)
         lanes = update(lanes, drawn[1], priority, h_lanes)
         solo = [replay.update(solo[i], alone[i][1], priority[i], hypers[i]) for i in range(2)]
         # Powers may differ in their last bit between programs; from here on both have the same.
-        lane_memories = [take_lane(lanes, i) for i in range(2)]
+        lane_memories = [take_lane(jax.device_get(lanes), i) for i in range(2)]
         for mine, theirs in zip(solo, lane_memories, strict=True):
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), mine, theirs)
         solo = lane_memories

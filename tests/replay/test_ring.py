@@ -57,7 +57,7 @@ def test_equals_a_list_of_everything(shape, sizes):
     # Always a full ring's worth of reads, so that one program serves; those before the oldest are not looked at.
     times = np.arange(len(history) - capacity, len(history))
     for writer in range(writers):
-        read = jit_read(ring, jnp.asarray(times, jnp.int32), jnp.full(capacity, writer))
+        read = jax.device_get(jit_read(ring, times.astype(np.int32), np.full(capacity, writer, np.int32)))
         for i, t in enumerate(times):
             if t >= 0:
                 for stored, written in zip(jax.tree.leaves(read), jax.tree.leaves(history[t]), strict=True):
@@ -95,7 +95,7 @@ def time_ring(capacity, writers, written):
     """A ring whose rows hold their own time and writer."""
     ring = init_ring({"time": jnp.int32(0), "writer": jnp.int32(0)}, capacity, writers)
     for t in range(written):
-        row = {"time": jnp.full((1, writers), t), "writer": jnp.arange(writers)[None]}
+        row = {"time": np.full((1, writers), t, np.int32), "writer": np.arange(writers, dtype=np.int32)[None]}
         ring = jit_add(ring, row)
     return ring
 
@@ -105,7 +105,7 @@ def test_windows_never_cross_the_seam(written):
     """Each start and its window lie among the rows held, oldest to newest, whether or not the ring has wrapped."""
     window = 3
     ring = time_ring(10, 2, written)
-    times, writers = jit_sample(jax.random.key(written), ring, (2_000,), window)
+    times, writers = jax.device_get(jit_sample(jax.random.key(written), ring, (2_000,), window))
     oldest = written - min(written, 10)
     assert times.min() == oldest and times.max() == written - window - 1  # both ends occur
     assert set(np.unique(writers)) == {0, 1}
@@ -134,7 +134,7 @@ def test_vmapped_rings_equal_solo_rings():
     capacity, writers = 5, 2
     lane = init_ring(EXAMPLE, capacity, writers)
     axes = lane_axes(lane)
-    lanes = lane.replace(rows=jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), lane.rows))
+    lanes = lane.replace(rows=jax.tree.map(lambda leaf: np.stack([leaf, leaf]), lane.rows))
     solo = [lane, lane]
     add = jax.jit(jax.vmap(add_rows, in_axes=(axes, 0), out_axes=axes))
     for size in (3, 1, 3):
@@ -143,11 +143,12 @@ def test_vmapped_rings_equal_solo_rings():
         lanes = add(lanes, jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
         assert lanes.written.count.shape == ()
     keys = jax.random.split(jax.random.key(0), 2)
-    drawn = jax.vmap(lambda key, ring: sample_starts(key, ring, (6,), 1), in_axes=(0, axes))(keys, lanes)
+    sample = jax.vmap(lambda key, ring: sample_starts(key, ring, (6,), 1), in_axes=(0, axes))
+    drawn, rows = jax.device_get((jax.jit(sample)(keys, lanes), lanes.rows))
     for i in range(2):
-        one = jax.tree.map(lambda leaf, i=i: leaf[i], lanes.rows)
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], rows)
         jax.tree.map(np.testing.assert_array_equal, one, solo[i].rows)
-        alone = sample_starts(keys[i], solo[i], (6,), 1)
+        alone = jit_sample(keys[i], solo[i], (6,), 1)
         np.testing.assert_array_equal(drawn[0][i], alone[0])
         np.testing.assert_array_equal(drawn[1][i], alone[1])
 

@@ -118,7 +118,7 @@ class Run:
         self.store, self.steps_at_once = store, steps_at_once
         rng = np.random.default_rng(seed)
         self.worlds = [World(rng, i + 1, on_host) for i in range(store.num_envs)]
-        self.kept = store.init(example_row())
+        self.kept = jax.jit(lambda: store.init(example_row()))()
         self.add = jax.jit(store.add, donate_argnums=0)
         self.read = jax.jit(lambda kept, times, writers: store.read(kept, times, writers, H))
 
@@ -153,7 +153,11 @@ def seen_before(window, b, slot):
 
 
 def assert_window(run, lengths, pair, time, writer, b, stored):
-    """One window is the twin's: what is learnt, and what a network has seen of the episode by then."""
+    """One window is the twin's: what is learnt, and what a network has seen of the episode by then.
+
+    Returns what `assert_returns` looks at.
+    """
+    found = []
     batch, learnt = pair
     world, burn_in = run.worlds[writer], lengths.burn_in
     first, start, row = world.rows[time]
@@ -168,14 +172,21 @@ def assert_window(run, lengths, pair, time, writer, b, stored):
         action, r, discount, after = wanted
         at = u * learnt.shape[1] + b
         assert batch.a_tm1[at] == action
-        np.testing.assert_allclose(batch.r_t[at], r, rtol=1e-5)
-        np.testing.assert_allclose(batch.discount_t[at], discount, rtol=1e-6)
+        found.append((at, r, discount))
         # After a termination any observation will do.
         for window, number in ((batch.obs_tm1, i), *([(batch.obs_t, after)] if discount else [])):
             seen, from_first = seen_before(window, b, window.pick[u, b] + window.burn_in)
             begins = start if episode is first else 0
             assert seen == [stack_of(episode, j) for j in range(begins, number + 1)]
             assert from_first == (episode is first)
+    return found
+
+
+def assert_returns(batch, wanted, r_tolerance=1e-5, discount_tolerance=1e-6):
+    """Rewards and discounts are those wanted, a list of (index, r, discount); together, as each call takes its time."""
+    at, r, discount = np.array(wanted).reshape(-1, 3).T
+    np.testing.assert_allclose(batch.r_t[at.astype(int)], r, rtol=r_tolerance)
+    np.testing.assert_allclose(batch.discount_t[at.astype(int)], discount, rtol=discount_tolerance)
 
 
 def check_windows(run, lengths, count, stored, batch=64):
@@ -190,8 +201,10 @@ def check_windows(run, lengths, count, stored, batch=64):
         times, writers = np.array(chosen, np.int32).T
         pair, weight = jax.device_get(run.read(run.kept, times, writers))
         assert np.all(weight == 1.0)
+        wanted = []
         for b, (time, writer) in enumerate(chosen):
-            assert_window(run, lengths, pair, time, writer, b, stored)
+            wanted += assert_window(run, lengths, pair, time, writer, b, stored)
+        assert_returns(pair[0], wanted)
         checked += batch
     assert len(run.worlds[0].rows) > 3 * run.store.capacity
 
@@ -232,19 +245,21 @@ def test_an_environment_that_truncates_too_soon_costs_rows_and_never_correctness
     for _ in range(30):
         run.play()
         starts = (run.starts() or [(0, 0)] * 64)[-64:]
-        batch, learnt = jax.device_get(run.read(run.kept, *map(jnp.asarray, np.array(starts, np.int32).T))[0])
+        batch, learnt = jax.device_get(run.read(run.kept, *np.array(starts, np.int32).T)[0])
         if len(run.worlds[0].rows) <= lengths.rows:
             continue
         lost += int(np.sum(learnt == 0.0))
+        wanted = []
         for b, (time, writer) in enumerate(starts):
             for u in np.flatnonzero(learnt[:, b]):
                 world, at = run.worlds[writer], u * learnt.shape[1] + b
                 episode = world.rows[time + 1 + u][0]
                 action, r, discount, after = expected_step(world, time + 1 + u, 3)
                 assert batch.a_tm1[at] == action
-                np.testing.assert_allclose((batch.r_t[at], batch.discount_t[at]), (r, discount), rtol=1e-5)
+                wanted.append((at, r, discount))
                 slot = batch.obs_t.pick[u, b] + batch.obs_t.burn_in
                 assert discount == 0.0 or batch.obs_t.obs[slot, b].ravel().tolist() == stack_of(episode, after)
+        assert_returns(batch, wanted, 1e-5, 1e-5)
     assert lost > 0
 
 
@@ -274,7 +289,7 @@ def test_prioritized_windows_have_leaves_where_they_may_begin():
     lengths = Lengths(1, 3, 2)
     store = make_store(True, lengths, 2, 3, True)
     replay = sequences.by_rows(prioritized(store, 16), lengths.burn_in)
-    memory, run = replay.init(example_row()), Run(store, True, seed=5)
+    memory, run = jax.jit(lambda: replay.init(example_row()))(), Run(store, True, seed=5)
     add = jax.jit(replay.add)
     for _ in range(25):
         rows = to_rows([[world.step() for world in run.worlds] for _ in range(5)])
@@ -286,13 +301,16 @@ def test_prioritized_windows_have_leaves_where_they_may_begin():
         np.testing.assert_array_equal(leaves > 0.0, wanted)
 
 
+window_priority = jax.jit(sequences.window_priority)
+
+
 def test_a_window_is_ranked_by_the_largest_and_the_mean_priority_of_what_was_learnt():
     """η = 0.9: 0.9 · 4 + 0.1 · (1 + 4 + 1) / 3 = 3.8; of the second window one row alone counts: 0.9 · 2 + 0.1 · 2."""
-    priority = jnp.array([[1.0, 9.0], [4.0, 2.0], [1.0, 7.0]])
-    learnt = jnp.array([[1.0, 0.0], [1.0, 1.0], [1.0, 0.0]])
-    found = sequences.window_priority(priority, learnt, 0.9)
+    priority = np.float32([[1.0, 9.0], [4.0, 2.0], [1.0, 7.0]])
+    learnt = np.float32([[1.0, 0.0], [1.0, 1.0], [1.0, 0.0]])
+    found = window_priority(priority, learnt, 0.9)
     np.testing.assert_allclose(found, [3.8, 2.0], rtol=1e-6)
-    nothing = sequences.window_priority(priority, jnp.zeros((3, 2)), 0.9)
+    nothing = window_priority(priority, 0.0 * learnt, 0.9)
     np.testing.assert_array_equal(nothing, [0.0, 0.0])
 
 
@@ -301,24 +319,25 @@ def test_priorities_of_rows_become_those_of_their_windows():
     lengths = Lengths(1, 3, 1)
     store = make_store(True, lengths, 1, 2, False)
     replay = sequences.by_rows(prioritized(store, 4), lengths.burn_in)
-    memory, run = replay.init(example_row()), Run(store, True, seed=6)
+    memory, run = jax.jit(lambda: replay.init(example_row()))(), Run(store, True, seed=6)
     for _ in range(4):
         memory = jax.jit(replay.add)(memory, to_rows([[world.step() for world in run.worlds] for _ in range(5)]))
-    batch, index, weight = jax.jit(replay.sample)(memory, jax.random.key(0), H)
+    batch, index, weight = jax.device_get(jax.jit(replay.sample)(memory, jax.random.key(0), H))
     learnt = index.learnt
     np.testing.assert_array_equal(weight, learnt.reshape(-1))  # all leaves are equal, so all importance weights are 1
     assert batch.r_t.shape == weight.shape == (12,) and batch.obs_t.pick.shape == (3, 4)
-    priority = jnp.arange(12.0)
+    priority = np.arange(12, dtype=np.float32)
     after = jax.jit(replay.update)(memory, index, priority, H)
     drawn = index.windows
     np.testing.assert_array_equal(index.times.reshape(3, 4), drawn.times[None] + np.array([[1], [2], [3]]))
     np.testing.assert_array_equal(index.writers, 0)
-    wanted = sequences.window_priority(priority.reshape(3, 4), learnt, H.priority_eta) + H.priority_epsilon
+    wanted = window_priority(priority.reshape(3, 4), learnt, H.priority_eta) + H.priority_epsilon
     best = {}
     for time, leaf in zip(drawn.times.tolist(), wanted.tolist(), strict=True):
         best[time] = max(best.get(time, 0.0), leaf)
+    leaves = np.asarray(after.tree.levels[0])
     for time, leaf in best.items():
-        np.testing.assert_allclose(after.tree.levels[0][time % 41], leaf, rtol=1e-5)
+        np.testing.assert_allclose(leaves[time % 41], leaf, rtol=1e-5)
 
 
 def test_an_annealed_n_ends_a_fold_of_a_window_sooner():
@@ -328,7 +347,7 @@ def test_an_annealed_n_ends_a_fold_of_a_window_sooner():
     for _ in range(12):
         run.play()
     starts = run.starts()[-8:]
-    times, writers = map(jnp.asarray, np.array(starts, np.int32).T)
+    times, writers = np.array(starts, np.int32).T
     h = H.replace(n_step_final=jnp.int32(1))
     (batch, learnt), _ = jax.device_get(jax.jit(run.store.read)(run.kept, times, writers, h))
     for b, (time, writer) in enumerate(starts):

@@ -1,6 +1,7 @@
 """n-step transitions out of the ring, against a twin that keeps every episode in full as Python lists."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +107,7 @@ class Writer:
 
 def pixels(ids):
     """Distinct uint8 observations of ids."""
-    ids = np.asarray(ids)
+    ids = np.asarray(ids, np.int64)
     return np.stack([ids // 256, ids % 256], axis=-1).astype(np.uint8)
 
 
@@ -132,7 +133,7 @@ def every_start(store, n):
     pairs = [(t, w) for t in range(oldest, written - n) for w in range(writers)]
     padded = pairs + [(oldest, 0)] * (capacity * writers - len(pairs))
     times, columns = np.array(padded, np.int32).T
-    return pairs, jnp.asarray(times), jnp.asarray(columns)
+    return pairs, times, columns
 
 
 def assert_equals_twin(store, twins, n, valid_only_weight=True):
@@ -141,21 +142,22 @@ def assert_equals_twin(store, twins, n, valid_only_weight=True):
     batch, weight = jit_read(store, times, writers, n, GAMMA)
     assert batch.obs_tm1.dtype == batch.obs_t.dtype == jnp.uint8
     batch, weight = jax.device_get((batch, weight))
+    weight = weight[: len(pairs)]
     tables = [twin.expected(n) for twin in twins]
-    for i, (t, w) in enumerate(pairs):
-        if t not in tables[w]:
-            assert weight[i] == 0.0  # no transition
-            continue
-        obs_tm1, action, r, discount, obs_t = tables[w][t]
-        np.testing.assert_array_equal(batch.obs_tm1[i], pixels(obs_tm1))
-        assert batch.a_tm1[i] == action
-        np.testing.assert_allclose(batch.r_t[i], r, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(batch.discount_t[i], discount, rtol=1e-5)
-        if valid_only_weight:
-            assert weight[i] == 1.0
-        if obs_t is not None and weight[i] == 1.0:
-            np.testing.assert_array_equal(batch.obs_t[i], pixels(obs_t))
-    return weight[: len(pairs)]
+    held = np.array([t in tables[w] for t, w in pairs], bool)
+    assert np.all(weight[~held] == 0.0)  # no transition
+    if valid_only_weight:
+        assert np.all(weight[held] == 1.0)
+    at = np.flatnonzero(held)
+    columns = zip(*(tables[w][t] for t, w in pairs if t in tables[w]), strict=True)
+    obs_tm1, action, r, discount, obs_t = map(list, columns) if len(at) else [[]] * 5
+    np.testing.assert_array_equal(batch.obs_tm1[at], pixels(obs_tm1))
+    np.testing.assert_array_equal(batch.a_tm1[at], action)
+    np.testing.assert_allclose(batch.r_t[at], r, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(batch.discount_t[at], discount, rtol=1e-5)
+    whole = [(i, obs) for i, obs in zip(at, obs_t, strict=True) if obs is not None and weight[i] == 1.0]
+    np.testing.assert_array_equal(batch.obs_t[[i for i, _ in whole]], pixels([obs for _, obs in whole]))
+    return weight
 
 
 # n, writers, capacity, time limit, steps per write: wrapping seams that divide and that do not, limits of 1, of less
@@ -215,7 +217,7 @@ def play(writer, actions, store=None, num_writers=1):
 
 
 def read_one(store, time, n):
-    return jax.device_get(jit_read(store, jnp.array([time]), jnp.array([0]), n, GAMMA))
+    return jax.device_get(jit_read(store, np.int32([time]), np.int32([0]), n, GAMMA))
 
 
 def test_truncation_bootstraps_from_the_final_observation():
@@ -315,12 +317,12 @@ def test_invalid_rows_are_drawn_only_when_all_draws_fail():
     """
     store, n = half_valid_store(), 2
     sample = jax.jit(sample_valid_starts, static_argnums=(2, 3, 4, 5))
-    times, writers = sample(jax.random.key(0), store.ring, 20_000, n, 0, 8)
+    times, writers = jax.device_get(sample(jax.random.key(0), store.ring, 20_000, n, 0, 8))
     valid = np.asarray(store.ring.rows.valid)[times, writers]
     assert 25 < np.sum(~valid) < 145
     _, weight = jit_read(store, times, writers, n, GAMMA)
     np.testing.assert_array_equal(weight, valid.astype(np.float32))
-    counts = np.bincount(np.asarray(times * 2 + writers)[valid], minlength=2 * 38)
+    counts = np.bincount((times * 2 + writers)[valid], minlength=2 * 38)
     counts = counts[np.asarray(store.ring.rows.valid)[:38].ravel()]
     expected = counts.sum() / len(counts)
     assert chi2.sf(np.sum((counts - expected) ** 2 / expected), len(counts) - 1) > 1e-5
@@ -332,14 +334,14 @@ def test_uniform_replay(every_row_valid):
     replay = uniform(transitions.transition_store(40, 2, 3, 5, every_row_valid), 16)
     twins = [Writer(w, 5) for w in range(2)]
     rows = stack_rows([[twin.step(False, False) for twin in twins] for _ in range(30)])
-    memory = replay.add(replay.init(ROW), rows)
-    batch, index, weight = replay.sample(memory, jax.random.key(0), Hypers(gamma=0.0))
+    memory = jax.jit(lambda rows: replay.add(replay.init(ROW), rows))(rows)
+    batch, index, weight = jax.jit(replay.sample)(memory, jax.random.key(0), Hypers(gamma=0.0))
     assert batch.obs_tm1.shape == batch.obs_t.shape == (16, 2)
     assert batch.a_tm1.shape == batch.r_t.shape == batch.discount_t.shape == weight.shape == (16,)
     np.testing.assert_array_equal(weight, 1.0)
     np.testing.assert_array_equal(batch.discount_t, 0.0)
-    np.testing.assert_allclose(batch.r_t, np.asarray(rows.reward)[index], rtol=1e-6)
-    assert replay.update(memory, index, jnp.ones(16), Hypers()) is memory
+    np.testing.assert_allclose(batch.r_t, rows.reward[tuple(map(np.asarray, index))], rtol=1e-6)
+    assert replay.update(memory, index, np.ones(16, np.float32), Hypers()) is memory
 
 
 @pytest.mark.usefixtures("strict_ranks")
@@ -349,17 +351,20 @@ def test_no_rank_promotion():
     assert weight.tolist() == [1.0]
 
 
+@functools.cache
+def read_back(n, annealed=False):
+    """(rows, times, writers, h) -> what a store of n-step folds reads when it holds these rows, in one program."""
+    store = transitions.transition_store(40, 2, n, 5, True, annealed=annealed)
+    return jax.jit(lambda rows, *drawn: store.read(store.add(store.init(ROW), rows), *drawn))
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 9])
 def test_an_annealed_fold_is_that_of_a_store_of_fewer_steps(n):
     """Of 4 steps at most, with terminations and time limits within them; a larger number changes nothing."""
     rng, twins = np.random.default_rng(n), [Writer(w, 5) for w in range(2)]
     rows = stack_rows([[twin.step(rng.random() < 0.2, False) for twin in twins] for _ in range(40)])
-    annealed = transitions.transition_store(40, 2, 4, 5, True, annealed=True)
-    plain = transitions.transition_store(40, 2, min(n, 4), 5, True)
-    times, writers = (jnp.asarray(x.ravel()) for x in np.mgrid[0:36, 0:2])
-    found, expected = (
-        jax.jit(store.read)(jax.jit(store.add)(store.init(ROW), rows), times, writers, h)
-        for store, h in ((annealed, Hypers(gamma=GAMMA, n_step_final=n)), (plain, Hypers(gamma=GAMMA)))
-    )
+    times, writers = (x.ravel().astype(np.int32) for x in np.mgrid[0:36, 0:2])
+    found = read_back(4, annealed=True)(rows, times, writers, Hypers(gamma=GAMMA, n_step_final=n))
+    expected = read_back(min(n, 4))(rows, times, writers, Hypers(gamma=GAMMA))
     # Powers of γ and sums of rewards may be rounded differently in windows of another length.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), found, expected)
