@@ -65,7 +65,10 @@ def attempt(env: str, total_steps: int) -> dict[str, Any]:
     short = mock.patch.object(episode_video, "MAX_VIDEO_FRAMES", FRAMES)
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stderr(said), short:
         out = Path(scratch) / "run"
-        code = train.main(["--env", env, "--total-steps", str(total_steps), *SMALL, "--out", str(out)])
+        try:
+            code = train.main(["--env", env, "--total-steps", str(total_steps), *SMALL, "--out", str(out)])
+        except SystemExit as end:
+            code = end.code
         files = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     return {"exit": code, "stderr": said.getvalue().strip()[-300:], "files": files}
 

@@ -200,9 +200,14 @@ class EnvPoolPool:
         )
 
     def screen(self) -> np.ndarray:
-        """The first environment's screen in colour, uint8 [H, W, 3]; if EnvPool renders none, its observation."""
+        """The first environment's screen in colour, uint8 [H, W, 3]; if EnvPool renders none, its observation.
+
+        Some of its renderers (CVRP's, Knapsack's) read files that its wheels lack.
+        """
         try:
             return np.asarray(self._pool.render())[0]
+        except FileNotFoundError:
+            return draw_observation(self._first_frame)
         except RuntimeError as error:
             if "render not implemented" not in str(error):
                 raise

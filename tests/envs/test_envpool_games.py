@@ -64,9 +64,13 @@ def test_dicts_of_minigrid_are_kinds_and_a_direction(name):
 
 
 def test_nested_dicts_of_jumanji_come_as_they_are():
+    """The city behind CVRP's routes is a file that EnvPool's wheels lack: its observation is shown in its place."""
     env = make_env("envpool/Jumanji/CVRP-v1")
     assert env.spec.num_obs_values["position"] == 21 and env.spec.obs_shape["coordinates"] == (21, 2)
-    frame = play(env.open_pool(2, 0, 1), [[1, 1]])[1].frame
+    pool = env.open_pool(2, 0, 1)
+    frame = play(pool, [[1, 1]])[1].frame
+    picture = pool.screen()
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3
     assert {name: array.shape[1:] for name, array in frame.items()} == env.spec.obs_shape
     assert {name: str(array.dtype) for name, array in frame.items()} == env.spec.obs_dtype
 
