@@ -66,7 +66,7 @@ def attempt(env: str, total_steps: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stderr(said), short:
         out = Path(scratch) / "run"
         try:
-            code = train.main(["--env", env, "--total-steps", str(total_steps), *SMALL, "--out", str(out)])
+            code: Any = train.main(["--env", env, "--total-steps", str(total_steps), *SMALL, "--out", str(out)])
         except SystemExit as end:
             code = end.code
         files = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
