@@ -29,6 +29,19 @@ def worlds_table() -> str:
     return table(heads, rows, *sources) if rows else ""
 
 
+def envpool_table() -> str:
+    """What becomes of each of EnvPool's environments: `benchmarks.every_envpool`."""
+    result = read_result("every_envpool")
+    if result is None:
+        return ""
+    tried = result["trained"] + result["other"]
+    rows = [[f"trained for 2,000 steps, of {tried} that were tried", f"{result['trained']:,}"]]
+    rows += [[f"refused: {reason}", f"{count:,}"] for reason, count in result["refused"].items()]
+    return table(
+        ["EnvPool's environments, of Atari three games alone", ""], rows, source(result, "every_envpool", "../")
+    )
+
+
 def memory_table() -> str:
     """Seeds at the bar of worlds that do not show everything, with a memory and without: `benchmarks.memory_worlds`."""
     result = read_result("memory_worlds")
@@ -109,5 +122,5 @@ def fqe_table() -> str:
     return table(heads, rows, source(result, "offline", "../", "python -m benchmarks.offline --parts fqe"))
 
 
-TABLES = {"worlds": worlds_table, "memory": memory_table, "hindsight": hindsight_table}
+TABLES = {"worlds": worlds_table, "envpool": envpool_table, "memory": memory_table, "hindsight": hindsight_table}
 TABLES |= {"offline": offline_table, "demonstrations": demonstrations_table, "fqe": fqe_table}
