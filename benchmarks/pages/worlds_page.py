@@ -37,9 +37,7 @@ def envpool_table() -> str:
     tried = result["trained"] + result["other"]
     rows = [[f"trained for 2,000 steps, of {tried} that were tried", f"{result['trained']:,}"]]
     rows += [[f"refused: {reason}", f"{count:,}"] for reason, count in result["refused"].items()]
-    return table(
-        ["EnvPool's environments, of Atari three games alone", ""], rows, source(result, "every_envpool", "../")
-    )
+    return table(["EnvPool's environments (three of Atari's games)", ""], rows, source(result, "every_envpool", "../"))
 
 
 def memory_table() -> str:
