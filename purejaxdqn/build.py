@@ -15,7 +15,7 @@ from purejaxdqn.kernels.choice import find_kernel
 from purejaxdqn.learn import LearnFn, anneal_importance, make_replay_learn, make_rollout_learn
 from purejaxdqn.learning import heads
 from purejaxdqn.learning.backups import Backup, of_members
-from purejaxdqn.learning.branching import branching_head, check_branching, network_spec, of_parts
+from purejaxdqn.learning.branching import branching_head, check_branching, network_spec, of_parts, part_sizes
 from purejaxdqn.learning.choices import BACKUPS, CONSTRAINTS, EXPLORERS, HEADS, SHAPINGS
 from purejaxdqn.learning.choices import Choice as Choice
 from purejaxdqn.learning.explorers import Explorer, check_takes_masks, plain
@@ -230,8 +230,8 @@ def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
     remedy = "it does not know of action masks, which this environment has: use --head scalar"
     require(not (spec.masked and config.head in ("bcq", "iql")), "head", config.head, remedy)
     network = make_network(config, network_spec(config, spec), head.outputs, memory=memory)
-    torso, sizes = torso_name(config, spec), spec.action_sizes or ()
-    head = branching_head(head, sizes) if config.branching else head
+    torso, sizes = torso_name(config, spec), part_sizes(config, spec)
+    head = branching_head(head, sizes) if sizes else head
     if config.ensemble > 1:
         network = make_ensemble(network, config.ensemble, config.prior_scale, torso)
         head = heads.ensemble_head(head)
@@ -241,8 +241,8 @@ def build_model(config: Config, spec: EnvSpec) -> tuple[Network, Head]:
 
 def build_backup(config: Config, spec: EnvSpec) -> Backup:
     """The backup, of every part of an action with branching, and of every member where there is an ensemble."""
-    backup: Backup = choose("backup", config).make(config)
-    backup = of_parts(backup, spec.action_sizes or ()) if config.branching else backup
+    backup, sizes = choose("backup", config).make(config), part_sizes(config, spec)
+    backup = of_parts(backup, sizes) if sizes else backup
     return backup if config.ensemble == 1 else of_members(backup)
 
 

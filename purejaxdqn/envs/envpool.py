@@ -207,11 +207,11 @@ class EnvPoolPool:
         try:
             return np.asarray(self._pool.render())[0]
         except FileNotFoundError:
-            return draw_observation(self._first_frame)
+            pass
         except RuntimeError as error:
             if "render not implemented" not in str(error):
                 raise
-            return draw_observation(self._first_frame)
+        return draw_observation(self._first_frame)
 
     def close(self) -> None:
         """Closes the environments."""

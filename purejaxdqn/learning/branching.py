@@ -39,9 +39,15 @@ def check_branching(config: Config, spec: EnvSpec) -> None:
     require(config.constraint == "none", field, value, remedy)
 
 
+def part_sizes(config: Config, spec: EnvSpec) -> tuple[int, ...]:
+    """Choices of each part of an action that is valued by its parts; () where combinations have values."""
+    return spec.action_sizes or () if config.branching else ()
+
+
 def network_spec(config: Config, spec: EnvSpec) -> EnvSpec:
     """What a network is told: with branching, as many actions as all parts have choices."""
-    return spec._replace(num_actions=sum(spec.action_sizes)) if config.branching and spec.action_sizes else spec
+    sizes = part_sizes(config, spec)
+    return spec._replace(num_actions=sum(sizes)) if sizes else spec
 
 
 def branching_head(head: Head, sizes: Sequence[int]) -> Head:
