@@ -80,7 +80,8 @@ def map_blocks(fn: Callable[..., Any], plan: Plan, *trees: Any) -> Any:
         return None, run_block(fn, plan.block, *(take_block(tree, index, plan.block) for tree in trees))
 
     _, out = jax.lax.scan(body, None, jnp.arange(plan.lanes_per_device // plan.block))
-    joined = map_lane_leaves(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), out)
+    # Not -1, of which an empty array of an environment's state has no one value.
+    joined = map_lane_leaves(lambda leaf: leaf.reshape(plan.lanes_per_device, *leaf.shape[2:]), out)
     return with_counters(joined, last_counters(out))
 
 

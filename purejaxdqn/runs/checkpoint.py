@@ -52,8 +52,9 @@ class Checkpoint(NamedTuple):
 
 
 def to_flat(tree: Any) -> dict[str, np.ndarray]:
-    """Leaves by path, as numpy arrays."""
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    """Leaves by path, as numpy arrays; without those that have no numbers, which orbax refuses."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves if leaf.size}
 
 
 def from_flat(flat: dict[str, np.ndarray], like: Any) -> Any:
@@ -65,7 +66,7 @@ def from_flat(flat: dict[str, np.ndarray], like: Any) -> Any:
 
     def leaf(path: Any, template: Any) -> np.ndarray:
         name = jax.tree_util.keystr(path)
-        found = flat.get(name)
+        found = flat.get(name) if template.size else np.zeros(template.shape, template.dtype)
         if found is None:
             raise DamagedCheckpoint(f"{name} is missing")
         if found.shape != template.shape or found.dtype != template.dtype:

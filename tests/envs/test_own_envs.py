@@ -12,7 +12,10 @@ from purejaxdqn.build import build, build_env, check_read
 from purejaxdqn.envs import own
 from purejaxdqn.envs.interface import Env, HostEnv
 from purejaxdqn.envs.names import env_settings, loop_of
+from purejaxdqn.loops.lanes import make_lanes, repeat_hypers, seed_keys
+from purejaxdqn.loops.plan import make_plan
 from purejaxdqn.recipes.recipes import default_recipe
+from purejaxdqn.runs.checkpoint import Checkpoint, from_flat, load_checkpoint, save_checkpoint, to_flat
 
 pytestmark = pytest.mark.usefixtures("own_parts")
 
@@ -50,6 +53,29 @@ def run(config, env=None):
     state = jax.jit(agent.init)(jax.random.key(0), Hypers())
     state, metrics = jax.jit(agent.iterate)(state, Hypers(), config.num_iterations)
     return jax.device_get((state.learner, state.memory, state.episodes, metrics))
+
+
+def test_an_empty_array_in_a_state_is_no_obstacle(tmp_path):
+    """As pgx's Asterix has one: several lanes are made, saved, restored and go on."""
+
+    def begin(key):
+        obs, place = reset(key)
+        return obs, (place, jnp.zeros((2, 0)))
+
+    def go_on(key, state, action):
+        obs, place, reward, ended = step(key, state[0], action)
+        return obs, (place, state[1]), reward, ended
+
+    agent = make_agent(Config(**SMALL), env=make(reset=begin, step=go_on))
+    lanes, hypers = make_lanes(agent, make_plan(agent, 4, block=1)), repeat_hypers(Hypers(), 4)
+    state = lanes.init(seed_keys([1, 2, 3, 4]), hypers)
+    flat = to_flat(lanes.saved(state))
+    save_checkpoint(tmp_path / "checkpoints", Checkpoint(0, flat, {"last": {"w": np.ones(1)}}, {}))
+    state = lanes.restored(from_flat(load_checkpoint(tmp_path / "checkpoints").state, lanes.like), hypers)
+    jax.tree.map(np.testing.assert_array_equal, flat, to_flat(lanes.saved(state)))
+    assert any(leaf.shape == (4, 4, 2, 0) for leaf in jax.tree.leaves(state))
+    state, metrics = lanes.iterate(state, hypers, 100)
+    assert np.all(np.asarray(metrics.episodes) > 0)
 
 
 @pytest.mark.exact_lanes
