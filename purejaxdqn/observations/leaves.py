@@ -189,8 +189,9 @@ def channels_first(leaf: Leaf) -> Literal["no", "perhaps", "surely"]:
 
 
 def check_leaf(env_id: str, leaf: Leaf) -> None:
-    """Raises `SettingError` where it does not say what its numbers are, or a picture has its channels first."""
+    """Raises `SettingError` where it has or says nothing of what it holds, or a picture has its channels first."""
     shape, title = leaf.shape, leaf.title
+    require(0 not in shape, "env", env_id, f"{title}, {shape}, hold no numbers: leave them out, or give a constant")
     require(leaf.dtype in KINDS, "env", env_id, f"{title} are of the type {leaf.dtype}: give one of {', '.join(KINDS)}")
     seem = f"{title}, pictures {shape}, seem to have their channels first"
     first = channels_first(leaf) == "surely"

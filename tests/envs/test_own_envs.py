@@ -282,6 +282,8 @@ def broken(*args):
         ({"step": lambda key, p, a: (p / 8.0, p, jnp.inf, False)}, "no finite numbers"),
         ({"step": lambda key, p, a: (p / 8.0, p, jnp.zeros(3), False)}, r"its reward has the shape \(3,\)"),
         ({"reset": lambda key: ({"place": 0.0}, 0)}, "its observations are place, and one array later"),
+        ({"reset": lambda key: (jnp.zeros((2, 0)), 0), "step": lambda key, *_: (jnp.zeros((2, 0)), 0, 0.0, False)},
+         r"its observations, \(2, 0\), hold no numbers: leave them out"),
         ({"reset": lambda key: (jnp.zeros(()), {"key": key})}, "typed PRNG key"),
         ({"reset": lambda key: (jnp.int32(9), 0), "num_obs_values": 3, "step": lambda *_: (jnp.int32(9), 0, 0., False)},
          "none of its values 0 to 2"),
