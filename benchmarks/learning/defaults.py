@@ -40,6 +40,8 @@ BARS = {
 
 def evaluate(folder: Path, which: str, *flags: str) -> np.ndarray:
     """Mean return [N] of every seed over fresh greedy episodes, 100 where flags say no other number."""
+    imports = json.loads((folder / "config.json").read_text())["imports"]
+    flags = (*flags, "--import", *imports) if imports else flags
     command = [sys.executable, "-m", "purejaxdqn.evaluate", str(folder), "--json", "--which", which, *flags]
     return np.array([seed["mean_return"] for seed in json.loads(run(command).output)["seeds"]])
 

@@ -1,7 +1,7 @@
 """Is an environment that steps on the host, or one of a suite in JAX, learnt? A run for each seed, 100 greedy episodes.
 
 python -m benchmarks.host_worlds --env gymnasium/LunarLander-v3 --bar 200 --total-steps 500000
-python -m benchmarks.host_worlds --env envpool/MiniGrid-DoorKey-5x5-v0 --bar 0.9 --algo pqn
+python -m benchmarks.host_worlds --env gymnasium/MiniGrid-DoorKey-5x5-v0 --bar 0.9 --import minigrid --algo n-step
 python -m benchmarks.host_worlds --env pgx/2048 --bar 3300 --total-steps 1000000
 
 Two seeds train at a time. Further flags go to the training command. Writes results/world-NAME.json after every seed;
