@@ -76,7 +76,7 @@ def draw(images: Path) -> None:
     axes.axhline(18.0, color="#777777", lw=1, ls=(0, (5, 4)))
     axes.xaxis.set_major_formatter(step_label)
     axes.set_xlabel("environment steps", fontsize=8)
-    axes.set_ylabel("mean of 10 greedy games of Pong", fontsize=8)
+    axes.set_ylabel("mean of 10 games of Pong", fontsize=8)
     axes.legend(fontsize=8, frameon=False)
     tidy(axes)
     save_png(canvas, images / "pong.png")
