@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks.common import read_result as load
 from benchmarks.pages import atari_page, gpu_page, performance, sweep_page, worlds_page
 from benchmarks.pages import tables as pages
-from benchmarks.pages.tables import source, tidy
+from benchmarks.pages.tables import iqm_cell, source, tidy
 from purejaxdqn.machine.files import write_atomically
 from purejaxdqn.pictures.plots import save_png, step_label
 from purejaxdqn.recipes.recipes import default_recipe
@@ -46,9 +46,8 @@ def learning_table() -> str:
         by_iqm = bar["seeds_needed"] is None
 
         def cell(verdict: dict[str, Any], by_iqm: bool = by_iqm, seeds: int = seeds) -> str:
-            low, high = verdict["iqm_interval_95"]
             if by_iqm:
-                return f"IQM {verdict['iqm']:.1f} ({low:.1f} to {high:.1f})"
+                return f"IQM {iqm_cell(verdict)}"
             return f"{verdict['seeds_at_bar']} of {seeds} (lowest {verdict['min']:.1f}, IQM {verdict['iqm']:.1f})"
 
         goal = f"IQM ≥ {bar['score']:g}" if by_iqm else f"≥ {bar['score']:g}"
@@ -92,11 +91,10 @@ def family_table(name: str) -> str:
     ]
     for algo, found in result["algorithms"].items():
         last = found["last"]
-        low, high = last["iqm_interval_95"]
         reached = sum(score >= solved for score in last["scores"]) if solved is not None else 0
         second = f"{last['min']:.1f}" if solved is None else f"{reached} of {len(last['scores'])}"
         steps, speed = step_label(found["env_steps_per_seed"]), found["steps_per_second"]
-        lines.append(f"| `{algo}` | {last['iqm']:.1f} ({low:.1f} to {high:.1f}) | {second} | {steps} | {speed:,.0f} |")
+        lines.append(f"| `{algo}` | {iqm_cell(last)} | {second} | {steps} | {speed:,.0f} |")
     each = "; each algorithm's own training command, commit and settings are in the file"
     return "\n".join([*lines, "", source(result, f"family-{name}", "../").replace("</sub>", each + "</sub>")])
 

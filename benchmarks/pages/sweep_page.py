@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.common import read_result
 from benchmarks.learning.search import repeats_won
 from benchmarks.pages.performance import number, table
-from benchmarks.pages.tables import source
+from benchmarks.pages.tables import iqm_cell, source
 from purejaxdqn.sweep.definition import describe_values
 
 
@@ -61,9 +61,8 @@ def halving_table() -> str:
         if env == "commit":
             continue
         best, chosen = found["grid_best"], found["chosen"]
-        low, high = best["iqm_interval_95"]
         lines.append(
-            f"| {env} | {describe_values(best['values'])} | {best['iqm']:.1f} ({low:.1f} to {high:.1f}) | "
+            f"| {env} | {describe_values(best['values'])} | {iqm_cell(best)} | "
             f"{describe_values(chosen['values'])} | {chosen['iqm']:.1f} | {found['share_of_the_grid']:.0%} |"
         )
     return "\n".join([*lines, "", source_of(result, ["halving"])])

@@ -32,6 +32,12 @@ def source(result: dict[str, Any], name: str, up: str = "", command: str | None 
     return f"<sub>`{command or result['command']}`, {result['date']}, {machine}, {versions}: {link}</sub>"
 
 
+def iqm_cell(scores: dict[str, Any], form: str = ",.1f") -> str:
+    """An interquartile mean and its 95 % interval, of scores as `benchmarks.learning.defaults.summarize` gives them."""
+    low, high = scores["iqm_interval_95"]
+    return f"{scores['iqm']:{form}} ({low:{form}} to {high:{form}})"
+
+
 def variants_of(tutorial: str) -> list[str]:
     """A tutorial's recipe and those that differ from it."""
     return [name for name in RECIPES if name == tutorial or name.startswith(f"{tutorial}-")]

@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.common import RESULTS, read_result
 from benchmarks.pages.performance import number, table
-from benchmarks.pages.tables import source
+from benchmarks.pages.tables import iqm_cell, source
 
 # Young & Tian 2019, DQN after 5 million frames by the original rules, rounded.
 YOUNG_AND_TIAN = {"asterix": 17, "breakout": 10, "freeway": 50, "seaquest": 20, "space_invaders": 45}
@@ -18,13 +18,12 @@ def worlds_table() -> str:
         assert result is not None
         last, runs = result["last"], list(result["runs"].values())
         form = ",.2f" if result["bar"] < 10 else ",.1f"
-        low, high = (number(end, form) for end in last["iqm_interval_95"])
         rows.append(
             [
                 f"`{result['env']}`",
                 f"{runs[0]['config']['total_steps']:,}",
                 f"{last['seeds_at_bar']} of {len(runs)} at {result['bar']:g}",
-                f"{number(last['iqm'], form)} ({low} to {high})",
+                iqm_cell(last, form),
                 number(last["min"], form),
             ]
         )
@@ -43,9 +42,8 @@ def minatar_table() -> str:
             continue
         for algo, found in result["algorithms"].items():
             last, steps = found["last"], f"{found['env_steps_per_seed']:,}"
-            low, high = last["iqm_interval_95"]
-            iqm = f"{number(last['iqm'])} ({number(low)} to {number(high)})"
-            rows.append([f"`{result['env']}`", f"`{algo}`", steps, iqm, number(last["min"]), f"{published}"])
+            game_and_agent = [f"`{result['env']}`", f"`{algo}`"]
+            rows.append([*game_and_agent, steps, iqm_cell(last), number(last["min"]), str(published)])
         sources.append(f"{source(result, name, '../')}<br>")
     heads = ["game", "agent", "steps", "IQM of last parameters (95 %)", "lowest", "Young & Tian's DQN, 5M frames"]
     return table(heads, rows, *sources) if rows else ""
@@ -71,11 +69,9 @@ def memory_table() -> str:
     for name, agents in result["worlds"].items():
         for agent, found in agents.items():
             last, bar = found["last"], found["bar"]
-            low, high = last["iqm_interval_95"]
             reached = f"{last['seeds_at_bar']} of {len(last['scores'])} at {bar['score']:g}"
             steps = f"{found['env_steps_per_seed']:,}"
-            iqm = f"{number(last['iqm'], '.2f')} ({number(low, '.2f')} to {number(high, '.2f')})"
-            rows.append([f"`{name}`", agent, steps, reached, iqm])
+            rows.append([f"`{name}`", agent, steps, reached, iqm_cell(last, ".2f")])
     heads = ["world", "agent", "steps", "seeds at the bar", "IQM of their returns (95 %)"]
     return table(heads, rows, source(result, "memory_worlds", "../"))
 
@@ -89,9 +85,8 @@ def hindsight_table() -> str:
     for name, agents in result["worlds"].items():
         for agent, found in agents.items():
             last = found["last"]
-            low, high = last["iqm_interval_95"]
             steps, reached = f"{found['env_steps_per_seed']:,}", f"{last['seeds_at_bar']} of {len(last['scores'])}"
-            rows.append([f"`{name}`", agent, steps, reached, f"{last['iqm']:.1%} ({low:.1%} to {high:.1%})"])
+            rows.append([f"`{name}`", agent, steps, reached, iqm_cell(last, ".1%")])
     heads = ["environment", "agent", "steps", f"seeds at {result['bar']:.0%}", "IQM of their success rates (95 %)"]
     return table(heads, rows, source(result, "hindsight", "../"))
 
@@ -109,8 +104,7 @@ def offline_table() -> str:
                     low, high = scores["interval_95"]
                     rows.append([f"`{env}`", data, "CQL above DQN", f"{scores['mean']:.1f} ({low:.1f} to {high:.1f})"])
                 else:
-                    low, high = scores["iqm_interval_95"]
-                    rows.append([f"`{env}`", data, learner, f"{scores['iqm']:.1f} ({low:.1f} to {high:.1f})"])
+                    rows.append([f"`{env}`", data, learner, iqm_cell(scores)])
     heads = ["environment", "data", "learner", "IQM of greedy returns, or mean difference (95 %)"]
     return table(heads, rows, source(result, "offline", "../", "python -m benchmarks.offline --parts quality"))
 
