@@ -52,13 +52,12 @@ class Checkpoint(NamedTuple):
 
 
 def to_flat(tree: Any) -> dict[str, np.ndarray]:
-    """Leaves by path, as numpy arrays; without those that have no numbers, which orbax refuses."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves if leaf.size}
+    """Leaves by path, as numpy arrays."""
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def from_flat(flat: dict[str, np.ndarray], like: Any) -> Any:
-    """The tree whose structure, shapes and dtypes `like` gives, with leaves from `to_flat`.
+    """The tree whose structure, shapes and dtypes `like` gives, with leaves from `to_flat`; empty ones may be missing.
 
     Raises:
       DamagedCheckpoint: if a leaf is missing or has another shape or dtype.
@@ -66,7 +65,7 @@ def from_flat(flat: dict[str, np.ndarray], like: Any) -> Any:
 
     def leaf(path: Any, template: Any) -> np.ndarray:
         name = jax.tree_util.keystr(path)
-        found = flat.get(name) if template.size else np.zeros(template.shape, template.dtype)
+        found = flat.get(name, None if template.size else np.zeros(template.shape, template.dtype))
         if found is None:
             raise DamagedCheckpoint(f"{name} is missing")
         if found.shape != template.shape or found.dtype != template.dtype:
@@ -93,11 +92,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
     folder.mkdir(exist_ok=True)
     older = saved_steps(folder)
+    # orbax refuses arrays without numbers, as an environment's state may hold; `from_flat` makes them again.
+    state = {name: leaf for name, leaf in checkpoint.state.items() if leaf.size}
     beside = folder / f"{checkpoint.step}{UNFINISHED}"
     try:
         (beside / PROGRESS).mkdir(parents=True)
         with quiet_background(), plain_name(beside) as plain, ocp.PyTreeCheckpointer() as writer:
-            writer.save(plain / STATE, checkpoint.state)
+            writer.save(plain / STATE, state)
             writer.save(plain / POLICY, checkpoint.policy)
         write_atomically(beside / PROGRESS / PROGRESS_FILE, json.dumps(checkpoint.progress))
         write_atomically(beside / SUMS, sums_text(file_sums(beside)))
