@@ -18,7 +18,9 @@ from purejaxdqn.statistics.atari_scores import human_normalized
 RUNS = {
     **{f"pong-laptop-{seed}": f"`pong-laptop`, seed {seed}" for seed in (51, 52, 53)},
     "pong-pqn-gpu": "`nature-pqn` on a GPU",
-    "pong-dqn": "three-step double DQN on the same frames",
+    "pong-laptop-dqn": "`nature-atari-laptop`, ten-step double DQN",
+    "pong-dqn-falling": "three-step double DQN, no norm",
+    "pong-dqn": "the same with a constant step size",
 }
 """Results of `benchmarks.atari_learning`, and what each is called."""
 
@@ -66,18 +68,18 @@ def draw(images: Path) -> None:
     runs = found_runs()
     if not runs:
         return
-    figure = Figure(figsize=(6.5, 2.9), dpi=150, layout="constrained")
+    figure = Figure(figsize=(8.0, 2.9), dpi=150, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     for name, result in runs.items():
         returns = [seeds[0] for seeds in result["curve"]["eval_returns"]]
-        style = "--" if name == "pong-dqn" else "-"
+        style = "--" if "dqn" in name else "-"
         axes.plot(result["curve"]["env_steps"], returns, style, lw=1.8, label=RUNS[name].replace("`", ""))
     axes.axhline(18.0, color="#777777", lw=1, ls=(0, (5, 4)))
     axes.xaxis.set_major_formatter(step_label)
     axes.set_xlabel("environment steps", fontsize=8)
     axes.set_ylabel("mean of 10 games of Pong", fontsize=8)
-    axes.legend(fontsize=8, frameon=False)
+    figure.legend(loc="outside right center", fontsize=7, frameon=False)
     tidy(axes)
     save_png(canvas, images / "pong.png")
 

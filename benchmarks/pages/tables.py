@@ -61,9 +61,10 @@ def headline_table(tutorial: str) -> str:
 
 
 def all_values(name: str) -> dict[str, Any]:
-    """Every setting that a recipe decides."""
+    """Every setting that a recipe decides, by the name of its flag."""
     config, hypers = make_settings(RECIPES[name])
-    return vars(config) | vars(hypers) | dict(RECIPES[name].run)
+    params = {f"env_params.{param}": value for param, value in config.env_params}
+    return vars(config) | {"env_params": ()} | params | vars(hypers) | dict(RECIPES[name].run)
 
 
 def difference_table(tutorial: str) -> str:
@@ -75,7 +76,7 @@ def difference_table(tutorial: str) -> str:
         for field in values:
             if values[field] != faithful.get(field):
                 flag = "--" + field.replace("_", "-")
-                lines.append(f"| `{name}` | `{flag}` | {faithful.get(field)} | {values[field]} |")
+                lines.append(f"| `{name}` | `{flag}` | {faithful.get(field, 'its default')} | {values[field]} |")
     return "\n".join(lines)
 
 

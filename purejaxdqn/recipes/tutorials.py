@@ -203,6 +203,34 @@ FAITHFUL: Mapping[str, Tutorial] = MappingProxyType(
         "note51-cartpole": NOTE51_CARTPOLE,
     }
 )
+# Pong's frames as in pong-laptop (recipes/atari.py), and ten-step double DQN.
+_LAPTOP = {
+    "env_params": (("img_height", 42), ("img_width", 42)),
+    "network": "half-cnn",
+    "hidden": (256,),
+    "norm": "layer",
+    "num_envs": 32,
+    "rollout_length": 1,
+    "batch_size": 128,
+    "learning_starts": 20_000,
+    "buffer_size": 100_000,
+    "total_steps": 1_250_000,
+    "n_step": 10,
+    "backup": "double",
+    "adam_epsilon": 1e-5,
+    "learning_rate": 3e-4,
+    "learning_rate_schedule": "linear",
+    "target_period": 250,
+    "epsilon_final": 0.01,
+    "epsilon_fraction": 0.12,
+    "average_params": True,
+    "eval_every": 100_000,
+    "eval_epsilon": 0.001,
+}
+_ON_A_LAPTOP = (
+    "for Pong on two cores: frames of 42 by 42, a torso for them with layer normalisation, ten-step double targets, "
+    "32 environments, a step size that falls and averaged parameters."
+)
 VARIANTS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = MappingProxyType(
     {
         "keras-mountaincar-copy": (
@@ -242,6 +270,8 @@ VARIANTS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = MappingProxyType(
             "with Dopamine's Adam in place of RMSProp; not measured yet.",
             {"optimizer": "adam", "learning_rate": 6.25e-5, "adam_epsilon": 1.5e-4, "epsilon_final": 0.01},
         ),
+        "pytorch-atari-laptop": ("pytorch-atari", _ON_A_LAPTOP, {**_LAPTOP, "loss": "huber"}),
+        "nature-atari-laptop": ("nature-atari", _ON_A_LAPTOP, {**_LAPTOP, "optimizer": "adam"}),
         "note51-cartpole-masked": (
             "note51-cartpole",
             "with its targets masked, as they ought to be.",

@@ -1,14 +1,18 @@
 """The tutorials' recipes against the values of their texts, one assertion for each, and against their formulas."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
+from benchmarks.common import RESULTS
 from purejaxdqn.build import build
 from purejaxdqn.config import Config
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.recipes.recipes import RECIPES, make_settings
 from purejaxdqn.recipes.tutorials import FAITHFUL, VARIANTS
+from purejaxdqn.runs.folder import hyper_from_json
 from purejaxdqn.types import Hypers
 
 PLAIN_DQN = {"learner": "replay", "head": "scalar", "backup": "max", "replay": "uniform", "n_step": 1, "num_envs": 1}
@@ -82,6 +86,14 @@ def test_a_variant_differs_in_what_it_says_and_in_nothing_else(name):
     differing = {field for field in variant if variant[field] != faithful.get(field)}
     assert differing == set(changes)
     assert all(variant[field] == value for field, value in changes.items())
+
+
+@pytest.mark.parametrize("name", ["pytorch-atari-laptop", "nature-atari-laptop"])
+def test_recipes_for_a_laptop_are_what_was_measured(name):
+    """Of the run that won Pong both are the settings: what the two texts differ in, these change in either."""
+    run = json.loads((RESULTS / "atari-pong-laptop-dqn.json").read_text())
+    hypers = Hypers(**{field: hyper_from_json(field, value) for field, value in run["hypers"].items()})
+    assert run["reached"] and make_settings(RECIPES[name], "Pong-v5") == (Config(**run["config"]), hypers)
 
 
 def test_weights_begin_as_note_51_has_them():
