@@ -68,6 +68,7 @@ def why_not(config: Config, spec: EnvSpec) -> str | None:
         "parts of an action have values of their own": not config.branching,
         "actions are masked": not spec.masked,
         "there is an ensemble": config.ensemble == 1,
+        "the network has a memory": config.memory == "none",
         "parameters are averaged": not config.average_params,
         "observations or rewards are normalised": not (config.normalize_obs or config.normalize_reward),
         "the run is in shards": config.data_parallel == 1,

@@ -261,7 +261,6 @@ def check_memory(config: Config) -> None:
     unset = {
         "ensemble": (1, "an ensemble's members would each need a memory of their own"),
         "random_shift": (0, "frames of one window would each be shifted another way"),
-        "update_kernel": (False, "the kernel knows no memory"),
     }
     for name, (default, why) in unset.items():
         value = getattr(config, name)

@@ -113,6 +113,7 @@ REFUSED = {
     "the network has two streams": {"dueling": True},
     "layers are noisy": {"noisy": True},
     "there is an ensemble": {"ensemble": 2},
+    "the network has a memory": {"memory": "gru"},
     "parameters are averaged": {"average_params": True},
     "a batch of 40 is no multiple of 16": {"batch_size": 40},
     "hidden layers of (256, 256) are too wide": {"hidden": (256, 256)},
