@@ -35,6 +35,7 @@ from purejaxdqn.build import build
 from purejaxdqn.config import Config, EnvSpec
 from purejaxdqn.kernels.choice import why_not
 from purejaxdqn.learn import no_metrics
+from purejaxdqn.loops.acting import make_acting
 from purejaxdqn.loops.device import Agent, make_agent
 from purejaxdqn.loops.host_functions import make_shard_functions, packed_bytes
 from purejaxdqn.loops.lanes import lane_shapes, make_lanes, repeat_hypers, run_block, seed_keys
@@ -79,7 +80,12 @@ def rows_of(agent: Agent, state: Any) -> Any:
     """Shapes of a rollout's rows, [T, E]."""
     env, view = agent.parts.env, agent.parts.view
     action = jax.ShapeDtypeStruct((agent.config.num_envs,), jnp.int32)
-    row = jax.eval_shape(lambda carry, action: view(env.step(jax.random.key(0), carry, action)[2]), state.env, action)
+
+    def recorded(carry: Any, action: Any, explorer: Any) -> Any:
+        row = view(env.step(jax.random.key(0), carry, action)[2])
+        return make_acting(agent.config, agent.parts).record(row, explorer)
+
+    row = jax.eval_shape(recorded, state.env, action, state.explorer)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((agent.config.rollout_length, *leaf.shape), leaf.dtype), row)
 
 

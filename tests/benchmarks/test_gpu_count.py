@@ -175,6 +175,13 @@ def test_programs_of_a_case_take_the_shapes_that_they_are_compiled_for():
     assert jax.tree.map(jnp.shape, given["init"]) == jax.tree.map(jnp.shape, given["iterate"][0])
 
 
+@pytest.mark.parametrize("case", ["drqn", "pqn-rnn"])
+def test_a_memory_learns_from_what_was_carried(case):
+    made = count_case.device_programs(count_case.settings(case), lanes=1)
+    learnt = jax.eval_shape(made.calls["learn"].function, *made.calls["learn"].arguments)
+    assert learnt[2].loss.shape == (1,) and made.kernel is None
+
+
 def test_lanes_are_divided_over_the_devices_that_they_are_compiled_for():
     """Of four lanes two on each of two devices, by the program that trains lanes."""
     text = count_case.lower_over(count_case.settings("purejaxrl"), 4, jax.devices()[:2]).as_text()
