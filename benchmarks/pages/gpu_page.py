@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.common import read_result
 from benchmarks.pages.performance import number, table
 from benchmarks.pages.tables import source
-from benchmarks.speed.count_case import CASES, settings
+from benchmarks.speed.count_case import ATARI, CASES, settings
 from benchmarks.speed.count_peer import PEERS
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.plan import MEMORY_SHARE, state_bytes
@@ -127,6 +127,11 @@ def programs_table() -> str:
     return table(["", "lanes", "program", *COUNT_HEADS], rows, source(result, "gpu_count", "../"))
 
 
+def on_host(name: str) -> bool:
+    """Whether a case, as tables call it, has its environments on the host, so that learning is all that is counted."""
+    return name.strip("`") in ATARI
+
+
 def tpu_table() -> str:
     """What a TPU's compiler says of an iteration, and of a learning phase where environments are on the host."""
     result = read_result("gpu_count")
@@ -136,8 +141,8 @@ def tpu_table() -> str:
     for name, lanes, program, _, found in counted(result, "tpu"):
         sizes = [f"{found[key] / 2**20:,.1f} MB" for key in ("arguments", "temporaries")]
         told = [f"{found[key]}" for key in ("copies", "collectives")]
-        program = f"{name}, a learning phase" if program == "learn" else name
-        rows.append([program, lanes, *sizes, *told, f"{found['compile_seconds']:.1f}"])
+        if program == "iterate" or on_host(name):
+            rows.append([name, lanes, *sizes, *told, f"{found['compile_seconds']:.1f}"])
     heads = ["", "lanes", "arguments", "temporaries", "copies in all of the program", "collectives", "compiled in, s"]
     return table(heads, rows, source(result, "gpu_count", "../"))
 
