@@ -128,15 +128,17 @@ def programs_table() -> str:
 
 
 def tpu_table() -> str:
-    """What a TPU's compiler says of an iteration."""
+    """What a TPU's compiler says of an iteration, and of a learning phase where environments are on the host."""
     result = read_result("gpu_count")
     if result is None:
         return ""
     rows = []
-    for name, lanes, _, _, found in counted(result, "tpu"):
+    for name, lanes, program, _, found in counted(result, "tpu"):
         sizes = [f"{found[key] / 2**20:,.1f} MB" for key in ("arguments", "temporaries")]
-        rows.append([name, lanes, *sizes, f"{found['copies']}", f"{found['compile_seconds']:.1f}"])
-    heads = ["", "lanes", "arguments", "temporaries", "copies in all of the program", "compiled in, s"]
+        told = [f"{found[key]}" for key in ("copies", "collectives")]
+        program = f"{name}, a learning phase" if program == "learn" else name
+        rows.append([program, lanes, *sizes, *told, f"{found['compile_seconds']:.1f}"])
+    heads = ["", "lanes", "arguments", "temporaries", "copies in all of the program", "collectives", "compiled in, s"]
     return table(heads, rows, source(result, "gpu_count", "../"))
 
 

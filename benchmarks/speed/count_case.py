@@ -28,6 +28,7 @@ from benchmarks.speed.deviceless import (
     count_on_tpu,
     described,
     lower,
+    traced_for,
 )
 from purejaxdqn.build import build
 from purejaxdqn.config import Config, EnvSpec
@@ -35,7 +36,8 @@ from purejaxdqn.kernels.choice import why_not
 from purejaxdqn.learn import no_metrics
 from purejaxdqn.loops.device import Agent, make_agent
 from purejaxdqn.loops.host_functions import make_shard_functions, packed_bytes
-from purejaxdqn.loops.lanes import lane_shapes, run_block
+from purejaxdqn.loops.lanes import lane_shapes, make_lanes, repeat_hypers, run_block, seed_keys
+from purejaxdqn.loops.plan import Plan
 from purejaxdqn.machine.threefry import FUSED_IMPL, KEY_IMPL
 from purejaxdqn.recipes.algorithms import ALGORITHMS
 from purejaxdqn.recipes.recipes import RECIPES, default_recipe, make_settings
@@ -139,9 +141,29 @@ Found = Iterator[tuple[str, str, dict[str, Any]]]
 """(program, way, counts) one after another."""
 
 
-def count_case(case: str, lanes: int, device: Any, programs: Sequence[str], ways: Sequence[str]) -> Found:
+def lower_over(config: Config, lanes: int, devices: Sequence[Any]) -> Any:
+    """An iteration of lanes that are divided over several devices, as `loops.lanes` makes it, before XLA's compiler."""
+    calls: list[Any] = []
+
+    def keep(given: Sequence[Any], _: Any) -> list[Any]:
+        calls.extend(given)
+        return calls
+
+    each = lanes // len(devices)
+    with traced_for(devices):
+        # Of a CPU's plan all programs are handed to a compiler at once; nothing else in lanes asks for the platform.
+        made = make_lanes(make_agent(config), Plan(lanes, len(devices), each, each, "cpu", 0), compiler=keep)
+        made.compile(seed_keys(list(range(lanes))), repeat_hypers(Hypers(), lanes))
+        _, iterate, _ = calls
+        return iterate.function.lower(*iterate.arguments())
+
+
+def count_case(case: str, lanes: int, devices: Sequence[Any], programs: Sequence[str], ways: Sequence[str]) -> Found:
     """What the programs of a case do, compiled in each way. The kernel is left out where a configuration has none."""
-    config = settings(case)
+    config, device = settings(case), devices[0]
+    if lanes > 1 and len(devices) > 1:
+        yield "iterate", f"over {len(devices)} devices", count_on_tpu(lower_over(config, lanes, devices))
+        return
     made = host_programs(config) if case in ATARI else device_programs(config, lanes)
     calls = {program: call for program, call in made.calls.items() if program in programs}
     if device.platform == "tpu":

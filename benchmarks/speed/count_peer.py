@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--path", type=pathlib.Path, metavar="CLONE", required=True, help="a clone of the peer")
     parser.add_argument("--lanes", type=int, default=1)
     args = parser.parse_args()
-    device = described("h100")
+    device = described("h100")[0]
     keys = jax.ShapeDtypeStruct((args.lanes, 2), jnp.uint32)
     lowered = lower(Call(jax.vmap(PEERS[args.peer](args.path)), (keys,)), device)
     ways = {"plain": {}, "one graph": ONE_GRAPH}

@@ -7,7 +7,8 @@ dumped where there is one. Peers' environments run this module, so it needs JAX 
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -19,6 +20,8 @@ from jax.sharding import SingleDeviceSharding
 from benchmarks.speed.thunks import count_program, count_trip, read_program
 
 DEVICES = ("h100", "tpu")
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+"""What devices tell each other; an operation that is begun and waited for is counted by its beginning."""
 COUNTED = ("ops", "graphs", "waits", "copies", "ring_copies", "all_in_one")
 ONE_GRAPH = {
     # What `+WHILE` makes of XLA's default: as an option of one compilation the whole list has to be said.
@@ -40,14 +43,25 @@ class Call(NamedTuple):
     donated: tuple[int, ...] = ()
 
 
-def described(name: str) -> Any:
-    """A device that is not here, by its name in `DEVICES`."""
+def described(name: str) -> list[Any]:
+    """The devices of one machine that is not here, by its name in `DEVICES`: an H100, or the four of a TPU v5e."""
     os.environ |= {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1", "TPU_SKIP_MDS_QUERY": "1"}
     jax.config.update("jax_platforms", "cpu")
     if name == "tpu":
-        return topologies.get_topology_desc("v5e:2x2", "tpu").devices[0]
+        return list(topologies.get_topology_desc("v5e:2x2", "tpu").devices)
     text = (Path(__file__).parent / f"{name}.txtpb").read_text()
-    return topologies.get_topology_desc(name, "cuda", target_config=text, topology="1x1x1").devices[0]
+    return list(topologies.get_topology_desc(name, "cuda", target_config=text, topology="1x1x1").devices)
+
+
+@contextmanager
+def traced_for(devices: Sequence[Any]) -> Iterator[None]:
+    """What is asked for a platform, or for its devices, while a program is traced is theirs, not this process's."""
+    platform = {"cuda": "gpu"}.get(devices[0].platform, devices[0].platform)
+    with (
+        mock.patch.object(jax, "default_backend", lambda: platform),
+        mock.patch.object(jax, "local_devices", lambda: devices),
+    ):
+        yield
 
 
 def lower(call: Call, device: Any) -> Any:
@@ -58,9 +72,7 @@ def lower(call: Call, device: Any) -> Any:
     def counted(*arguments: Any) -> Any:
         return call.function(*arguments)
 
-    # What is asked for a platform while it is traced is the device's, not this process's.
-    platform = {"cuda": "gpu"}.get(device.platform, device.platform)
-    with mock.patch.object(jax, "default_backend", lambda: platform):
+    with traced_for([device]):
         return jax.jit(counted, donate_argnums=call.donated).lower(*arguments)
 
 
@@ -90,5 +102,7 @@ def count_on_tpu(lowered: Any) -> dict[str, float]:
     begin = time.perf_counter()
     compiled = lowered.compile()
     seconds, memory = time.perf_counter() - begin, compiled.memory_analysis()
-    found = {"copies": compiled.as_text().count(" copy("), "temporaries": memory.temp_size_in_bytes}
+    text = compiled.as_text()
+    collectives = sum(text.count(f" {name}(") + text.count(f" {name}-start(") for name in COLLECTIVES)
+    found = {"copies": text.count(" copy("), "collectives": collectives, "temporaries": memory.temp_size_in_bytes}
     return {"compile_seconds": round(seconds, 1), **found, "arguments": memory.argument_size_in_bytes}

@@ -175,6 +175,13 @@ def test_programs_of_a_case_take_the_shapes_that_they_are_compiled_for():
     assert jax.tree.map(jnp.shape, given["init"]) == jax.tree.map(jnp.shape, given["iterate"][0])
 
 
+def test_lanes_are_divided_over_the_devices_that_they_are_compiled_for():
+    """Of four lanes two on each of two devices, by the program that trains lanes."""
+    text = count_case.lower_over(count_case.settings("purejaxrl"), 4, jax.devices()[:2]).as_text()
+    assert "mhlo.num_partitions = 2" in text
+    assert "tensor<4x1000x10x4xf32>" in text and "tensor<2x1000x10x4xf32>" in text
+
+
 def test_atari_is_compiled_for_without_a_game():
     """A million frames of 84 by 84 bytes, and an update for four steps of each environment."""
     made = count_case.host_programs(count_case.settings("nature-dqn"))
