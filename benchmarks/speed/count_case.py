@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -149,8 +150,8 @@ def lower_over(config: Config, lanes: int, devices: Sequence[Any]) -> Any:
         calls.extend(given)
         return calls
 
-    each = lanes // len(devices)
-    with traced_for(devices):
+    each = -(-lanes // len(devices))
+    with traced_for(devices[0]), mock.patch.object(jax, "local_devices", lambda: devices):
         # Of a CPU's plan all programs are handed to a compiler at once; nothing else in lanes asks for the platform.
         made = make_lanes(make_agent(config), Plan(lanes, len(devices), each, each, "cpu", 0), compiler=keep)
         made.compile(seed_keys(list(range(lanes))), repeat_hypers(Hypers(), lanes))

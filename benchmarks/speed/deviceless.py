@@ -7,8 +7,7 @@ dumped where there is one. Peers' environments run this module, so it needs JAX 
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -53,15 +52,10 @@ def described(name: str) -> list[Any]:
     return list(topologies.get_topology_desc(name, "cuda", target_config=text, topology="1x1x1").devices)
 
 
-@contextmanager
-def traced_for(devices: Sequence[Any]) -> Iterator[None]:
-    """What is asked for a platform, or for its devices, while a program is traced is theirs, not this process's."""
-    platform = {"cuda": "gpu"}.get(devices[0].platform, devices[0].platform)
-    with (
-        mock.patch.object(jax, "default_backend", lambda: platform),
-        mock.patch.object(jax, "local_devices", lambda: devices),
-    ):
-        yield
+def traced_for(device: Any) -> Any:
+    """A context in which what is asked for a platform is the device's, not this process's."""
+    platform = {"cuda": "gpu"}.get(device.platform, device.platform)
+    return mock.patch.object(jax, "default_backend", lambda: platform)
 
 
 def lower(call: Call, device: Any) -> Any:
@@ -72,7 +66,7 @@ def lower(call: Call, device: Any) -> Any:
     def counted(*arguments: Any) -> Any:
         return call.function(*arguments)
 
-    with traced_for([device]):
+    with traced_for(device):
         return jax.jit(counted, donate_argnums=call.donated).lower(*arguments)
 
 
