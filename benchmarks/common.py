@@ -47,7 +47,7 @@ def run(command: list[str], environment: Mapping[str, str] | None = None) -> Fin
         output.seek(0)
         errors.seek(0)
         if process.returncode != 0:
-            raise RuntimeError(f"{shlex.join(command)} ended with {process.returncode}: {errors.read()[-2000:]}")
+            raise RuntimeError(f"{shlex.join(command)} ended with {process.returncode}: {errors.read()[-4000:]}")
         return Finished(output.read(), seconds, usage.ru_maxrss * 1024)
 
 

@@ -57,7 +57,8 @@ def compile_for(python: Path, words: list[str], peer_packages: Path | None = Non
     try:
         done = run([str(python), "-m", *words], {"PYTHONPATH": os.pathsep.join(path), "JAX_PLATFORMS": "cpu"})
     except RuntimeError as error:
-        return {"failed": str(error)[-400:]}
+        told = [line for line in str(error).splitlines() if "Error: " in line]
+        return {"failed": (told or [str(error)[-400:]])[-1][:400]}
     return last_json(done.output)
 
 
