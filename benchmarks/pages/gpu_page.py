@@ -17,6 +17,8 @@ CASE_NAMES = {
 }
 """What cases are called in tables; others by their algorithm, and its environment where that is not CartPole-v1."""
 CASE_NAMES["tpu"] = CASE_NAMES["h100"]
+ON_HOST = {f"`{case}`" for case in ATARI}
+"""Cases, as tables call them, whose environments are on the host, so that learning is all that is counted."""
 PROGRAM_NAMES = {"learn": "a learning phase", "evaluate": "a step of evaluation", "init": "the beginning, with prefill"}
 
 BY_LANES = {
@@ -127,11 +129,6 @@ def programs_table() -> str:
     return table(["", "lanes", "program", *COUNT_HEADS], rows, source(result, "gpu_count", "../"))
 
 
-def on_host(name: str) -> bool:
-    """Whether a case, as tables call it, has its environments on the host, so that learning is all that is counted."""
-    return name.strip("`") in ATARI
-
-
 def tpu_table() -> str:
     """What a TPU's compiler says of an iteration, and of a learning phase where environments are on the host."""
     result = read_result("gpu_count")
@@ -139,9 +136,9 @@ def tpu_table() -> str:
         return ""
     rows = []
     for name, lanes, program, _, found in counted(result, "tpu"):
-        sizes = [f"{found[key] / 2**20:,.1f} MB" for key in ("arguments", "temporaries")]
-        told = [f"{found[key]}" for key in ("copies", "collectives")]
-        if program == "iterate" or on_host(name):
+        if program == "iterate" or name in ON_HOST:
+            sizes = [f"{found[key] / 2**20:,.1f} MB" for key in ("arguments", "temporaries")]
+            told = [f"{found[key]}" for key in ("copies", "collectives")]
             rows.append([name, lanes, *sizes, *told, f"{found['compile_seconds']:.1f}"])
     heads = ["", "lanes", "arguments", "temporaries", "copies in all of the program", "collectives", "compiled in, s"]
     return table(heads, rows, source(result, "gpu_count", "../"))

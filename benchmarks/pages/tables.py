@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from benchmarks.common import read_result
 from purejaxdqn.pictures.plots import save_png
 from purejaxdqn.recipes.recipes import RECIPES, make_settings
+from purejaxdqn.report.contents import flat_fields
 
 TUTORIALS = ("keras-mountaincar", "pytorch-atari", "nature-atari", "torchkeras-cartpole", "note51-cartpole")
 TASKS = ("CartPole-v1", "MountainCar-v0")
@@ -63,8 +64,7 @@ def headline_table(tutorial: str) -> str:
 def all_values(name: str) -> dict[str, Any]:
     """Every setting that a recipe decides, by the name of its flag."""
     config, hypers = make_settings(RECIPES[name])
-    params = {f"env_params.{param}": value for param, value in config.env_params}
-    return vars(config) | {"env_params": ()} | params | vars(hypers) | dict(RECIPES[name].run)
+    return flat_fields(vars(config), vars(hypers)) | dict(RECIPES[name].run)
 
 
 def difference_table(tutorial: str) -> str:

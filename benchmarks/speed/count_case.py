@@ -169,7 +169,8 @@ def count_case(case: str, lanes: int, devices: Sequence[Any], programs: Sequence
     """What the programs of a case do, compiled in each way. The kernel is left out where a configuration has none."""
     config, device = settings(case), devices[0]
     if lanes > 1 and len(devices) > 1:
-        yield "iterate", f"over {len(devices)} devices", count_on_tpu(lower_over(config, lanes, devices))
+        if "iterate" in programs:
+            yield "iterate", f"over {len(devices)} devices", count_on_tpu(lower_over(config, lanes, devices))
         return
     made = host_programs(config) if case in ATARI else device_programs(config, lanes)
     calls = {program: call for program, call in made.calls.items() if program in programs}

@@ -124,6 +124,16 @@ def test_what_was_never_counted_is_not_checked(monkeypatch, tmp_path):
         gpu_count.check(tmp_path, ["dqn"])
 
 
+def test_of_a_case_that_does_not_compile_the_compilers_sentence_is_kept(monkeypatch, tmp_path):
+    def fail(command, environment):
+        raise RuntimeError(
+            'Traceback:\n  File "/a/path.py"\njax.JaxRuntimeError: INTERNAL: no tiles\n  /a/path.py:67:15'
+        )
+
+    monkeypatch.setattr(gpu_count, "run", fail)
+    assert gpu_count.compile_for(tmp_path, []) == {"failed": "jax.JaxRuntimeError: INTERNAL: no tiles"}
+
+
 def test_a_case_that_does_not_compile_is_kept_as_such(monkeypatch, tmp_path):
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     gpu_count.keep("h100", "dqn", 1, {"jax": "1", "programs": {"iterate": {"plain": {"ops": 5}}}})
