@@ -62,11 +62,15 @@ def last_json(text: str) -> dict[str, Any]:
     return dict(json.loads(lines[-1]))
 
 
-def commit() -> str:
-    """The commit that is checked out, with a mark where the tree, but for the results in it, differs from it."""
+def commit(tree: Path | None = None) -> str:
+    """The commit that is checked out, with a mark where the tree, but for the results in it, differs from it.
+
+    Args:
+      tree: a folder of it; the one that these benchmarks are in by default.
+    """
 
     def git(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", *words], capture_output=True, text=True, cwd=RESULTS.parents[1])
+        return subprocess.run(["git", *words], capture_output=True, text=True, cwd=tree or RESULTS.parents[1])
 
     found = git("describe", "--always", "--abbrev=12").stdout.strip()
     differs = git("diff", "--quiet", "HEAD", "--", ".", f":(exclude)benchmarks/{RESULTS.name}").returncode == 1

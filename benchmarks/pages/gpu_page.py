@@ -13,7 +13,11 @@ from purejaxdqn.loops.plan import MEMORY_SHARE, state_bytes
 
 CASE_NAMES = {
     "h100": {"purejaxrl": "ours at PureJaxRL's settings"},
-    "peers": {"purejaxrl": "PureJaxRL's `dqn.py`", "purejaxql": "purejaxql's `pqn_gymnax.py`"},
+    "peers": {
+        "purejaxrl": "PureJaxRL's `dqn.py`",
+        "purejaxql": "purejaxql's `pqn_gymnax.py`",
+        "earlier": "ours, likewise, before any of this",
+    },
 }
 """What cases are called in tables; others by their algorithm, and its environment where that is not CartPole-v1."""
 CASE_NAMES["tpu"] = CASE_NAMES["h100"]
@@ -93,13 +97,14 @@ def counted(result: dict[str, Any], section: str) -> Counted:
 
 
 def cells_of(found: dict[str, Any]) -> list[str]:
-    """One program's operations, graphs, waits and copies, and what it needs besides its arguments."""
+    """One program's operations, graphs, waits, copies and bytes moved, and what it needs besides its arguments."""
     graphs = "all in one" if found["all_in_one"] else f"{found['graphs']:,}"
     copies = f"{found['copies']:,}" + (f", {found['ring_copies']:,} of the ring" if found["ring_copies"] else "")
-    return [f"{found['ops']:,}", graphs, f"{found['waits']:,}", copies, f"{found['temporaries'] / 2**20:,.1f} MB"]
+    sizes = [f"{found[name] / 2**20:,.1f} MB" if name in found else "" for name in ("bytes", "temporaries")]
+    return [f"{found['ops']:,}", graphs, f"{found['waits']:,}", copies, *sizes]
 
 
-COUNT_HEADS = ["kernels and copies", "graphs", "waits", "copies", "temporaries"]
+COUNT_HEADS = ["kernels and copies", "graphs", "waits", "copies", "moved", "temporaries"]
 
 
 def iteration_table() -> str:

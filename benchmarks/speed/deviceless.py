@@ -21,7 +21,7 @@ from benchmarks.speed.thunks import count_program, count_trip, read_program
 DEVICES = ("h100", "tpu")
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 """What devices tell each other; an operation that is begun and waited for is counted by its beginning."""
-COUNTED = ("ops", "graphs", "waits", "copies", "ring_copies", "all_in_one")
+COUNTED = ("ops", "graphs", "waits", "copies", "ring_copies", "all_in_one", "bytes")
 ONE_GRAPH = {
     # What `+WHILE` makes of XLA's default: as an option of one compilation the whole list has to be said.
     "xla_gpu_enable_command_buffer": (

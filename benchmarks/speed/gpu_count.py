@@ -3,6 +3,7 @@
 python -m benchmarks.gpu_count --into FOLDER                       # makes the compilers' environments there first
 python -m benchmarks.gpu_count --only dqn rainbow --lanes 1 1024 --python h100=PYTHON
 python -m benchmarks.gpu_count --peers PEERS --clone purejaxrl=CLONE --only    # a peer, and none of ours
+python -m benchmarks.gpu_count --clone earlier=CLONE --only                    # a clone's earlier state of this library
 python -m benchmarks.gpu_count --check        (make gpu-count)     # has a count grown?
 
 XLA's compilers for NVIDIA's GPUs and for TPUs need their packages (5.9 and 1.7 GB), and no device. A process compiles a
@@ -33,7 +34,7 @@ COMPILERS: dict[str, Steps] = {
 GUARDED = ("purejaxrl", "dqn", "Breakout-MinAtar rainbow", "pqn")
 """Cases that `--check` counts again by default: minutes, where all of them take hours."""
 GROWTH = 1.05
-"""Times the bytes of temporaries from which they count as grown; a count may not grow at all."""
+"""Times the bytes of temporaries, or those moved, from which they count as grown; a count may not grow at all."""
 
 Counts = dict[str, Any]
 """Counts of programs by name, then by way."""
@@ -75,7 +76,7 @@ def growth(name: str, before: Counts, now: Counts) -> list[str]:
         for way, found in ways.items():
             old = before.get(program, {}).get(way, {})
             for count, value in found.items():
-                bound = old.get(count, value) * (GROWTH if count == "temporaries" else 1)
+                bound = old.get(count, value) * (GROWTH if count in ("temporaries", "bytes") else 1)
                 # Of one CUDA graph more is better.
                 if count != "all_in_one" and value > bound:
                     grown.append(f"{name}, {program}, {way}: {count} from {old[count]:,} to {value:,}")
@@ -130,6 +131,9 @@ def main() -> int:
     parser.add_argument("--clone", nargs="*", default=[], metavar="NAME=FOLDER", help="clones of peers")
     parser.add_argument("--check", action="store_true", help="write nothing, and fail where a count has grown")
     args = parser.parse_args()
+    clones = dict(word.partition("=")[::2] for word in args.clone)
+    if unknown := set(clones) - set(PEERS):
+        parser.error(f"--clone {min(unknown)}: none of {', '.join(PEERS)}")
     pythons = pythons_of(["h100"] if args.check else args.device, args.python, args.into)
     if args.check:
         return check(pythons["h100"], GUARDED if args.only is None else args.only)
@@ -145,11 +149,11 @@ def main() -> int:
         found = compile_for(pythons[device], ["benchmarks.count_case", *words, "--lanes", str(lanes)])
         keep(device, case, lanes, found)
         print(f"{device}, {case}, {counted(lanes, 'lane')}: {found.get('failed', 'counted')}", flush=True)
-    for peer, _, clone in (word.partition("=") for word in args.clone):
-        for lanes in args.lanes if peer in PEERS and args.peers else ():
+    for peer, clone in clones.items():
+        for lanes in args.lanes:
             words = ["benchmarks.count_peer", "--peer", peer, "--path", clone, "--lanes", str(lanes)]
-            found = compile_for(pythons["h100"], words, args.peers / peer)
-            keep("peers", peer, lanes, found)
+            found = compile_for(pythons["h100"], words, args.peers and args.peers / peer)
+            keep("peers", peer, lanes, {**found, "clone": commit(Path(clone))})
             print(f"{peer}, {counted(lanes, 'lane')}: {found.get('failed', 'counted')}", flush=True)
     return 0
 

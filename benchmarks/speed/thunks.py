@@ -13,23 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.speed.instructions import Instruction, bytes_moved, read_instructions
+
 COPIES = ("kCopy", "kMemzero", "kMemset", "kMemset32BitValue", "kMemcpy")
 """Copies within the device and fills, which need no kernel."""
 IN_PLACE = re.compile(r"dynamic[-_]update[-_]slice|scatter|mlp_update")
 """Kernels that write into an array where it lies."""
 THUNK = re.compile(r"( *)(?:(\d+): (k\w+)|(\w[\w ]*):)")
-INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) [\w\-]+\(")
-SHAPE = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
-TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
-
-
-class Instruction(NamedTuple):
-    """What is read of one."""
-
-    sizes: tuple[int, ...]
-    """Bytes of each array that it gives."""
-    trips: int | None
-    """Of a loop, where XLA knows the number before it runs."""
 
 
 @dataclass
@@ -77,27 +67,6 @@ def read_names(text: str) -> dict[int, str]:
     blocks = text.split("thunk_metadata {")[1:]
     found = [(re.search(r"thunk_id: (\d+)", block), re.search(r'annotation: "([^"]*)"', block)) for block in blocks]
     return {int(number[1]): name[1] for number, name in found if number and name}
-
-
-def read_instructions(text: str) -> dict[str, Instruction]:
-    """Instructions by name, from the optimised program."""
-    plain = re.sub(r"/\*index=\d+\*/", "", text).splitlines()
-    lines = [(found, line) for line in plain if (found := INSTRUCTION.match(line))]
-    return {found[1]: Instruction(sizes_of(found[2]), trips_of(line)) for found, line in lines}
-
-
-def sizes_of(shapes: str) -> tuple[int, ...]:
-    """Bytes of each array of a shape, which may be a tuple; a number of less than a byte takes one."""
-    return tuple(
-        max(1, int(bits or 8) // 8) * math.prod(int(side) for side in sides.split(",") if side)
-        for _, bits, sides in SHAPE.findall(shapes)
-    )
-
-
-def trips_of(line: str) -> int | None:
-    """How often a loop runs, where XLA says so."""
-    found = TRIPS.search(line)
-    return int(found[1]) if found else None
 
 
 def read_program(folder: Path, hidden_trips: int = 1) -> Program:
@@ -156,7 +125,8 @@ def count(program: Program, thunk: Thunk, ring: Collection[int], in_graph: bool)
 
     Returns:
       Number of `ops` (kernels and copies), of `copies` among them, of `ring_copies`, which write an array of the
-      replay's size anew, of `graphs` that the host launches, and of its `waits` for the device.
+      replay's size anew, of `graphs` that the host launches, of its `waits` for the device, and of `bytes` that are
+      moved, as `benchmarks.speed.instructions` says.
     """
     inside = in_graph or thunk.kind == "kCommandBuffer"
     parts = [count(program, child, ring, inside) for child in thunk.children]
@@ -174,6 +144,7 @@ def count(program: Program, thunk: Thunk, ring: Collection[int], in_graph: bool)
         return sum(parts, Counter(graphs=int(inside and not in_graph)))
     if not thunk.kind.startswith("k"):
         return Counter()
-    sizes = program.instructions[thunk.name].sizes if thunk.name in program.instructions else ()
-    anew = not IN_PLACE.search(thunk.name) and any(size in ring for size in sizes)
-    return Counter(ops=1, copies=int(thunk.kind in COPIES), ring_copies=int(anew))
+    one = program.instructions.get(thunk.name)
+    anew = one is not None and not IN_PLACE.search(thunk.name) and any(size in ring for size in one.sizes)
+    moved = 0 if one is None else bytes_moved(one, program.instructions)
+    return Counter(ops=1, copies=int(thunk.kind in COPIES), ring_copies=int(anew), bytes=moved)

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import common
 from benchmarks.pages import gpu_page
 from benchmarks.speed import count_case, gpu_count
-from benchmarks.speed.thunks import count_program, count_trip, read_program, sizes_of
+from benchmarks.speed.thunks import count_program, count_trip, read_program
 
 # Of jax 0.10.2: a loop of unknown length with a graph, an inner loop of five trips with a copy of the ring, a choice.
 THUNKS = """\
@@ -53,6 +53,10 @@ ENTRY %main {
 """
 
 
+# Written in five trips: the ring, and the ring and six numbers of two bytes; a copy of one byte. Nothing is read here.
+MOVED = 5 * (1600 + 1600 + 12) + 1
+
+
 def dumped(folder, thunks, hidden_trips=1):
     """A program as XLA leaves it in a folder."""
     metadata = "".join(
@@ -65,28 +69,25 @@ def dumped(folder, thunks, hidden_trips=1):
     return read_program(folder, hidden_trips)
 
 
-def test_sizes_are_bytes():
-    assert sizes_of("(f32[100,4]{1,0}, bf16[2,3], pred[7]{0}, s64[], u8[3]{0})") == (1600, 12, 7, 8, 3)
-
-
 def test_a_trip_of_the_outermost_loop(tmp_path):
     """A look at the condition, a graph of two, five trips of two without a look, and the larger of two branches."""
     found = count_trip(dumped(tmp_path, THUNKS), ring={1600})
     # The slice is written in place; the selection writes all of the ring, five times.
-    assert found == {"ops": 1 + 2 + 10 + 2, "copies": 1, "graphs": 1, "waits": 2, "ring_copies": 5}
+    assert found == {"ops": 1 + 2 + 10 + 2, "copies": 1, "graphs": 1, "waits": 2, "ring_copies": 5, "bytes": MOVED}
 
 
 def test_the_whole_program(tmp_path):
     """Without another number a loop of unknown length counts as one trip, whose condition is looked at twice."""
-    assert count_program(dumped(tmp_path, THUNKS)) == {"ops": 2 + 2 + 14, "copies": 2, "graphs": 1, "waits": 3}
+    found = count_program(dumped(tmp_path, THUNKS))
+    assert found == {"ops": 2 + 2 + 14, "copies": 2, "graphs": 1, "waits": 3, "bytes": MOVED}
     found = count_program(dumped(tmp_path, THUNKS, hidden_trips=3))
-    assert found == {"ops": 2 + 4 + 3 * 14, "copies": 1 + 3, "graphs": 3, "waits": 4 + 3}
+    assert found == {"ops": 2 + 4 + 3 * 14, "copies": 1 + 3, "graphs": 3, "waits": 4 + 3, "bytes": 3 * MOVED}
 
 
 def test_all_of_it_in_one_graph(tmp_path):
     """Nothing is launched or waited for within a trip, but conditions are kernels: one, and six of the inner loop."""
     program = dumped(tmp_path, ONE_GRAPH)
-    assert count_trip(program) == {"ops": 15 + 6, "copies": 1, "all_in_one": 1}
+    assert count_trip(program) == {"ops": 15 + 6, "copies": 1, "all_in_one": 1, "bytes": MOVED}
     assert count_program(program)["graphs"] == 1
 
 
@@ -116,6 +117,13 @@ def test_a_compiler_of_another_version_is_not_compared(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_count, "compile_for", lambda python, words: {"jax": "2", "programs": {}})
     with pytest.raises(SystemExit, match="counted with jax 2 and before with 1"):
         gpu_count.check(tmp_path, ["purejaxrl"])
+
+
+def test_a_clone_of_nothing_known_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["gpu_count", "--only", "--clone", "stoix=FOLDER"])
+    with pytest.raises(SystemExit, match="2"):
+        gpu_count.main()
+    assert "--clone stoix: none of purejaxrl, purejaxql, earlier" in capsys.readouterr().err
 
 
 def test_what_was_never_counted_is_not_checked(monkeypatch, tmp_path):
@@ -158,13 +166,19 @@ def test_the_page_tells_what_was_counted(monkeypatch, tmp_path):
         "copies": 7,
         "ring_copies": 2,
         "all_in_one": 1,
+        "bytes": 3 * 2**20,
         "temporaries": 2**21,
     }
-    programs = {"iterate": {"one graph": counts}, "learn": {"plain": {**counts, "all_in_one": 0}}}
+    # A count of before bytes were counted has none.
+    earlier = {name: count for name, count in counts.items() if name != "bytes"}
+    programs = {"iterate": {"one graph": counts}, "learn": {"plain": {**earlier, "all_in_one": 0}}}
     gpu_count.keep("h100", "dqn", 1024, {"jax": "1", "programs": programs})
-    row = "| `dqn` | 1,024 | one graph | 1,234 | all in one | 0 | 7, 2 of the ring | 2.0 MB |"
+    row = "| `dqn` | 1,024 | one graph | 1,234 | all in one | 0 | 7, 2 of the ring | 3.0 MB | 2.0 MB |"
     assert row in gpu_page.iteration_table() and "a learning phase" not in gpu_page.iteration_table()
-    assert "| `dqn` | 1,024 | a learning phase | 1,234 | 0 | 0 | 7, 2" in gpu_page.programs_table()
+    assert (
+        "| `dqn` | 1,024 | a learning phase | 1,234 | 0 | 0 | 7, 2 of the ring |  | 2.0 MB |"
+        in gpu_page.programs_table()
+    )
 
 
 def test_the_page_tells_how_many_lanes_fit(monkeypatch, tmp_path):
