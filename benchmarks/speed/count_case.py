@@ -172,7 +172,9 @@ def count_case(case: str, lanes: int, devices: Sequence[Any], programs: Sequence
         if "iterate" in programs:
             yield "iterate", f"over {len(devices)} devices", count_on_tpu(lower_over(config, lanes, devices))
         return
-    made = host_programs(config) if case in ATARI else device_programs(config, lanes)
+    # What a state is made of depends on the platform.
+    with traced_for(device):
+        made = host_programs(config) if case in ATARI else device_programs(config, lanes)
     calls = {program: call for program, call in made.calls.items() if program in programs}
     if device.platform == "tpu":
         yield from ((program, "plain", count_on_tpu(lower(call, device))) for program, call in calls.items())

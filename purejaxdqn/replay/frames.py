@@ -7,6 +7,7 @@ one frame, and so does the observation that follows it: a million frames of 84 Ã
 56.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -22,13 +23,16 @@ from purejaxdqn.replay.interface import Store, assert_rows
 from purejaxdqn.replay.ring import Ring, add_rows, init_ring
 from purejaxdqn.types import Hypers, Row, Transition
 
+LINE, TILE = 128, 1024
+"""Numbers in one line of a TPU's arrays, and in one of their tiles."""
+
 
 @struct.dataclass
 class FrameRow:
     """A `Row` as stored in the ring: the newest frame of its observation, and no final observation."""
 
     frame: Any
-    """[F], flat; of a tree, of each array."""
+    """[F], flat, or [F / 128, 128] on a TPU (see `as_stored`); of a tree, of each array."""
     action: Array
     reward: Array
     terminated: Array
@@ -50,6 +54,20 @@ def newest_frame(leaf: Leaf, obs: Array) -> Array:
     return obs if leaf.frame_stack == 1 else obs[..., -leaf.frame_shape[-1] :]
 
 
+def as_stored(frame: Array) -> Array:
+    """Frames [T, E, *frame_shape] as a ring keeps them: flat, [T, E, F], so that no platform pads a picture's rows.
+
+    A TPU's compiler lays an array out anew for each program, in whichever order pads least: of flat frames those of all
+    time steps beside each other, which it then turns at the beginning and the end of a program that reads frames. Of
+    whole tiles, of 8 lines of 128, it keeps the order. So there frames of at least a tile are such lines, and zeros.
+    """
+    flat = frame.reshape(*frame.shape[:2], -1)
+    if jax.default_backend() != "tpu" or flat.shape[-1] < TILE:
+        return flat
+    padded = jnp.pad(flat, ((0, 0), (0, 0), (0, -flat.shape[-1] % TILE)))
+    return padded.reshape(*flat.shape[:2], -1, LINE)
+
+
 def read_stacks(spec: EnvSpec, ring: Ring, times: Array, writers: Array) -> Any:
     """Observations [B, ...] of given rows.
 
@@ -67,7 +85,7 @@ def read_stacks(spec: EnvSpec, ring: Ring, times: Array, writers: Array) -> Any:
 
 
 def read_stack(leaf: Leaf, ring: Ring, frames: Array, times: Array, writers: Array) -> Array:
-    """One array [B, *shape] of observations, from its frames [capacity, writers, F]; see `read_stacks`."""
+    """One array [B, *shape] of observations, from its frames [capacity, writers, ...]; see `read_stacks`."""
     offsets = jnp.arange(leaf.frame_stack)[None] - (leaf.frame_stack - 1)
     window = times[:, None] + offsets
     # A row begins an episode where the one before it is no transition. Positions before the first row ever lie at the
@@ -77,8 +95,10 @@ def read_stack(leaf: Leaf, ring: Ring, frames: Array, times: Array, writers: Arr
     begins = jnp.where(jnp.logical_and(after_gap, offsets > offsets[:, :1]), window, window[:, :1])
     # At the start of an episode its first frame stands in for those before it.
     when = jnp.maximum(window, jnp.max(begins, axis=1, keepdims=True))
-    flat = frames[when % ring.capacity, writers[:, None]]
-    window_frames = flat.reshape(*flat.shape[:2], *leaf.frame_shape)
+    stored = frames[when % ring.capacity, writers[:, None]]
+    if stored.ndim > len(("batch", "window", "frame")):
+        stored = stored.reshape(*stored.shape[:2], -1)[..., : math.prod(leaf.frame_shape)]
+    window_frames = stored.reshape(*stored.shape[:2], *leaf.frame_shape)
     if leaf.frame_stack == 1:
         return window_frames[:, 0]
     stacked = jnp.moveaxis(window_frames, 1, -2)
@@ -153,13 +173,11 @@ def frame_store(capacity: int, num_envs: int, n_step: int, spec: EnvSpec, anneal
       annealed: whether a fold has the `n_step_final` steps of the hypers that it is read with.
     """
 
-    def flat_frame(leaf: Leaf, obs: Array) -> Array:
-        frame = newest_frame(leaf, obs)
-        # Flat, so that no platform pads each of a picture's rows.
-        return frame.reshape(*frame.shape[:2], -1)
+    def stored_frame(leaf: Leaf, obs: Array) -> Array:
+        return as_stored(newest_frame(leaf, obs))
 
     def to_stored(row: Row) -> FrameRow:
-        frame = jax.tree.map(flat_frame, leaves_of(spec), row.obs)
+        frame = jax.tree.map(stored_frame, leaves_of(spec), row.obs)
         return FrameRow(frame, row.action, row.reward, row.terminated, row.truncated, row.valid, row.mask)
 
     def init(row: Row) -> FrameStore:

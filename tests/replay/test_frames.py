@@ -188,6 +188,26 @@ def test_observations_that_are_no_pictures(shape, dtype):
     np.testing.assert_array_equal(found.obs_t, [obs[1, 1], obs[4, 0]])
 
 
+@pytest.mark.parametrize(
+    ("side", "stored"),
+    [(40, (16, 128)), (32, (8, 128)), (31, (31 * 31,))],
+)
+def test_on_a_tpu_frames_are_whole_tiles(monkeypatch, side, stored):
+    """1,600 numbers are two tiles of 8 lines of 128, 1,024 are one, and fewer stay flat; what is read is the same."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    spec = make_spec(2, (side, side, 1))
+    obs = np.random.default_rng(0).integers(256, size=(6, 2, *spec.obs_shape)).astype(np.uint8)
+    no, yes = np.zeros((6, 2), bool), np.ones((6, 2), bool)
+    rows = Row(obs, np.zeros((6, 2), np.int32), np.ones((6, 2), np.float32), no, no, obs, yes)
+    store = frame_store(10, 2, 1, spec)
+    assert store.add(store.init(example(spec)), rows).ring.rows.frame.shape == (10, 2, *stored)
+    times, writers = np.array([2, 3], np.int32), np.array([1, 0], np.int32)
+    found, _ = read_back(store, spec)(rows, times, writers, Hypers(gamma=GAMMA))
+    newest = obs[..., -1]
+    np.testing.assert_array_equal(found.obs_tm1, [np.stack(newest[1:3, 1], -1), np.stack(newest[2:4, 0], -1)])
+    np.testing.assert_array_equal(found.obs_t, [np.stack(newest[2:4, 1], -1), np.stack(newest[3:5, 0], -1)])
+
+
 def play(replay, spec, num_envs, steps, seed=0):
     """A replay's memory after a number of vector steps, and all rows ever."""
     games = [Game(np.random.default_rng([seed, e]), spec) for e in range(num_envs)]
