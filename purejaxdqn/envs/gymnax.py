@@ -37,6 +37,9 @@ for name in ("seaborn", "matplotlib", "matplotlib.colors", "matplotlib.pyplot"):
 
 import gymnax  # noqa: E402
 
+OF_BITS = ("Catch-bsuite", "DeepSea-bsuite", "Pong-misc")
+"""Environments, besides MinAtar's, whose observations are float32 and hold 0 and 1 alone."""
+
 
 def env_names() -> list[str]:
     """Ids of all environments that gymnax has registered, continuous ones included."""
@@ -140,6 +143,11 @@ def asked_for_mask(env: Any, params: Any, state: Any) -> Array:
     return found
 
 
+def as_bits(obs: Any) -> Any:
+    """A plain tree of observations that hold 0 and 1 alone as bools, of which a replay holds four times as many."""
+    return jax.tree.map(lambda leaf: leaf != 0, plain(obs))
+
+
 def in_space(space: Any, read: Callable[[Any], Any]) -> Any:
     """What is read of a space of observations; a tree of that, where it has parts."""
     parts = getattr(space, "spaces", None)
@@ -221,13 +229,15 @@ def wrap(name: str, env: Any, params: Any) -> Env:
         require(has_methods(env, "reset_env", "step_env") and not own, "env", name, remedy)
         return from_step_env(name, env, params)
 
+    see = as_bits if own and (name in OF_BITS or name.endswith("-MinAtar")) else plain
+
     def one_reset(key: Array) -> Any:
         obs, state = env.reset(key, params)
-        return arrays_of(name, obs), state
+        return arrays_of(name, see(obs)), state
 
     def one_step(key: Array, state: Any, action: Array) -> Any:
         obs, *rest = env.step(key, state, action, params)[:5]
-        return arrays_of(name, obs), *rest
+        return arrays_of(name, see(obs)), *rest
 
     fields = check_protocol(name, one_reset, one_step, **said)
     limit = float(getattr(params, "max_steps_in_episode", math.inf))
@@ -242,7 +252,7 @@ def wrap(name: str, env: Any, params: Any) -> Env:
 
     def reset(key: Array, num_envs: int) -> tuple[Any, Array]:
         obs, state = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params)
-        obs = plain(obs)
+        obs = see(obs)
         return (state, obs), obs
 
     def step(key: Array, env_state: tuple[Any, Array], action: Array) -> tuple[Any, Array, Row]:
@@ -251,14 +261,14 @@ def wrap(name: str, env: Any, params: Any) -> Env:
         obs, state, reward, terminated, truncated, info = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
             keys, state, action, params
         )
-        obs = plain(obs)
+        obs = see(obs)
         row = Row(
             obs=obs_tm1,
             action=action,
             reward=reward.astype(jnp.float32),
             terminated=terminated,
             truncated=jnp.logical_and(truncated, jnp.logical_not(terminated)),
-            final_obs=plain(info["final_observation"]),
+            final_obs=see(info["final_observation"]),
             valid=jnp.ones_like(terminated),
         )
         return (state, obs), obs, row

@@ -143,7 +143,7 @@ def test_spec():
         *(None, None, False, None),
     )
     assert make_env("FrozenLake-misc").spec[1:5] == (4, (), "int32", 16)
-    assert make_env("Breakout-MinAtar").spec[1:4] == (3, (10, 10, 4), "float32")
+    assert make_env("Breakout-MinAtar").spec[1:4] == (3, (10, 10, 4), "bool")
 
 
 def cartpole_step(obs, action):
