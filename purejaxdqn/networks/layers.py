@@ -51,7 +51,7 @@ class Bytes:
     memory traffic."""
 
     values: Array
-    """uint8 [B, H, W, C]."""
+    """uint8 or bool [B, H, W, C]."""
     factor: float
     """On each number."""
 

@@ -66,12 +66,12 @@ def duel(value: Array, advantage: Array, sizes: Sequence[int] = ()) -> Array:
 def features_of(spec: EnvSpec, obs: Any) -> Any:
     """Observations [B, ...], an array or a tree, as float32 of the same structure; see `to_features`.
 
-    Pictures of bytes stay bytes, which a torso may take.
+    Pictures of bytes or of bits stay so, and a torso may take them as they are.
     """
     assert_obs(spec, obs)
 
     def features(leaf: Leaf, x: Array) -> Array | Bytes:
-        if leaf.is_picture and leaf.dtype == "uint8" and leaf.num_values is None:
+        if leaf.is_picture and leaf.dtype in ("bool", "uint8") and leaf.num_values is None:
             return Bytes(x, 1.0 / leaf.divisor)
         return to_features(x, leaf.num_values, leaf.divisor)
 

@@ -71,9 +71,10 @@ class MinAtarTorso(nn.Module):
     """One convolution of 16 3×3 filters (Young & Tian 2019), for [B, H, W, C] with any number of channels."""
 
     config: Config
+    takes_bytes: ClassVar[bool] = True
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Any) -> Array:
         x = Conv(16 * self.config.torso_width, 3, 1, self.config.initializer, name="Conv_0")(x)
         x = make_norm(self.config, -1)(x)
         return ACTIVATIONS[self.config.activation](x)
