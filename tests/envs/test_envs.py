@@ -11,7 +11,7 @@ import pytest
 from gymnax.environments import spaces
 
 from purejaxdqn.config import Config, SettingError
-from purejaxdqn.envs.gymnax import default_params, env_names, env_settings, make_env
+from purejaxdqn.envs.gymnax import OF_BITS, default_params, env_names, env_settings, make_env
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.types import Hypers
 
@@ -144,6 +144,37 @@ def test_spec():
     )
     assert make_env("FrozenLake-misc").spec[1:5] == (4, (), "int32", 16)
     assert make_env("Breakout-MinAtar").spec[1:4] == (3, (10, 10, 4), "bool")
+
+
+MINATAR = [name for name in env_names() if name.endswith("-MinAtar")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in OFTEN else pytest.param(name, marks=pytest.mark.long) for name in (*OF_BITS, *MINATAR)],
+)
+def test_bools_are_all_that_gymnax_gives(name):
+    """800 random steps and their ends: gymnax's own numbers are float32, and each is 0 or 1 as the bool says."""
+    raw, params = gymnax.make(name)
+    env = make_env(name)
+
+    def step(carry, key):
+        state, seen, wrapped = carry
+        action = jax.random.randint(key, (4,), 0, env.spec.num_actions)
+        keys = jax.random.split(key, 4)
+        obs, state, _, _, _, info = jax.vmap(raw.step, in_axes=(0, 0, 0, None))(keys, state, action, params)
+        wrapped, _, row = env.step(key, wrapped, action)
+        return (state, obs, wrapped), (seen, info["final_observation"], row.obs, row.final_obs)
+
+    def play(key):
+        obs, state = jax.vmap(raw.reset, in_axes=(0, None))(jax.random.split(key, 4), params)
+        return jax.lax.scan(step, (state, obs, env.reset(key, 4)[0]), jax.random.split(key, 200))[1]
+
+    *numbers, obs, final_obs = jax.jit(play)(jax.random.key(0))
+    for given, bools in zip(numbers, (obs, final_obs), strict=True):
+        assert given.dtype == jnp.float32 and bools.dtype == bool
+        np.testing.assert_array_equal(given, bools)
+    assert 0 < obs.mean() < 1
 
 
 def cartpole_step(obs, action):
