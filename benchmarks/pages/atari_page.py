@@ -18,9 +18,10 @@ from purejaxdqn.statistics.atari_scores import human_normalized
 RUNS = {
     **{f"pong-laptop-{seed}": f"`pong-laptop`, seed {seed}" for seed in (51, 52, 53)},
     "pong-pqn-gpu": "`nature-pqn` on a GPU",
-    "pong-laptop-dqn": "`nature-atari-laptop`, ten-step double DQN",
+    **{f"pong-laptop-dqn-{seed}": f"`nature-atari-laptop`, seed {seed}" for seed in (61, 62, 63)},
+    "pong-laptop-dqn": "the same settings, seed 1",
     "pong-dqn-falling": "three-step double DQN, no norm",
-    "pong-dqn": "the same with a constant step size",
+    "pong-dqn": "the last with a constant step size",
 }
 """Results of `benchmarks.atari_learning`, and what each is called."""
 
