@@ -16,7 +16,7 @@ CASE_NAMES = {
     "peers": {
         "purejaxrl": "PureJaxRL's `dqn.py`",
         "purejaxql": "purejaxql's `pqn_gymnax.py`",
-        "earlier": "ours, likewise, before any of this",
+        "earlier": "ours at PureJaxRL's settings, before any of this",
     },
 }
 """What cases are called in tables; others by their algorithm, and its environment where that is not CartPole-v1."""
