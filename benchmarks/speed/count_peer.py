@@ -47,16 +47,18 @@ def earlier(path: pathlib.Path, lanes: int) -> Call:
     from benchmarks.peers.contests import CONTESTS
     from purejaxdqn.config import Config
     from purejaxdqn.loops.device import make_agent
-    from purejaxdqn.loops.lanes import lane_axes, lane_shapes
+    from purejaxdqn.loops.lanes import lane_shapes, run_block
     from purejaxdqn.types import Hypers
 
     contest = CONTESTS["purejaxrl"]
     agent = make_agent(Config(total_steps=contest.total_steps, **contest.config))
     h = jax.eval_shape(lambda: Hypers(**contest.hypers).as_arrays())
     state = jax.eval_shape(agent.init, jax.random.key(0), h)
+
+    def iterate(state: Any, h: Any, n: Any) -> Any:
+        return run_block(lambda lane, own: agent.iterate(lane, own, n), lanes, state, h)
+
     n = jax.ShapeDtypeStruct((), jnp.int32)
-    axes = (lane_axes(state), 0, None)
-    iterate = jax.vmap(agent.iterate, axes, lane_axes(jax.eval_shape(agent.iterate, state, h, n)))
     return Call(iterate, (lane_shapes(state, lanes), lane_shapes(h, lanes), n), (0,))
 
 

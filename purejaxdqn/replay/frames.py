@@ -54,13 +54,15 @@ def newest_frame(leaf: Leaf, obs: Array) -> Array:
     return obs if leaf.frame_stack == 1 else obs[..., -leaf.frame_shape[-1] :]
 
 
-def as_stored(frame: Array) -> Array:
-    """Frames [T, E, *frame_shape] as a ring keeps them: flat, [T, E, F], so that no platform pads a picture's rows.
+def as_stored(leaf: Leaf, obs: Array) -> Array:
+    """The newest frames of observations [T, E, *shape] as a ring keeps them: flat, [T, E, F], or whole tiles on a TPU.
 
-    A TPU's compiler lays an array out anew for each program, in whichever order pads least: of flat frames those of all
-    time steps beside each other, which it then turns at the beginning and the end of a program that reads frames. Of
-    whole tiles, of 8 lines of 128, it keeps the order. So there frames of at least a tile are such lines, and zeros.
+    Flat, so that no platform pads a picture's rows. A TPU's compiler lays an array out anew for each program, in
+    whichever order pads least: of flat frames those of all time steps beside each other, which it then turns at the
+    beginning and the end of a program that reads frames. Of whole tiles, of 8 lines of 128, it keeps the order. So
+    there frames of at least a tile are such lines, and zeros.
     """
+    frame = newest_frame(leaf, obs)
     flat = frame.reshape(*frame.shape[:2], -1)
     if jax.default_backend() != "tpu" or flat.shape[-1] < TILE:
         return flat
@@ -96,9 +98,8 @@ def read_stack(leaf: Leaf, ring: Ring, frames: Array, times: Array, writers: Arr
     # At the start of an episode its first frame stands in for those before it.
     when = jnp.maximum(window, jnp.max(begins, axis=1, keepdims=True))
     stored = frames[when % ring.capacity, writers[:, None]]
-    if stored.ndim > len(("batch", "window", "frame")):
-        stored = stored.reshape(*stored.shape[:2], -1)[..., : math.prod(leaf.frame_shape)]
-    window_frames = stored.reshape(*stored.shape[:2], *leaf.frame_shape)
+    flat = stored.reshape(*when.shape, -1)[..., : math.prod(leaf.frame_shape)]
+    window_frames = flat.reshape(*when.shape, *leaf.frame_shape)
     if leaf.frame_stack == 1:
         return window_frames[:, 0]
     stacked = jnp.moveaxis(window_frames, 1, -2)
@@ -173,11 +174,8 @@ def frame_store(capacity: int, num_envs: int, n_step: int, spec: EnvSpec, anneal
       annealed: whether a fold has the `n_step_final` steps of the hypers that it is read with.
     """
 
-    def stored_frame(leaf: Leaf, obs: Array) -> Array:
-        return as_stored(newest_frame(leaf, obs))
-
     def to_stored(row: Row) -> FrameRow:
-        frame = jax.tree.map(stored_frame, leaves_of(spec), row.obs)
+        frame = jax.tree.map(as_stored, leaves_of(spec), row.obs)
         return FrameRow(frame, row.action, row.reward, row.terminated, row.truncated, row.valid, row.mask)
 
     def init(row: Row) -> FrameStore:
