@@ -25,7 +25,7 @@ from purejaxdqn.loops import offline
 from purejaxdqn.loops.acting import make_acting
 from purejaxdqn.loops.counts import Followed, add_episodes, add_learning, count_ended, follow_episodes, zero_metrics
 from purejaxdqn.loops.evaluation import make_evaluate
-from purejaxdqn.machine.joined_carry import join_carry
+from purejaxdqn.machine.joined_carry import join_carry, scan_joined
 from purejaxdqn.machine.number_modes import in_usual_modes
 from purejaxdqn.machine.random_bits import random_actions
 from purejaxdqn.machine.shards import as_only_one, make_shards
@@ -164,10 +164,11 @@ def make_iterate(config: Config, parts: Parts) -> Callable[[State, Hypers, int |
         keys = jax.random.split(key, 1 + 3 * config.rollout_length)
         learn_key, rollout_keys = keys[0], keys[1:].reshape(config.rollout_length, 3)
         steps = before + jnp.arange(config.rollout_length)
-        (env, episodes, explorer), (rows, followed) = jax.lax.scan(
+        (env, episodes, explorer), (rows, followed) = scan_joined(
             lambda carry, step: act_and_step(carry, step, state.learner.params, h),
             (state.env, state.episodes, state.explorer),
             (shards.own_keys(rollout_keys), steps),
+            is_counter,
         )
         metrics = add_episodes(metrics, followed, steps + 1)
         metrics = dataclasses.replace(metrics, epsilon=epsilon_at(config, h, env_steps_at(config, steps[-1])))

@@ -1,4 +1,7 @@
-"""λ-returns: by hand, against their definition as a weighted sum of n-step returns, and against rlax."""
+"""λ-returns: by hand, against their definition as a weighted sum of n-step returns, and against rlax.
+
+In a loop, and all at once as for a GPU, tried on a CPU that says it is one.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,17 @@ pytestmark = pytest.mark.usefixtures("strict_ranks")
 T = 6
 NO, YES = jnp.zeros(3, bool), jnp.ones(3, bool)
 REWARD, VALUE = jnp.array([1.0, 2.0, 4.0]), jnp.array([8.0, 8.0, 16.0])
-compiled = jax.jit(lambda_returns)
+COMPILED = {platform: jax.jit(lambda *args: lambda_returns(*args)) for platform in ("cpu", "gpu")}
+
+
+@pytest.fixture(autouse=True, params=list(COMPILED))
+def platform(request, monkeypatch):
+    """What is traced is for a platform."""
+    monkeypatch.setattr(jax, "default_backend", lambda: request.param)
+
+
+def compiled(*args):
+    return COMPILED[jax.default_backend()](*args)
 
 
 def definition(reward, terminated, truncated, valid, value_t, gamma, trace_lambda):

@@ -10,7 +10,7 @@ from purejaxdqn.config import Config
 from purejaxdqn.loops.device import make_agent
 from purejaxdqn.loops.lanes import map_lane_leaves, run_block
 from purejaxdqn.machine import joined_carry
-from purejaxdqn.machine.joined_carry import join_carry
+from purejaxdqn.machine.joined_carry import join_carry, scan_joined
 from purejaxdqn.replay.ring import pick
 from purejaxdqn.types import Hypers, counter, is_counter
 
@@ -46,6 +46,29 @@ def test_numbers_and_short_vectors_are_one_vector_of_each_type(monkeypatch):
     assert float(back(after)["b"]) == 6.0 and last.tolist() == [1.0, 2.0]
     as_on("cpu", monkeypatch)
     assert join_carry(step, carry, is_counter)[:2] == (step, carry)
+
+
+def test_outputs_are_stacked_as_one_array_of_each_type(monkeypatch):
+    """A float and a matrix of floats become one stack, a larger vector stays; nothing does for a single trip."""
+    monkeypatch.setattr(joined_carry, "LARGEST", 6)
+
+    def step(carry, x):
+        carry = {"a": carry["a"] + x, "b": counter(carry["b"].count + 1), "c": carry["c"] * 0.5}
+        long = jnp.full(8, x)
+        return carry, {"sum": carry["a"], "square": x * jnp.ones((2, 3)), "index": carry["b"].count, "long": long}
+
+    first = {"a": jnp.float32(1.0), "b": counter(0), "c": jnp.ones(2)}
+    for xs in (jnp.array([1.0, 2.0, 4.0]), jnp.array([8.0])):
+        stacked, found = [], []
+        for platform in ("cpu", "gpu"):
+            as_on(platform, monkeypatch)
+            run = lambda carry, xs: scan_joined(step, carry, xs, is_counter)  # noqa: E731
+            found.append(run(first, xs))
+            (loop,) = (eqn for eqn in jax.make_jaxpr(run)(first, xs).eqns if eqn.primitive.name == "scan")
+            stacked.append(sorted(var.aval.shape[1:] for var in loop.outvars[loop.params["num_carry"] :]))
+        assert same_bits(*found) and found[0][1]["square"].shape == (len(xs), 2, 3)
+        apart, together = [(), (), (2, 3), (8,)], [(1,), (7,), (8,)]
+        assert stacked == [apart, together if len(xs) > 1 else apart]
 
 
 @pytest.mark.parametrize("learner", ["replay", pytest.param("rollout", marks=pytest.mark.long)])
