@@ -1,6 +1,5 @@
 """Layers: dense and noisy dense on feature-major arrays, convolution and pooling, norms, and the hidden layer."""
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
@@ -15,7 +14,7 @@ from jax.lax import stop_gradient
 from purejaxdqn.config import Config
 from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.machine.shards import make_shards
-from purejaxdqn.machine.threefry import in_a_loop
+from purejaxdqn.networks.noise import DRAWN, NOISE, draw_alone
 from purejaxdqn.networks.products import multiply_columns, multiply_rows
 from purejaxdqn.types import STATISTICS, Role
 
@@ -165,13 +164,6 @@ class FeatureMajorDense(nn.Module):
         return affine(kernel, bias, x)
 
 
-def scaled_noise(key: Array, shape: tuple[int, ...]) -> Array:
-    """f(ε) of standard normal ε, with f(x) = sign(x) √|x| (Fortunato et al. 2018, section 3.1)."""
-    noise = jax.random.normal(in_a_loop(key), shape)
-    # Made once, and not anew in each of the products that it scales.
-    return jax.lax.optimization_barrier(jnp.sign(noise) * jnp.sqrt(jnp.abs(noise)))
-
-
 def symmetric_uniform(bound: float) -> Initializer:
     """Initialiser of U[-bound, bound]."""
     return lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
@@ -210,9 +202,9 @@ class NoisyDense(nn.Module):
         if role == "greedy":
             return affine(*mean, x)
         assert key is not None, "a noisy layer draws noise: give it a key, or the role greedy"
-        key_in, key_out = jax.random.split(jax.random.fold_in(key, zlib.crc32("/".join(self.path).encode())))
         draws = x.shape[1] if role == "act" else 1
-        noise_in, noise_out = scaled_noise(key_in, (inputs, draws)), scaled_noise(key_out, (self.width, draws))
+        drawn: Any = self.get_variable(NOISE, DRAWN) or draw_alone(key, self.path, (inputs, self.width), draws)
+        noise_in, noise_out = drawn
         if role == "act":
             # A rank-one kernel per example need not be formed: it scales the inputs, then the outputs.
             per_example = (draws, *[1] * (x.ndim - 2))

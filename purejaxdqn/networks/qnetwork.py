@@ -15,6 +15,7 @@ from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.networks.fractions import FractionEmbedding, draw_fractions, make_proposal_layer, partition
 from purejaxdqn.networks.layers import Bytes, Hidden, make_dense
 from purejaxdqn.networks.memory import MakeMemory
+from purejaxdqn.networks.noise import draw_at_once
 from purejaxdqn.networks.torsos import MakeTorso, find_torso, join, pool_picture, run_torso, to_features
 from purejaxdqn.networks.whole import make_whole
 from purejaxdqn.networks.windows import Recall, Window, one_step, steps_in_a_row
@@ -256,14 +257,20 @@ def make_network(
         first = zeros(spec, 1)
         return in_one_piece.init(key, one_step(first, init_carry(1)) if memory else first, key, "online")
 
+    def with_noise(params: Any, obs: Any, key: Array | None, role: Role) -> Any:
+        if not config.noisy or memory or key is None or role == "greedy" or jax.default_backend() != "gpu":
+            return params
+        draws = jax.tree.leaves(obs)[0].shape[0] if role == "act" else 1
+        return params | draw_at_once(params["params"], key, draws)
+
     def apply(params: Any, obs: Any, key: Array | None, role: Role) -> Any:
-        return module.apply(params, obs, key, role)
+        return module.apply(with_noise(params, obs, key, role), obs, key, role)
 
     def apply_with_statistics(params: Any, obs: Any, key: Array | None, role: Role) -> Any:
         if role != "online":
             return apply(params, obs, key, role)
         # Statistics that may be written are not read; what is written is dropped here and left to `refresh`.
-        return module.apply(params, obs, key, role, mutable=[STATISTICS])[0]
+        return module.apply(with_noise(params, obs, key, role), obs, key, role, mutable=[STATISTICS])[0]
 
     def refresh(params: Any, obs: Any) -> Any:
         # In the role `greedy`, which draws nothing and makes one pass through every layer.

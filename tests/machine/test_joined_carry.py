@@ -18,6 +18,7 @@ SIZES = {"hidden": (8, 8), "num_envs": 2, "total_steps": 200}
 CONFIGS = {
     "replay": Config(**SIZES, batch_size=8, buffer_size=40, learning_starts=20, log_episodes=3, updates_per_rollout=2),
     "rollout": Config(**SIZES, learner="rollout", rollout_length=4, num_minibatches=2),
+    "noisy": Config(**SIZES, batch_size=8, buffer_size=40, learning_starts=20, noisy=True, dueling=True),
 }
 
 
@@ -71,7 +72,9 @@ def test_outputs_are_stacked_as_one_array_of_each_type(monkeypatch):
         assert stacked == [apart, together if len(xs) > 1 else apart]
 
 
-@pytest.mark.parametrize("learner", ["replay", pytest.param("rollout", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "learner", ["replay", *(pytest.param(name, marks=pytest.mark.long) for name in ("rollout", "noisy"))]
+)
 def test_a_run_is_the_same(learner, monkeypatch):
     """State and metrics after some iterations, to rounding; the program for a GPU carries fewer arrays."""
     agent, found, carried = make_agent(CONFIGS[learner]), [], []

@@ -1,6 +1,6 @@
 """Noisy layers: which noise, whose noise and how much of it. Noise is read off the outputs, layer by layer."""
 
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from purejaxdqn.config import Config, EnvSpec
+from purejaxdqn.machine.threefry import FUSED_IMPL
 from purejaxdqn.networks import Network, make_network
-from purejaxdqn.networks.layers import NoisyDense, scaled_noise
+from purejaxdqn.networks.layers import NoisyDense
+from purejaxdqn.networks.noise import DRAWN, NOISE, draw_alone, draw_at_once, scaled_noise
 from purejaxdqn.networks.qnetwork import QNetwork
 from purejaxdqn.types import Outputs
 
@@ -244,3 +246,35 @@ def test_layers_of_two_streams_have_noise_of_their_own(role):
     value, advantage = jax.device_get(hidden_layers(params, jax.random.key(1), role))
     assert np.all(np.abs(value - advantage) > 1e-6)
     np.testing.assert_array_equal(*hidden_layers(params, None, "greedy"))
+
+
+@pytest.mark.parametrize("draws", [1, B])
+def test_noise_of_all_layers_at_once_is_that_of_each_alone(draws):
+    """Number for number, whatever the kind of key, for layers at any depth and for no others."""
+    params = {
+        "A": {"Dense_0": {"kernel": jnp.ones((P, Q)), "kernel_sigma": jnp.ones((P, Q))}},
+        "B": {"kernel_sigma": jnp.ones((Q, 2)), "bias_sigma": jnp.ones(2)},
+        "C": {"kernel": jnp.ones((2, 2))},
+    }
+    typed = jax.random.key(3)
+    words = jax.random.key_data(typed)
+    for key in (typed, words, jax.random.wrap_key_data(words, impl=FUSED_IMPL)):
+        found = draw_at_once(params, key, draws)[NOISE]
+        for path, sizes in ((("A", "Dense_0"), (P, Q)), (("B",), (Q, 2))):
+            one = draw_alone(key, path, sizes, draws)
+            for drawn, expected in zip(reduce(dict.get, path, found)[DRAWN], one, strict=True):
+                assert drawn.shape == expected.shape
+                np.testing.assert_allclose(drawn, expected, rtol=2e-6)
+        assert sorted(found) == ["A", "B"]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_network_for_a_gpu_is_the_same_function(head, monkeypatch):
+    """There all noise is drawn before the pass, for every role that has some."""
+    network, params = network_and_params(HEADS[head], dueling=True)
+    obs, key = normal(B, 7), jax.random.key(2)
+    found = {role: network.apply(params, obs, key, role).x for role in (*SHARED, "act", "greedy")}
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    other, _ = network_and_params(HEADS[head], dueling=True)
+    for role, x in found.items():
+        np.testing.assert_allclose(other.apply(params, obs, key, role).x, x, rtol=1e-4, atol=1e-5)
