@@ -15,6 +15,7 @@ from jax import Array
 
 from purejaxdqn.config import Config, require
 from purejaxdqn.machine.shapes import assert_array
+from purejaxdqn.networks.recurrence import gru_step, lstm_step, unroll_gru, unroll_lstm
 from purejaxdqn.networks.windows import zero_at
 
 HEADS = 4
@@ -59,20 +60,15 @@ class GRU(nn.Module):
         assert_features(x, starts)
         size = self.size
         kernel = self.param("recurrent_kernel", square_blocks(3), (size, 3 * size))
-        bias = self.param("recurrent_bias", nn.initializers.zeros, (size,))[None]
+        bias = self.param("recurrent_bias", nn.initializers.zeros, (size,))
         # Of all steps at once: only what needs the step before is left to the loop.
         given = nn.Dense(3 * size, name="Dense_0")(x)
 
-        def step(h: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
-            from_x, begins = inputs
-            h = zero_at(begins, h)
-            from_h = h @ kernel
-            r, z = jnp.split(nn.sigmoid(from_x[:, : 2 * size] + from_h[:, : 2 * size]), 2, axis=1)
-            n = jnp.tanh(from_x[:, 2 * size :] + r * (from_h[:, 2 * size :] + bias))
-            h = (1.0 - z) * n + z * h
-            return h, h
-
-        return jax.lax.scan(step, carry, (given, starts))
+        if starts.shape[0] == 1:
+            h, _ = gru_step(kernel, bias, zero_at(starts[0], carry), given[0])
+            return h, h[None]
+        y = unroll_gru(kernel, bias, carry, given, starts)
+        return y[-1], y
 
 
 class LSTM(nn.Module):
@@ -95,15 +91,11 @@ class LSTM(nn.Module):
         kernel = self.param("recurrent_kernel", square_blocks(4), (self.size, 4 * self.size))
         given = nn.Dense(4 * self.size, name="Dense_0")(x)
 
-        def step(carry: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[Any, Array]:
-            from_x, begins = inputs
-            c, h = zero_at(begins, carry)
-            i, f, g, o = jnp.split(from_x + h @ kernel, 4, axis=1)
-            c = nn.sigmoid(f + 1.0) * c + nn.sigmoid(i) * jnp.tanh(g)
-            h = nn.sigmoid(o) * jnp.tanh(c)
-            return (c, h), h
-
-        return jax.lax.scan(step, carry, (given, starts))
+        if starts.shape[0] == 1:
+            carry, _ = lstm_step(kernel, zero_at(starts[0], carry), given[0])
+            return carry, carry[1][None]
+        c, h = unroll_lstm(kernel, carry, given, starts)
+        return (c[-1], h[-1]), h
 
 
 def spread_rings(key: Array, shape: tuple[int]) -> Array:
