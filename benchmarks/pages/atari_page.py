@@ -1,4 +1,4 @@
-"""Tables and picture of docs/atari.md on what has learnt to play, from results/atari-pong-*.json and averaging.json."""
+"""Tables and pictures of docs/atari.md on what has learnt to play, from results/atari-*.json and averaging.json."""
 
 import itertools
 from pathlib import Path
@@ -23,12 +23,31 @@ RUNS = {
     "pong-dqn-falling": "three-step double DQN, no norm",
     "pong-dqn": "the last with a constant step size",
 }
-"""Results of `benchmarks.atari_learning`, and what each is called."""
+"""Results of `benchmarks.atari_learning` on Pong, and what each is called."""
+BREAKOUT = {"breakout-laptop-dqn-71": "`nature-atari-laptop`, seed 71"}
+"""Likewise on Breakout."""
 
 
-def found_runs() -> dict[str, dict[str, Any]]:
+def found_runs(names: dict[str, str]) -> dict[str, dict[str, Any]]:
     """The results that there are, by name."""
-    return {name: result for name in RUNS if (result := read_result(f"atari-{name}")) is not None}
+    return {name: result for name in names if (result := read_result(f"atari-{name}")) is not None}
+
+
+def source_of(name: str, result: dict[str, Any]) -> str:
+    """Where a run's figures come from; of one that was only read again, the command that trained it."""
+    trained = result["train_command"] if "--minutes 0" in result["command"] else None
+    return f"{source(result, f'atari-{name}', '../', trained)}<br>"
+
+
+def ale_cell(result: dict[str, Any]) -> str:
+    """What the best policy scored in the emulator."""
+    return f"{result['ale']['mean']:.1f} over {result['ale']['episodes']} games" if "ale" in result else ""
+
+
+def whole_cell(result: dict[str, Any]) -> str:
+    """How long a run was."""
+    minutes = sum(piece["seconds"] for piece in result["pieces"]) / 60
+    return f"{minutes:.0f} min, {step_label(result['env_steps'])} steps"
 
 
 def pong_table() -> str:
@@ -38,14 +57,32 @@ def pong_table() -> str:
         "|---" * 5 + "|",
     ]
     sources = []
-    for name, result in found_runs().items():
-        reached, minutes = result["reached"], sum(piece["seconds"] for piece in result["pieces"]) / 60
+    for name, result in found_runs(RUNS).items():
+        reached = result["reached"]
         when = f"{reached['minutes']:.0f} min, {step_label(reached['env_steps'])} steps" if reached else "not reached"
-        ale = f"{result['ale']['mean']:.1f} over {result['ale']['episodes']} games" if "ale" in result else ""
-        whole = f"{minutes:.0f} min, {step_label(result['env_steps'])} steps"
-        lines.append(f"| {RUNS[name]} | {when} | {result['best_evaluation']:.1f} | {ale} | {whole} |")
-        sources.append(f"{source(result, f'atari-{name}', '../')}<br>")
+        cells = (RUNS[name], when, f"{result['best_evaluation']:.1f}", ale_cell(result), whole_cell(result))
+        lines.append(f"| {' | '.join(cells)} |")
+        sources.append(source_of(name, result))
     return "\n".join([*lines, "", *sources]) if sources else ""
+
+
+def breakout_table() -> str:
+    """What each run of Breakout scored, on the games' own scale and on the human one."""
+    rows, sources = [], []
+    for name, result in found_runs(BREAKOUT).items():
+        last = result["last_games_of_training"]
+        best = f"{result['best_evaluation']:.1f} ({result['best_human_normalized']:.2f})"
+        trained = f"{last['mean_return']:.1f} over {last['games']:.0f} games"
+        rows.append([BREAKOUT[name], best, ale_cell(result), trained, whole_cell(result)])
+        sources.append(source_of(name, result))
+    heads = [
+        "Breakout, pixels",
+        "best evaluation (human = 1)",
+        "the same policy in ALE",
+        "end of training",
+        "the whole run",
+    ]
+    return "\n".join([table(heads, rows), "", *sources]) if rows else ""
 
 
 def averaging_table() -> str:
@@ -64,9 +101,9 @@ def averaging_table() -> str:
     return "\n".join([*lines, "", source(result, "averaging", "../")])
 
 
-def draw(images: Path) -> None:
-    """Evaluations of every run of Pong, by environment steps."""
-    runs = found_runs()
+def draw_game(picture: Path, names: dict[str, str], game: str, bar: float | None = None) -> None:
+    """Evaluations of every run of a game, by environment steps."""
+    runs = found_runs(names)
     if not runs:
         return
     figure = Figure(figsize=(8.0, 2.9), dpi=150, layout="constrained")
@@ -75,14 +112,21 @@ def draw(images: Path) -> None:
     for name, result in runs.items():
         returns = [seeds[0] for seeds in result["curve"]["eval_returns"]]
         style = "--" if "dqn" in name else "-"
-        axes.plot(result["curve"]["env_steps"], returns, style, lw=1.8, label=RUNS[name].replace("`", ""))
-    axes.axhline(18.0, color="#777777", lw=1, ls=(0, (5, 4)))
+        axes.plot(result["curve"]["env_steps"], returns, style, lw=1.8, label=names[name].replace("`", ""))
+    if bar is not None:
+        axes.axhline(bar, color="#777777", lw=1, ls=(0, (5, 4)))
     axes.xaxis.set_major_formatter(step_label)
     axes.set_xlabel("environment steps", fontsize=8)
-    axes.set_ylabel("mean of 10 games of Pong", fontsize=8)
+    axes.set_ylabel(f"mean of 10 games of {game}", fontsize=8)
     figure.legend(loc="outside right center", fontsize=7, frameon=False)
     tidy(axes)
-    save_png(canvas, images / "pong.png")
+    save_png(canvas, picture)
+
+
+def draw(images: Path) -> None:
+    """The games' pictures."""
+    draw_game(images / "pong.png", RUNS, "Pong", 18.0)
+    draw_game(images / "breakout.png", BREAKOUT, "Breakout")
 
 
 def suite_table() -> str:
@@ -105,4 +149,4 @@ def suite_table() -> str:
     return table(heads, rows) if rows else "No run of it has been made here yet."
 
 
-TABLES = {"pong": pong_table, "averaging": averaging_table, "atari-5": suite_table}
+TABLES = {"pong": pong_table, "breakout": breakout_table, "averaging": averaging_table, "atari-5": suite_table}
