@@ -62,11 +62,6 @@ def carried_before(carry: Any, held: Any, starts: Array) -> Any:
     return zero_at(starts.reshape(-1), steps_in_a_row(before))
 
 
-def sum_of_products(rows: Array, gradient: Array) -> Array:
-    """rowsᵀ gradient, [inputs, outputs]: the gradient of a kernel that rows [R, inputs] were multiplied by."""
-    return laid_out(rows.T) @ gradient
-
-
 def gru_step(kernel: Array, bias: Array, h: Array, from_x: Array) -> tuple[Array, tuple[Array, ...]]:
     """h' and what it is made of, from h [R, H] and the inputs' part of the gates [R, 3 H]; see `memory.GRU`."""
     size = h.shape[1]
@@ -121,7 +116,7 @@ def gru_backward(kept: tuple[Array, ...], gradient: Array) -> tuple[Any, ...]:
     of_product = jnp.concatenate([dh] * 3, axis=1) * slope
     of_x = jnp.concatenate([of_product[:, : -bias.size], dh * of_n], axis=1)
     of_bias = jnp.sum(of_product[:, -bias.size :], axis=0)
-    return sum_of_products(before, of_product), of_bias, of_carry, of_x.reshape(from_x.shape), None
+    return before.T @ of_product, of_bias, of_carry, of_x.reshape(from_x.shape), None
 
 
 unroll_gru.defvjp(gru_forward, gru_backward)
@@ -184,7 +179,7 @@ def lstm_backward(kept: Any, gradient: tuple[Array, Array]) -> tuple[Any, ...]:
     dc, dh = steps_in_a_row(found)
     dc = dc + dh * of_c
     of_product = jnp.concatenate([dc, dc, dc, dh], axis=1) * slope
-    return sum_of_products(before[1], of_product), of_carry, of_product.reshape(from_x.shape), None
+    return before[1].T @ of_product, of_carry, of_product.reshape(from_x.shape), None
 
 
 unroll_lstm.defvjp(lstm_forward, lstm_backward)
