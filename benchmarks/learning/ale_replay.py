@@ -3,7 +3,8 @@
 python -m benchmarks.ale_replay RUN --episodes 10
 
 What EnvPool does for the run's games is done here again, in NumPy: no-ops at the start, four frames a step, the larger
-of the last two greys, area averages of the run's size, four frames a stack. Prints one line of JSON.
+of the last two greys, area averages of the run's size, four frames a stack. Actions are random as often as in the run's
+own evaluations. Prints one line of JSON.
 """
 
 import argparse
@@ -64,8 +65,8 @@ class Game:
         """The larger of the last two greys, uint8 [height, width] of the run's size."""
         return np.rint(self.rows @ np.max(greys[-2:], axis=0) @ self.columns).astype(np.uint8)
 
-    def play(self, policy: Any) -> tuple[float, int]:
-        """Plays one whole game greedily; its score and its steps."""
+    def play(self, policy: Any, epsilon: float) -> tuple[float, int]:
+        """Plays one whole game, with random actions at this rate; its score and its steps."""
         self.ale.reset_game()
         policy.reset()
         for _ in range(self.random.integers(1, self.options["noop_max"] + 1)):
@@ -74,7 +75,10 @@ class Game:
         stack = deque([first] * size, size)
         score, steps = 0.0, 0
         while not self.ale.game_over() and steps < self.options["max_episode_steps"]:
-            action = self.actions[int(policy(np.stack(stack, axis=-1)))]
+            chosen = int(policy(np.stack(stack, axis=-1)))
+            if epsilon and self.random.random() < epsilon:
+                chosen = int(self.random.integers(len(self.actions)))
+            action = self.actions[chosen]
             greys: list[np.ndarray] = []
             while len(greys) < self.options["frame_skip"] and not self.ale.game_over():
                 score += self.ale.act(action)
@@ -92,12 +96,13 @@ def main() -> None:
     parser.add_argument("--which", choices=("best", "last"), default="best")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    config = read_config(args.run, "run")[0].config
+    settings = read_config(args.run, "run")[0]
+    config, epsilon = settings.config, settings.eval_epsilon
     policy = load_policy(args.run, which=args.which)
     game = Game(config.env, check_changes(config.env, config.env_params), args.seed)
-    games = [game.play(policy) for _ in range(args.episodes)]
+    games = [game.play(policy, epsilon) for _ in range(args.episodes)]
     scores = [score for score, _ in games]
-    found = {"episodes": args.episodes, "which": args.which, "seed": args.seed, "scores": scores}
+    found = {"episodes": args.episodes, "which": args.which, "seed": args.seed, "epsilon": epsilon, "scores": scores}
     print(json.dumps({**found, "steps": [steps for _, steps in games], "mean": float(np.mean(scores))}))
 
 
