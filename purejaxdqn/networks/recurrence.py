@@ -144,11 +144,12 @@ def unroll_lstm(kernel: Array, carry: tuple[Array, Array], from_x: Array, starts
       starts: bool [T, B], where both are zeroed before the step.
     """
 
-    def step(t: Any, carry: Any) -> Any:
-        return lstm_step(kernel, zero_at(starts[t], carry), from_x[t])[0]
+    def step(t: Any, both: Array) -> Array:
+        return jnp.stack(lstm_step(kernel, zero_at(starts[t], (both[0], both[1])), from_x[t])[0])
 
-    found: tuple[Array, Array] = forwards(step, carry, starts.shape[0])
-    return found
+    # In one array: written alone, c would be a copy of what was computed for h, and a copy keeps a loop out of a graph.
+    found = forwards(step, jnp.stack(carry), starts.shape[0])
+    return found[:, 0], found[:, 1]
 
 
 def lstm_forward(*given: Any) -> tuple[Any, Any]:
