@@ -82,7 +82,7 @@ def breakout_table() -> str:
         "end of training",
         "the whole run",
     ]
-    return "\n".join([table(heads, rows), "", *sources]) if rows else ""
+    return "\n".join([table(heads, rows), *sources]) if rows else ""
 
 
 def averaging_table() -> str:
