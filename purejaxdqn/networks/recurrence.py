@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from purejaxdqn.machine.shapes import assert_array
 from purejaxdqn.networks.products import laid_out
 from purejaxdqn.networks.windows import steps_in_a_row, zero_at
 
@@ -83,6 +84,8 @@ def unroll_gru(kernel: Array, bias: Array, carry: Array, from_x: Array, starts: 
       from_x: the inputs' part of the gates, [T, B, 3 H].
       starts: bool [T, B], where h is zeroed before the step.
     """
+    assert_array("starts", starts, (None, None), bool)
+    assert_array("from_x", from_x, (*starts.shape, kernel.shape[1]), float)
 
     def step(t: Any, h: Array) -> Array:
         return gru_step(kernel, bias, zero_at(starts[t], h), from_x[t])[0]
@@ -143,6 +146,8 @@ def unroll_lstm(kernel: Array, carry: tuple[Array, Array], from_x: Array, starts
       from_x: the inputs' part of the gates, [T, B, 4 H].
       starts: bool [T, B], where both are zeroed before the step.
     """
+    assert_array("starts", starts, (None, None), bool)
+    assert_array("from_x", from_x, (*starts.shape, kernel.shape[1]), float)
 
     def step(t: Any, both: Array) -> Array:
         return jnp.stack(lstm_step(kernel, zero_at(starts[t], (both[0], both[1])), from_x[t])[0])
