@@ -186,7 +186,7 @@ TABLES: dict[str, Callable[[], str]] = {
 TABLES |= {"atari": atari_table, "host": host_table}
 FAMILY = ("CartPole-v1", "Breakout-MinAtar-gpu", "SpaceInvaders-MinAtar-gpu", "DeepSea-bsuite")
 """Results of `benchmarks.family` with a table and a picture each."""
-FEW = ("Asterix-MinAtar", "Freeway-MinAtar")
+FEW = ("Asterix-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar")
 """Those of one or two algorithms, which have a table alone."""
 TABLES |= {f"family-{name}": partial(family_table, name) for name in (*FAMILY, *FEW)}
 TABLES |= pages.TABLES | performance.TABLES | sweep_page.TABLES | atari_page.TABLES | gpu_page.TABLES
