@@ -52,18 +52,14 @@ def whole_cell(result: dict[str, Any]) -> str:
 
 def pong_table() -> str:
     """When each run of Pong reached the bar, its best evaluation, and what the same policy scores in ALE."""
-    lines = [
-        "| Pong, pixels | +18 over 10 games | best evaluation | the same policy in ALE | the whole run |",
-        "|---" * 5 + "|",
-    ]
-    sources = []
+    rows, sources = [], []
     for name, result in found_runs(RUNS).items():
         reached = result["reached"]
         when = f"{reached['minutes']:.0f} min, {step_label(reached['env_steps'])} steps" if reached else "not reached"
-        cells = (RUNS[name], when, f"{result['best_evaluation']:.1f}", ale_cell(result), whole_cell(result))
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append([RUNS[name], when, f"{result['best_evaluation']:.1f}", ale_cell(result), whole_cell(result)])
         sources.append(source_of(name, result))
-    return "\n".join([*lines, "", *sources]) if sources else ""
+    heads = ["Pong, pixels", "+18 over 10 games", "best evaluation", "the same policy in ALE", "the whole run"]
+    return "\n".join([table(heads, rows), *sources]) if rows else ""
 
 
 def breakout_table() -> str:

@@ -15,8 +15,7 @@ from jax import Array
 
 from purejaxdqn.config import Config, require
 from purejaxdqn.machine.shapes import assert_array
-from purejaxdqn.networks.recurrence import gru_step, lstm_step, unroll_gru, unroll_lstm
-from purejaxdqn.networks.windows import zero_at
+from purejaxdqn.networks.recurrence import unroll_gru, unroll_lstm
 
 HEADS = 4
 """Heads of attention."""
@@ -63,10 +62,6 @@ class GRU(nn.Module):
         bias = self.param("recurrent_bias", nn.initializers.zeros, (size,))
         # Of all steps at once: only what needs the step before is left to the loop.
         given = nn.Dense(3 * size, name="Dense_0")(x)
-
-        if starts.shape[0] == 1:
-            h, _ = gru_step(kernel, bias, zero_at(starts[0], carry), given[0])
-            return h, h[None]
         y = unroll_gru(kernel, bias, carry, given, starts)
         return y[-1], y
 
@@ -90,10 +85,6 @@ class LSTM(nn.Module):
         assert_features(x, starts)
         kernel = self.param("recurrent_kernel", square_blocks(4), (self.size, 4 * self.size))
         given = nn.Dense(4 * self.size, name="Dense_0")(x)
-
-        if starts.shape[0] == 1:
-            carry, _ = lstm_step(kernel, zero_at(starts[0], carry), given[0])
-            return carry, carry[1][None]
         c, h = unroll_lstm(kernel, carry, given, starts)
         return (c[-1], h[-1]), h
 

@@ -32,11 +32,14 @@ def put(tree: Any, value: Any, t: Any) -> Any:
     return jax.tree.map(lambda leaf, new: write(leaf, new, t, 0), tree, value)
 
 
-def forwards(step: Step, carry: Any, steps: int) -> Any:
-    """What is carried after each of T steps, [T, ...]."""
+def forwards(step: Step, carry: Array, steps: int) -> Array:
+    """What is carried, one array, after each of T steps, [T, ...]."""
     first = step(0, carry)
-    held = jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), first)
-    return jax.lax.fori_loop(1, steps, lambda t, held: put(held, step(t, at(held, t - 1)), t), put(held, first, 0))
+    if steps == 1:
+        return jnp.asarray(first[None])
+    held = put(jnp.zeros((steps, *first.shape), first.dtype), first, 0)
+    found: Array = jax.lax.fori_loop(1, steps, lambda t, held: put(held, step(t, held[t - 1]), t), held)
+    return found
 
 
 def backwards(step: Step, given: Any, steps: int) -> tuple[Any, Any]:
@@ -90,8 +93,7 @@ def unroll_gru(kernel: Array, bias: Array, carry: Array, from_x: Array, starts: 
     def step(t: Any, h: Array) -> Array:
         return gru_step(kernel, bias, zero_at(starts[t], h), from_x[t])[0]
 
-    found: Array = forwards(step, carry, starts.shape[0])
-    return found
+    return forwards(step, carry, starts.shape[0])
 
 
 def gru_forward(*given: Array) -> tuple[Array, tuple[Array, ...]]:
